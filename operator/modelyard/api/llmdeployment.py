@@ -1,0 +1,357 @@
+"""`LLMDeployment`: one model on one engine, on one or more kinds of accelerator."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from modelyard.api.engines import ENGINE_PARAMETERS, EngineName
+from modelyard.api.meta import (
+    ApiModel,
+    Condition,
+    DnsSubdomain,
+    LabelKey,
+    LabelValue,
+    ModelName,
+    ObjectMeta,
+    Rule,
+)
+from modelyard.api.quantities import Duration, Price, parse_duration
+
+SOURCE_PATTERN = (
+    r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?(@[A-Za-z0-9][A-Za-z0-9._-]*)?"
+    r"|pvc://[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]*)*)$"
+)
+"""`hf://organisation/repository[:file tag][@revision]` or `pvc://claim[/folder...]`.
+
+No path may climb (`..`), and nothing here ever reaches a shell."""
+
+NAME_LIMIT = 52
+"""Characters in the name of an LLMDeployment.
+
+Pods add `-<10 characters>`, and a label value holds 63 characters."""
+
+ModelSource = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=256)]
+
+
+class TokenSecret(ApiModel):
+    """A key of a Secret in the deployment's own namespace that holds the model hub's token."""
+
+    name: DnsSubdomain
+    key: Annotated[str, StringConstraints(pattern=r"^[-._A-Za-z0-9]+$", min_length=1, max_length=253)] = (
+        "token"
+    )
+
+
+class Adapter(ApiModel):
+    """A LoRA adapter, served as a model of its own name."""
+
+    name: ModelName
+    source: ModelSource
+
+
+class Model(ApiModel):
+    """What is served."""
+
+    source: ModelSource = Field(
+        description="hf://organisation/repository[:tag][@revision] or pvc://claim[/folder]."
+    )
+    name: ModelName | None = Field(
+        default=None, description="Name that clients send as `model`. Default: the object's name."
+    )
+    context_length: Annotated[int, Field(ge=128, le=10_000_000)] | None = Field(
+        default=None, description="Longest prompt plus answer, in tokens. Default: what the model allows."
+    )
+    quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=32)] | None = (
+        Field(
+            default=None,
+            description="How the weights are quantised, in the engine's own words (fp8, awq, Q4_K_M).",
+        )
+    )
+    adapters: Annotated[
+        tuple[Adapter, ...],
+        Field(
+            max_length=32,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    token_secret: TokenSecret | None = Field(default=None, description="Token for a gated model on the hub.")
+
+    RULES: ClassVar[tuple[Rule["Model"], ...]] = (
+        Rule(
+            name="token-needs-hub",
+            cel="!has(self.tokenSecret) || self.source.startsWith('hf://')",
+            message="tokenSecret is only used with an hf:// source: remove it, or name a model on the hub",
+            holds=lambda model: model.token_secret is None or model.source.startswith("hf://"),
+            field_path=".tokenSecret",
+        ),
+    )
+
+
+class Engine(ApiModel):
+    """What serves it."""
+
+    name: EngineName = Field(default="vLLM")
+    version: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] | None
+    ) = Field(
+        default=None,
+        description="A version that the operator's configuration has an image for. Default: its newest.",
+    )
+    parameters: Annotated[
+        dict[str, Annotated[str, StringConstraints(max_length=256)]],
+        Field(
+            max_length=max(len(allowed) for allowed in ENGINE_PARAMETERS.values()),
+            description="Engine flags without the leading dashes; an empty value is a bare flag.",
+        ),
+    ] = Field(default_factory=dict)
+
+    RULES: ClassVar[tuple[Rule["Engine"], ...]] = tuple(
+        Rule(
+            name=f"parameters-{name.lower()}",
+            cel=f"self.name != '{name}' || self.parameters.all(key, key in {list(allowed)!r})",
+            message=f"parameters may only name these flags of {name}: {', '.join(allowed)}",
+            holds=lambda engine, name=name, allowed=allowed: (  # type: ignore[misc]
+                engine.name != name or all(key in allowed for key in engine.parameters)
+            ),
+            field_path=".parameters",
+        )
+        for name, allowed in ENGINE_PARAMETERS.items()
+    )
+
+
+class AcceleratorOption(ApiModel):
+    """A kind of accelerator that the model may run on."""
+
+    class_name: DnsSubdomain = Field(alias="class", description="Name of an AcceleratorClass.")
+    count: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1, description="Accelerators of one replica (tensor parallelism)."
+    )
+    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None,
+        description="Requests that one replica answers per minute within its objective, as you measured it. "
+        "Default: 60.",
+    )
+
+
+class Placement(ApiModel):
+    """Where it may run."""
+
+    accelerators: Annotated[
+        tuple[AcceleratorOption, ...],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["class"]},
+        ),
+    ] = Field(description="In order of preference. The first whose class exists is used.")
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
+    priority: DnsSubdomain | None = Field(default=None, description="Name of a PriorityClass.")
+
+
+class Scaling(ApiModel):
+    """How many replicas, decided by Modelyard."""
+
+    min: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1, description="0 lets the model sleep when idle."
+    )
+    max: Annotated[int, Field(ge=1, le=1000)]
+    idle_after: Duration = Field(
+        default="10m", description="With min 0: sleep after this long without a request (10s to 168h)."
+    )
+    mode: Literal["Active", "Advise"] = Field(
+        default="Active", description="Advise computes and reports the size but changes nothing."
+    )
+    actuator: Literal["Modelyard", "External"] = Field(
+        default="Modelyard",
+        description="External leaves the child Deployment's replicas to an HPA or ScaledObject.",
+    )
+
+    RULES: ClassVar[tuple[Rule["Scaling"], ...]] = (
+        Rule(
+            name="min-not-above-max",
+            cel="self.min <= self.max",
+            message="min must not be above max: lower min or raise max",
+            holds=lambda scaling: scaling.min <= scaling.max,
+            field_path=".min",
+        ),
+        Rule(
+            name="external-keeps-one",
+            cel="self.actuator != 'External' || self.min >= 1",
+            message="min must be 1 or more with actuator External: only Modelyard can wake a sleeping model",
+            holds=lambda scaling: scaling.actuator != "External" or scaling.min >= 1,
+            field_path=".min",
+        ),
+        Rule(
+            name="idle-after-bounds",
+            cel="duration(self.idleAfter) >= duration('10s') && duration(self.idleAfter) <= duration('168h')",
+            message="idleAfter must be from 10s to 168h",
+            holds=lambda scaling: 10 <= parse_duration(scaling.idle_after) <= 168 * 3600,
+            field_path=".idleAfter",
+        ),
+    )
+
+
+class Rollout(ApiModel):
+    """How pods come and go."""
+
+    strategy: Literal["Surge", "Drain"] = Field(
+        default="Surge",
+        description="Surge starts a new pod before an old one leaves; Drain frees its accelerators first.",
+    )
+    start_timeout: Duration = Field(
+        default="30m", description="How long a pod may take to download, load and become Ready (1m to 6h)."
+    )
+    drain_timeout: Duration = Field(
+        default="2m", description="How long a leaving pod may finish its requests (10s to 1h)."
+    )
+
+    RULES: ClassVar[tuple[Rule["Rollout"], ...]] = (
+        Rule(
+            name="start-timeout-bounds",
+            cel="duration(self.startTimeout) >= duration('1m') "
+            "&& duration(self.startTimeout) <= duration('6h')",
+            message="startTimeout must be from 1m to 6h",
+            holds=lambda rollout: 60 <= parse_duration(rollout.start_timeout) <= 6 * 3600,
+            field_path=".startTimeout",
+        ),
+        Rule(
+            name="drain-timeout-bounds",
+            cel="duration(self.drainTimeout) >= duration('10s') "
+            "&& duration(self.drainTimeout) <= duration('1h')",
+            message="drainTimeout must be from 10s to 1h",
+            holds=lambda rollout: 10 <= parse_duration(rollout.drain_timeout) <= 3600,
+            field_path=".drainTimeout",
+        ),
+    )
+
+
+class LLMDeploymentSpec(ApiModel):
+    """What the user asks for."""
+
+    model: Model
+    engine: Engine = Field(default_factory=Engine)
+    placement: Placement
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        default=None, description="A fixed number of replicas; `kubectl scale` sets it."
+    )
+    scaling: Scaling | None = Field(default=None, description="Let Modelyard decide the number of replicas.")
+    rollout: Rollout = Field(default_factory=Rollout)
+    suspend: bool = Field(default=False, description="True: no pods, and requests are refused with 503.")
+
+    RULES: ClassVar[tuple[Rule["LLMDeploymentSpec"], ...]] = (
+        Rule(
+            name="replicas-or-scaling",
+            cel="has(self.replicas) != has(self.scaling)",
+            message="set exactly one of replicas (a fixed size) and scaling (Modelyard decides)",
+            holds=lambda spec: (spec.replicas is None) != (spec.scaling is None),
+        ),
+        Rule(
+            name="adapters-need-vllm",
+            cel="!has(self.model.adapters) || size(self.model.adapters) == 0 || self.engine.name == 'vLLM'",
+            message="model.adapters needs engine vLLM: change engine.name, or merge the adapters into the "
+            "model",
+            holds=lambda spec: not spec.model.adapters or spec.engine.name == "vLLM",
+            field_path=".model.adapters",
+        ),
+    )
+
+
+class PlacementStatus(ApiModel):
+    """The accelerators chosen."""
+
+    class_name: Annotated[str, Field(alias="class", max_length=253)]
+    count: int
+    message: Annotated[str, StringConstraints(max_length=1024)] = ""
+
+
+class CostStatus(ApiModel):
+    """What it costs now, on demand, in US dollars."""
+
+    per_hour: Price
+    per_million_tokens: Price | None = None
+
+
+class ScalingEvent(ApiModel):
+    """A past change of size."""
+
+    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    from_replicas: int
+    to_replicas: int
+    reason: Annotated[str, StringConstraints(max_length=64)]
+    message: Annotated[str, StringConstraints(max_length=1024)] = ""
+
+
+class ScalingStatus(ApiModel):
+    """The decided size, and how it came about."""
+
+    desired_replicas: int
+    reason: Annotated[str, StringConstraints(max_length=64)]
+    message: Annotated[str, StringConstraints(max_length=1024)] = ""
+    history: Annotated[
+        tuple[ScalingEvent, ...], Field(max_length=20, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+
+
+class GatewayStatus(ApiModel):
+    """What the gateway knows the model as."""
+
+    generation: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Raised at every scale to zero, so that a new request wakes the model again."
+    )
+
+
+class LLMDeploymentStatus(ApiModel):
+    """What is."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = ()
+    replicas: int = 0
+    ready_replicas: int = 0
+    selector: Annotated[str, StringConstraints(max_length=256)] = ""
+    model: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="The name that clients send as `model`."
+    )
+    placement: PlacementStatus | None = None
+    cost: CostStatus | None = None
+    gateway: GatewayStatus | None = None
+    scaling: ScalingStatus | None = None
+
+
+class LLMDeployment(ApiModel):
+    """One model on one engine, on one or more kinds of accelerator."""
+
+    metadata: ObjectMeta
+    spec: LLMDeploymentSpec
+    status: LLMDeploymentStatus = Field(default_factory=LLMDeploymentStatus)
+
+    RULES: ClassVar[tuple[Rule["LLMDeployment"], ...]] = (
+        Rule(
+            name="name-is-a-label",
+            cel=f"self.metadata.name.size() <= {NAME_LIMIT} "
+            "&& self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            message=f"metadata.name names a Service and pods: at most {NAME_LIMIT} characters, lower-case "
+            "letters, digits and dashes, a letter first",
+            holds=lambda deployment: _is_service_name(deployment.metadata.name),
+        ),
+    )
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def served_name(self) -> str:
+        """The name that clients send as `model`."""
+        return self.spec.model.name or self.metadata.name
+
+
+def _is_service_name(name: str) -> bool:
+    characters = set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    return 0 < len(name) <= NAME_LIMIT and set(name) <= characters and name[0].isalpha() and name[-1] != "-"

@@ -1,0 +1,108 @@
+"""Names that every part of Modelyard shares: API group, labels, conditions and the base of all models."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+GROUP = "modelyard.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+FIELD_MANAGER = "modelyard"
+"""Owner of the fields that Modelyard applies (server-side apply)."""
+
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+"""On every child and pod: the name of the LLMDeployment it belongs to. It is the pods' selector."""
+LABEL_ACCELERATOR = f"{GROUP}/accelerator"
+"""On pods: the AcceleratorClass they run on."""
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "modelyard"
+
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+DnsSubdomain = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253
+    ),
+]
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        min_length=1,
+        max_length=317,
+    ),
+]
+"""A label or taint key: an optional DNS prefix of 253 characters, a slash and a name of 63."""
+LabelValue = Annotated[
+    str, StringConstraints(pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$", max_length=63)
+]
+ModelName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", min_length=1, max_length=128)
+]
+"""A model name as OpenAI clients send it."""
+
+
+class ApiModel(BaseModel):
+    """Base of all kinds: camelCase on the wire, immutable, tolerant of fields of other versions."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    RULES: ClassVar[tuple["Rule[Any]", ...]] = ()
+    """Cross-field rules of this model, enforced by the API server and by `modelyard.api.validation`."""
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Rule(Generic[M]):
+    """A cross-field rule, said once in CEL for the API server and once in Python for offline checks."""
+
+    name: str
+    """Stable name; each rule has one accepting and one rejecting test under it."""
+    cel: str
+    message: str
+    """Names the field and the remedy."""
+    holds: Callable[[M], bool]
+    field_path: str | None = None
+    """CEL `fieldPath`, relative to the model that the rule stands on."""
+
+
+class ObjectMeta(ApiModel):
+    """The parts of `metadata` that Modelyard reads."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Condition(ApiModel):
+    """A standard Kubernetes condition."""
+
+    type: Annotated[str, StringConstraints(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(max_length=1024)]
+    message: Annotated[str, StringConstraints(max_length=32768)] = ""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """RFC 3339, as the API server requires: it refuses an empty one."""
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return namespace and name of `namespace/name`."""
+    namespace, _, name = key.partition("/")
+    return namespace, name
+
+
+def wire(model: BaseModel) -> dict[str, Any]:
+    """Return the model as JSON data with camelCase names and without absent fields."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

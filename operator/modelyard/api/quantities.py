@@ -1,0 +1,56 @@
+"""Durations and quantities as Kubernetes writes them."""
+
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+DURATION_PATTERN = r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
+"""A duration in the form that CEL's `duration()` and Go understand: hours, minutes and whole seconds."""
+
+Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
+Quantity = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", min_length=1, max_length=32
+    ),
+]
+Price = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
+"""US dollars as a decimal string: an API never carries money as a float."""
+
+_UNIT_SECONDS = {"h": 3600, "m": 60, "s": 1}
+_SUFFIXES = {
+    "m": Decimal("0.001"),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "P": Decimal(10**15),
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50),
+}
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration such as `1h30m` in seconds.
+
+    Raises ValueError for any other form.
+    """
+    if len(text) < len("0s") or not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(f"{text!r} is not a duration: write it like 90s, 10m or 1h30m")
+    return sum(int(number) * _UNIT_SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
+
+
+def parse_quantity(text: str) -> Decimal:
+    """Return a Kubernetes quantity such as `80Gi` or `500m` in its base unit.
+
+    Raises ValueError for any other form.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", text)
+    if not match or (match[2] and match[2] not in _SUFFIXES):
+        raise ValueError(f"{text!r} is not a quantity: write it like 2, 500m or 16Gi")
+    return Decimal(match[1]) * _SUFFIXES.get(match[2], Decimal(1))

@@ -1,0 +1,1 @@
+"""Data files of known engines, models and accelerators, and their pure parsing."""

@@ -1,0 +1,113 @@
+"""Offered load of each deployment, from the gateway's cumulative arrival counters.
+
+Arrivals are counted before any hold or queue, so load that cannot be served yet is seen. Completions and
+in-flight concurrency are not demand: both shrink exactly when replicas are missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from modelyard.core.routing import Route
+from modelyard.core.snapshot import GatewayReading
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Requests offered so far, at one moment."""
+
+    time: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemandMemory:
+    """What demand remembers of one deployment between decisions."""
+
+    samples: tuple[Sample, ...] = ()
+    """Oldest first, spanning the long window and one sample more."""
+    last_arrival: float | None = None
+    """Unix time of the newest reading that showed a new arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemandPolicy:
+    """How arrivals become a rate."""
+
+    short_window: float = 15.0
+    """Seconds. Long enough to hold tens of requests at 3/s, short against a cold start of 100 s and more."""
+    long_window: float = 60.0
+    """Seconds. The stable window of Knative's autoscaler."""
+    stale_after: float = 30.0
+    """Seconds without a reading after which demand is unknown: several read intervals, so that one lost read
+    changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Offered load of one deployment."""
+
+    rate: float
+    """Requests per second: the higher of the short and the long window."""
+    last_arrival: float | None
+    """Unix time of the newest arrival known."""
+
+
+def observe(memory: DemandMemory, time: float, total: float, policy: DemandPolicy) -> DemandMemory:
+    """Return the memory with one more cumulative value.
+
+    A value below the last one (a route was removed, a weight changed) starts the history again, because a rate
+    across it would be wrong.
+    """
+    samples = memory.samples
+    if samples and time <= samples[-1].time:
+        return memory
+    last_arrival = memory.last_arrival
+    if samples and total < samples[-1].total:
+        samples = ()
+    elif samples and total > samples[-1].total:
+        last_arrival = time
+    horizon = time - policy.long_window
+    kept = [sample for sample in samples if sample.time >= horizon]
+    older = [sample for sample in samples if sample.time < horizon]
+    return replace(
+        memory, samples=(*older[-1:], *kept, Sample(time=time, total=total)), last_arrival=last_arrival
+    )
+
+
+def estimate_demand(memory: DemandMemory, now: float, policy: DemandPolicy) -> Demand | None:
+    """Return the offered load, or None where it is not known (no reading, or only old ones)."""
+    if len(memory.samples) < 2 or now - memory.samples[-1].time > policy.stale_after:
+        return None
+    return Demand(
+        rate=max(
+            _rate(memory.samples, policy.short_window),
+            _rate(memory.samples, policy.long_window),
+        ),
+        last_arrival=memory.last_arrival,
+    )
+
+
+def _rate(samples: tuple[Sample, ...], window: float) -> float:
+    newest = samples[-1]
+    start = next(sample for sample in samples if sample.time >= newest.time - window)
+    if start is newest:
+        start = samples[-2]
+    return (newest.total - start.total) / (newest.time - start.time)
+
+
+def split_arrivals(
+    reading: GatewayReading, routes: tuple[Route, ...], deployments: Mapping[str, object]
+) -> dict[str, float]:
+    """Return the cumulative requests offered to every deployment.
+
+    A route's arrivals are split by its weights; an adapter (`namespace/name:adapter`) counts for its deployment.
+    """
+    totals = dict.fromkeys(deployments, 0.0)
+    for route in routes:
+        arrivals = reading.arrivals.get(route.name, 0.0)
+        weights = sum(target.weight for target in route.targets)
+        for target in route.targets:
+            deployment = target.deployment.partition(":")[0]
+            if weights and deployment in totals:
+                totals[deployment] += arrivals * target.weight / weights
+    return totals

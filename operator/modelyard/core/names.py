@@ -1,0 +1,193 @@
+"""Which name belongs to whom, and the routing table that follows.
+
+`namespace/name` of an LLMDeployment always means that deployment. Any other name belongs to the namespace that
+claimed it first; inside that namespace an LLMRoute goes before an LLMDeployment, so that a team can put a route over
+a name that it already serves.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import split_key
+from modelyard.api.quantities import parse_duration
+from modelyard.core.plan import Code, Reason
+from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.snapshot import Pod, Snapshot
+
+DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """Somebody who wants to be reached under a name. The smaller claim of a namespace goes first."""
+
+    rank: int
+    """0 for an LLMRoute, 1 for an LLMDeployment."""
+    created: str
+    """RFC 3339 time, which sorts as text."""
+    key: str
+    """`namespace/name` of the claimant."""
+
+    @property
+    def kind(self) -> str:
+        """The claimant's kind."""
+        return ROUTE if self.rank == 0 else DEPLOYMENT
+
+    @property
+    def namespace(self) -> str:
+        """The claimant's namespace."""
+        return split_key(self.key)[0]
+
+
+def resolve_names(snapshot: Snapshot) -> dict[str, Claim]:
+    """Return the owner of every claimed name."""
+    claims: dict[str, list[Claim]] = {}
+    for route in snapshot.routes.values():
+        claims.setdefault(route.spec.model, []).append(Claim(0, route.metadata.creation_timestamp, route.key))
+    for deployment in snapshot.deployments.values():
+        claim = Claim(1, deployment.metadata.creation_timestamp, deployment.key)
+        for name in _deployment_names(deployment):
+            claims.setdefault(name, []).append(claim)
+    owners = {name: _resolve(rivals) for name, rivals in claims.items()}
+    for deployment in snapshot.deployments.values():
+        owners[deployment.key] = Claim(1, deployment.metadata.creation_timestamp, deployment.key)
+    return owners
+
+
+def _deployment_names(deployment: LLMDeployment) -> Iterable[str]:
+    yield deployment.served_name
+    for adapter in deployment.spec.model.adapters:
+        yield adapter.name
+
+
+def _resolve(claims: list[Claim]) -> Claim:
+    first = min(claims, key=lambda claim: (claim.created, claim.namespace))
+    return min(claim for claim in claims if claim.namespace == first.namespace)
+
+
+def explain_name(name: str, kind: str, key: str, owner: Claim) -> tuple[bool, Reason]:
+    """Return whether the claimant is reached under the name, and the reason."""
+    if owner.key == key and owner.kind == kind:
+        return True, Reason(Code.ROUTED, f"requests for {name} come here")
+    if owner.kind == ROUTE and owner.namespace == split_key(key)[0] and kind == DEPLOYMENT:
+        return True, Reason(
+            Code.ROUTED_BY_ROUTE, f"LLMRoute {owner.key} decides where requests for {name} go"
+        )
+    remedy = f"; clients can use {key}" if kind == DEPLOYMENT else "; choose another model name"
+    message = f"the name {name} belongs to {owner.kind} {owner.key}, which had it first{remedy}"
+    return False, Reason(Code.SERVED_NAME_CONFLICT, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """How a deployment stands in the gateway."""
+
+    generation: int = 0
+    """Generation of its cluster name."""
+    asleep: bool = False
+    """True: it is being put to sleep, so pods that still run get no new requests."""
+
+
+def build_routing_table(
+    snapshot: Snapshot,
+    owners: Mapping[str, Claim],
+    exposures: Mapping[str, Exposure],
+    previous: RoutingTable,
+    *,
+    anonymous: bool,
+) -> RoutingTable:
+    """Return the table for the gateway.
+
+    A deployment that lost its last endpoint keeps the ones it had until its generation is raised: taking the cluster
+    away under its old name would leave requests waiting under a name that Envoy never asks for again.
+    """
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, owner in owners.items():
+        names.setdefault((owner.kind, owner.key), []).append(name)
+    routes: list[Route] = []
+    upstreams: dict[str, Upstream] = {}
+    for key, deployment in sorted(snapshot.deployments.items()):
+        exposure = exposures.get(key, Exposure())
+        generation = exposure.generation
+        endpoints = () if exposure.asleep else serving_endpoints(snapshot.pods.get(key, ()))
+        before = previous.upstreams.get(key)
+        if not endpoints and before is not None and before.generation == generation:
+            endpoints = before.endpoints
+        upstreams[key] = Upstream(key, generation, deployment.served_name, endpoints)
+        owned = sorted(names.get((DEPLOYMENT, key), ()))
+        adapters = {adapter.name for adapter in deployment.spec.model.adapters} - {
+            deployment.served_name,
+            key,
+        }
+        base = tuple(name for name in owned if name not in adapters)
+        routes.append(_deployment_route(deployment, key, key, base))
+        for adapter in sorted(adapters):
+            target = f"{key}:{adapter}"
+            upstreams[target] = Upstream(target, generation, adapter, endpoints)
+            if adapter in owned:
+                routes.append(_deployment_route(deployment, target, target, (adapter,)))
+    for key, route in sorted(snapshot.routes.items()):
+        if (ROUTE, key) in names:
+            routes.append(_weighted_route(route, snapshot, tuple(names[(ROUTE, key)])))
+    return RoutingTable(routes=tuple(routes), upstreams=upstreams, anonymous=anonymous)
+
+
+def serving_endpoints(pods: Iterable[Pod]) -> tuple[Endpoint, ...]:
+    """Return where requests may be sent, sorted."""
+    return tuple(sorted(Endpoint(pod.address, pod.port) for pod in pods if pod.serving))
+
+
+def _deployment_route(deployment: LLMDeployment, name: str, target: str, models: tuple[str, ...]) -> Route:
+    return Route(
+        name=name,
+        models=models,
+        targets=(WeightedTarget(target),),
+        refusal=explain_closed(deployment),
+        created=unix_time(deployment.metadata.creation_timestamp),
+        owner=deployment.metadata.namespace,
+    )
+
+
+def _weighted_route(route: LLMRoute, snapshot: Snapshot, models: tuple[str, ...]) -> Route:
+    namespace = route.metadata.namespace
+    closed: list[str] = []
+    targets: list[WeightedTarget] = []
+    for target in route.spec.targets:
+        key = f"{namespace}/{target.deployment}"
+        deployment = snapshot.deployments.get(key)
+        if target.weight == 0:
+            continue
+        if deployment is None:
+            closed.append(f"LLMDeployment {key} does not exist")
+        elif sentence := explain_closed(deployment):
+            closed.append(sentence)
+        else:
+            targets.append(WeightedTarget(key, target.weight))
+    return Route(
+        # A route may have the name of a deployment, and counters must not mix the two.
+        name=f"{route.key}@route",
+        models=models,
+        targets=tuple(targets),
+        hold_seconds=parse_duration(route.spec.timeouts.hold),
+        request_seconds=parse_duration(route.spec.timeouts.request),
+        refusal=None if targets else "; ".join(closed),
+        created=unix_time(route.metadata.creation_timestamp),
+        owner=namespace,
+    )
+
+
+def explain_closed(deployment: LLMDeployment) -> str | None:
+    """Return why no request can ever wake the deployment, or None if one can."""
+    if deployment.spec.suspend:
+        return f"model {deployment.served_name} is suspended"
+    if deployment.spec.replicas == 0:
+        return f"model {deployment.served_name} is switched off (replicas: 0)"
+    return None
+
+
+def unix_time(timestamp: str) -> int:
+    """Return an RFC 3339 time in Unix seconds; 0 for an empty one."""
+    return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0

@@ -1,0 +1,93 @@
+"""Where a model name may go: the table that the gateway is configured from.
+
+Data only. `build_routing_table` in `core/names.py` derives it from a snapshot; `render/envoy` turns it into Envoy
+resources. A target without ready endpoints has no cluster in Envoy: its requests are held by on-demand CDS.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One serving pod: IP address and port."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The serving pods of one `LLMDeployment`, under one generation of its cluster name.
+
+    Envoy never asks again for a cluster name it already asked for, so every scale to zero starts a new generation:
+    only a new name can wake the model again.
+    """
+
+    deployment: str
+    """`namespace/name` of the LLMDeployment."""
+    generation: int
+    """Raised by one whenever the last ready endpoint goes away."""
+    model: str
+    """The model name that the engine answers to; the gateway writes it into the request body."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Pods that are Ready and not terminating, sorted. Empty: no cluster, requests are held."""
+
+    @property
+    def cluster(self) -> str:
+        """The Envoy cluster name."""
+        return cluster_name(self.deployment, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTarget:
+    """A deployment that a route may choose, with its share of the requests."""
+
+    deployment: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The model names that clients send, and the deployments that answer them."""
+
+    name: str
+    """Stable key of the route: `namespace/name` of the LLMDeployment or LLMRoute it comes from. The counters
+    of arrivals, requests and tokens carry it."""
+    models: tuple[str, ...]
+    """Exact names in the request's `model` field."""
+    targets: tuple[WeightedTarget, ...] = ()
+    hold_seconds: int = 600
+    """How long a request may wait for a sleeping or loading target before 503 with `Retry-After`."""
+    request_seconds: int = 600
+    """How long one request may take after it left the hold."""
+    refusal: str | None = None
+    """Set: every request is refused at once with 503 and this sentence (suspended, or `replicas: 0`)."""
+    created: int = 0
+    """Unix time in seconds, shown by `/v1/models`."""
+    owner: str = "modelyard"
+    """The namespace, shown as `owned_by` by `/v1/models`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Everything the gateway needs to know."""
+
+    routes: tuple[Route, ...] = ()
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    """By `namespace/name` of the LLMDeployment."""
+    anonymous: bool = False
+    """False: every request is answered 401 (no tenants exist yet). True: no key is asked for."""
+
+
+def cluster_name(deployment: str, generation: int) -> str:
+    """Return the Envoy cluster name of one generation of a deployment."""
+    return f"{deployment}~z{generation}"
+
+
+def parse_cluster_name(cluster: str) -> tuple[str, int] | None:
+    """Return deployment and generation of a cluster name, or None if it is not one of ours."""
+    deployment, separator, generation = cluster.rpartition("~z")
+    if not separator or not generation.isdecimal():
+        return None
+    return deployment, int(generation)

@@ -1,0 +1,89 @@
+"""What is, at one moment: immutable views of the cluster that the decision reads.
+
+The views are small projections, not whole Kubernetes objects: a fleet has tens of thousands of pods.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One engine pod."""
+
+    name: str
+    uid: str
+    deployment: str
+    """`namespace/name` of the LLMDeployment."""
+    address: str = ""
+    """Pod IP; empty until it has one."""
+    port: int = 0
+    """The engine's port."""
+    accelerator: str = ""
+    """AcceleratorClass that it was made for."""
+    phase: str = "Pending"
+    scheduled: bool = False
+    ready: bool = False
+    terminating: bool = False
+    waiting: str = ""
+    """Why its container does not run, as the kubelet says it (`ImagePullBackOff`, `CrashLoopBackOff`), or why
+    the scheduler found no node (`Unschedulable`)."""
+    message: str = ""
+    """The sentence that goes with `waiting`."""
+    restarts: int = 0
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests may be sent to it."""
+        return self.ready and not self.terminating and bool(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDeployment:
+    """The Kubernetes Deployment under an LLMDeployment."""
+
+    replicas: int
+    """`spec.replicas` as it stands."""
+    owned: bool
+    """False: an object of that name exists that Modelyard did not make."""
+    deadline_exceeded: bool = False
+    """Its pods did not become available within `progressDeadlineSeconds`."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReading:
+    """Cumulative counters over all gateways, at one moment."""
+
+    time: float
+    """Unix time in seconds."""
+    arrivals: Mapping[str, float] = field(default_factory=dict)
+    """Requests that named the route, counted before any hold or queue, by `Route.name`."""
+    active: Mapping[str, int] = field(default_factory=dict)
+    """Requests being answered now, by `Upstream.deployment`."""
+    output_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Completion tokens, by `Upstream.deployment`."""
+    input_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Prompt tokens, by `Upstream.deployment`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a decision may look at."""
+
+    deployments: Mapping[str, LLMDeployment] = field(default_factory=dict)
+    """By `namespace/name`, like all mappings here."""
+    routes: Mapping[str, LLMRoute] = field(default_factory=dict)
+    accelerators: Mapping[str, AcceleratorClass] = field(default_factory=dict)
+    """By name."""
+    pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
+    """By `namespace/name` of their LLMDeployment."""
+    children: Mapping[str, ChildDeployment] = field(default_factory=dict)
+    reading: GatewayReading | None = None
+    """None: no gateway was read, which is not the same as no traffic."""
+    wakes: Mapping[str, float] = field(default_factory=dict)
+    """Unix time of the newest wake signal (a held request), by `namespace/name`."""

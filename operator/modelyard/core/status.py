@@ -1,0 +1,268 @@
+"""What the user reads: conditions with reasons, sizes and cost, built from the plan and the pods."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from modelyard.api.llmdeployment import (
+    CostStatus,
+    GatewayStatus,
+    LLMDeployment,
+    LLMDeploymentStatus,
+    PlacementStatus,
+    ScalingEvent,
+    ScalingStatus,
+)
+from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
+from modelyard.api.meta import LABEL_DEPLOYMENT, Condition
+from modelyard.core.names import explain_closed
+from modelyard.core.plan import Code, DeploymentPlan, Reason
+from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
+
+READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
+METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
+
+HISTORY_LIMIT = 20
+"""Changes of size kept in status."""
+
+COST_DEAD_BAND = Decimal("0.1")
+"""Relative change of the cost per token below which status is left as it is: figures that move with every
+reading would make every reading a write."""
+
+_PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_START_FAILURES = frozenset(
+    {"CrashLoopBackOff", "CreateContainerError", "CreateContainerConfigError", "RunContainerError"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One condition, before it is stamped with time and generation."""
+
+    type: str
+    status: bool
+    reason: Reason
+
+
+def build_status(
+    deployment: LLMDeployment,
+    plan: DeploymentPlan,
+    snapshot: Snapshot,
+    name: tuple[bool, Reason],
+    cost_per_million: Decimal | None,
+    now: float,
+) -> LLMDeploymentStatus:
+    """Return the status that the deployment should have.
+
+    What does not change keeps its times, so that a status equal to the present one needs no write.
+    `cost_per_million` is None where no tokens were counted lately; the last figure then stands.
+    """
+    previous = deployment.status
+    pods = snapshot.pods.get(deployment.key, ())
+    child = snapshot.children.get(deployment.key)
+    ready = sum(pod.serving for pod in pods)
+    verdicts = [
+        explain_ready(deployment, plan, pods),
+        explain_progress(plan, pods, child),
+        explain_stall(plan, child),
+        Verdict(NAME_ACCEPTED, name[0], name[1]),
+    ]
+    if deployment.spec.scaling is not None and plan.size is not None:
+        verdicts.append(_explain_metrics(plan))
+    return LLMDeploymentStatus(
+        observed_generation=deployment.metadata.generation,
+        conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),
+        replicas=sum(not pod.terminating for pod in pods),
+        ready_replicas=ready,
+        selector=f"{LABEL_DEPLOYMENT}={deployment.metadata.name}",
+        model=deployment.served_name,
+        placement=_placement_status(plan),
+        cost=_cost_status(previous, plan, pods, cost_per_million),
+        gateway=GatewayStatus(generation=plan.generation),
+        scaling=_scaling_status(previous, plan, now),
+    )
+
+
+def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Verdict:
+    """Return whether requests are answered: now, or after a wait that the gateway bounds."""
+    serving = sum(pod.serving for pod in pods)
+    if serving:
+        return Verdict(
+            READY, True, Reason(Code.SERVING, f"{serving} of {_wanted(plan, pods)} replicas serve")
+        )
+    if plan.refusal is not None:
+        return Verdict(READY, False, Reason(plan.refusal.code, plan.refusal.message))
+    if (sentence := explain_closed(deployment)) is not None:
+        code = Code.SUSPENDED if deployment.spec.suspend else Code.SCALED_TO_ZERO
+        return Verdict(READY, False, Reason(code, sentence))
+    if plan.replicas == 0:
+        return Verdict(READY, True, Reason(Code.SCALED_TO_ZERO, "sleeps: a request wakes it"))
+    return Verdict(READY, False, explain_wait(plan, pods))
+
+
+def explain_wait(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Reason:
+    """Return what the pods wait for: the most telling of their states."""
+    starting = [pod for pod in pods if not pod.terminating and not pod.ready]
+    for pod in starting:
+        if pod.waiting in _PULL_FAILURES:
+            return Reason(Code.IMAGE_PULL_FAILED, f"pod {pod.name}: {pod.waiting}: {pod.message}")
+        if pod.waiting in _START_FAILURES:
+            return Reason(
+                Code.ENGINE_FAILED,
+                f"pod {pod.name}: {pod.waiting} after {pod.restarts} restarts: {pod.message}",
+            )
+    for pod in starting:
+        if not pod.scheduled and pod.waiting == "Unschedulable":
+            accelerated = plan.placement is not None and plan.placement.accelerator.spec.resource_name
+            code = Code.WAITING_FOR_GPU if accelerated else Code.UNSCHEDULABLE
+            return Reason(code, f"pod {pod.name}: {pod.message}")
+    if any(pod.phase == "Running" for pod in starting):
+        return Reason(Code.LOADING, "the engine downloads and loads the model")
+    return Reason(Code.STARTING, "pods are being created")
+
+
+def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDeployment | None) -> Verdict:
+    """Return whether the pods are on their way to what is wanted."""
+    if plan.refusal is not None:
+        return Verdict(PROGRESSING, False, Reason(plan.refusal.code, plan.refusal.message))
+    if child is not None and child.deadline_exceeded:
+        return Verdict(PROGRESSING, False, Reason(Code.START_TIMEOUT, child.message))
+    serving = sum(pod.serving for pod in pods)
+    wanted = _wanted(plan, pods)
+    if serving < wanted:
+        return Verdict(PROGRESSING, True, explain_wait(plan, pods))
+    if any(pod.terminating for pod in pods) or serving > wanted:
+        return Verdict(PROGRESSING, True, Reason(Code.SCALING, "replicas finish their requests and leave"))
+    return Verdict(PROGRESSING, False, Reason(Code.NOT_PROGRESSING, "nothing to do"))
+
+
+def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdict:
+    """Return whether a person must act."""
+    if plan.refusal is not None:
+        return Verdict(STALLED, True, Reason(plan.refusal.code, plan.refusal.message))
+    if child is not None and child.deadline_exceeded:
+        return Verdict(STALLED, True, Reason(Code.START_TIMEOUT, child.message))
+    return Verdict(STALLED, False, Reason(Code.NOT_STALLED, "no action is needed"))
+
+
+def build_route_status(
+    route: LLMRoute, snapshot: Snapshot, name: tuple[bool, Reason], now: float
+) -> LLMRouteStatus:
+    """Return the status that the route should have."""
+    namespace = route.metadata.namespace
+    keys = [f"{namespace}/{target.deployment}" for target in route.spec.targets]
+    missing = [key for key in keys if key not in snapshot.deployments]
+    if not name[0]:
+        ready = Verdict(READY, False, name[1])
+    elif missing:
+        message = f"targets name no LLMDeployment that exists: {', '.join(missing)}"
+        ready = Verdict(READY, False, Reason(Code.TARGET_NOT_FOUND, message))
+    else:
+        ready = Verdict(READY, True, name[1])
+    generation = route.metadata.generation
+    conditions = stamp([ready], route.status.conditions, generation, now)
+    return LLMRouteStatus(observed_generation=generation, conditions=conditions)
+
+
+def stamp(
+    verdicts: Iterable[Verdict], previous: Iterable[Condition], generation: int, now: float
+) -> tuple[Condition, ...]:
+    """Return the verdicts as conditions; one whose status stays the same keeps its transition time."""
+    before = {condition.type: condition for condition in previous}
+    stamped = []
+    for verdict in verdicts:
+        status = "True" if verdict.status else "False"
+        old = before.get(verdict.type)
+        since = old.last_transition_time if old is not None and old.status == status else format_time(now)
+        stamped.append(
+            Condition(
+                type=verdict.type,
+                status="True" if verdict.status else "False",
+                reason=verdict.reason.code,
+                message=verdict.reason.message[:1024],
+                observed_generation=generation,
+                last_transition_time=since,
+            )
+        )
+    return tuple(stamped)
+
+
+def format_time(now: float) -> str:
+    """Return Unix seconds as Kubernetes writes times."""
+    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _wanted(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> int:
+    if plan.replicas is not None:
+        return plan.replicas
+    return sum(not pod.terminating for pod in pods)
+
+
+def _explain_metrics(plan: DeploymentPlan) -> Verdict:
+    if plan.size is not None and not plan.size.known:
+        return Verdict(METRICS_AVAILABLE, False, plan.size.reason)
+    return Verdict(METRICS_AVAILABLE, True, Reason(Code.DEMAND_READ, "the gateway's counters are read"))
+
+
+def _placement_status(plan: DeploymentPlan) -> PlacementStatus | None:
+    if plan.placement is None:
+        return None
+    name = plan.placement.accelerator.metadata.name
+    return PlacementStatus(class_name=name, count=plan.placement.count, message=plan.placement.message)
+
+
+def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
+    """Return US dollars per hour of the accelerators held, used or not; None without a price."""
+    if plan.placement is None or plan.placement.accelerator.spec.price is None:
+        return None
+    held = sum(pod.scheduled and pod.phase in {"Pending", "Running"} for pod in pods)
+    return Decimal(plan.placement.accelerator.spec.price.on_demand) * plan.placement.count * held
+
+
+def _cost_status(
+    previous: LLMDeploymentStatus, plan: DeploymentPlan, pods: tuple[Pod, ...], per_million: Decimal | None
+) -> CostStatus | None:
+    per_hour = hourly_cost(plan, pods)
+    if per_hour is None:
+        return None
+    shown = previous.cost.per_million_tokens if previous.cost else None
+    if per_million is not None:
+        moved = shown is None or abs(per_million - Decimal(shown)) > Decimal(shown) * COST_DEAD_BAND
+        shown = format_price(per_million) if moved else shown
+    return CostStatus(per_hour=format_price(per_hour), per_million_tokens=shown)
+
+
+def format_price(value: Decimal) -> str:
+    """Return US dollars with four decimals at most."""
+    text = f"{min(value, Decimal(999999)):.4f}".rstrip("0").rstrip(".")
+    return text or "0"
+
+
+def _scaling_status(previous: LLMDeploymentStatus, plan: DeploymentPlan, now: float) -> ScalingStatus | None:
+    if plan.size is None:
+        return previous.scaling
+    before = previous.scaling
+    reason = plan.size.reason
+    if before is None:
+        return ScalingStatus(
+            desired_replicas=plan.size.replicas, reason=reason.code, message=reason.message[:1024]
+        )
+    if before.desired_replicas == plan.size.replicas:
+        # The sentence holds the load of the moment: it is only rewritten when the reason changes.
+        if before.reason == reason.code:
+            return before
+        return before.model_copy(update={"reason": reason.code, "message": reason.message[:1024]})
+    event = ScalingEvent(
+        time=format_time(now),
+        from_replicas=before.desired_replicas,
+        to_replicas=plan.size.replicas,
+        reason=reason.code,
+        message=reason.message[:1024],
+    )
+    return ScalingStatus(
+        desired_replicas=plan.size.replicas,
+        reason=reason.code,
+        message=reason.message[:1024],
+        history=(*before.history, event)[-HISTORY_LIMIT:],
+    )

@@ -1,0 +1,1 @@
+"""The control plane of the gateway: delta ADS server, resources, counters."""

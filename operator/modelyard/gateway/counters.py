@@ -1,0 +1,141 @@
+"""Counters of the gateway: what one Envoy says, and totals over all Envoys that survive their restarts."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import unquote
+
+import aiohttp
+
+from modelyard.render.envoy.names import METADATA, decode_stat
+
+STATS_PATH = "/stats/prometheus"
+"""Page of the stats listener, in Prometheus' text format."""
+
+READ_SECONDS = 5.0
+"""How long one read may take; the page is made in Envoy's main thread, which may be busy with a large update."""
+
+_ARRIVALS = "envoy_modelyard_arrivals_http_local_rate_limit_enabled"
+_REQUESTS = "envoy_modelyard_requests"
+_PROMPT_TOKENS = "envoy_modelyard_prompt_tokens"
+_COMPLETION_TOKENS = "envoy_modelyard_completion_tokens"
+
+# Envoy writes one sample a line and escapes label values as Prometheus prescribes
+# (https://prometheus.io/docs/instrumenting/exposition_formats/). A full parser takes 20 times as long, and this page
+# is read every few seconds from every Envoy.
+_SAMPLE = re.compile(r"^(envoy_modelyard_[a-z_]+)\{(.*)\} (\d+)$", re.MULTILINE)
+_LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+Key = TypeVar("Key")
+
+_ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Answered:
+    """Labels of a counter of answered requests or of tokens."""
+
+    route: str
+    """`Route.name`; empty for requests that no route matched."""
+    model: str
+    """The name that the client sent; empty if no route matched."""
+    deployment: str
+    """`namespace/name` of the LLMDeployment that answered; empty if none did."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCounters:
+    """Counts since the start of one Envoy, or totals over several."""
+
+    arrivals: Mapping[str, int] = field(default_factory=dict)
+    """Requests by `Route.name` that passed the model scan, counted before any hold."""
+    requests: Mapping[tuple[Answered, str], int] = field(default_factory=dict)
+    """Finished requests by labels and class of the response code: `2xx`, `4xx`, `5xx`; `0xx`: the client left."""
+    prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    """Tokens as reported by the engine."""
+    completion_tokens: Mapping[Answered, int] = field(default_factory=dict)
+
+
+def parse_counters(text: str) -> GatewayCounters:
+    """Return the counters on one page of Envoy's statistics; other statistics are ignored."""
+    arrivals: dict[str, int] = {}
+    requests: dict[tuple[Answered, str], int] = {}
+    tokens: dict[str, dict[Answered, int]] = {_PROMPT_TOKENS: {}, _COMPLETION_TOKENS: {}}
+    for name, labels, value in _samples(text):
+        if name == _ARRIVALS:
+            arrivals[decode_stat(labels.get("route", ""))] = value
+        elif name == _REQUESTS:
+            key = (_answered(labels), f"{labels.get('code', '0')[0]}xx")
+            requests[key] = requests.get(key, 0) + value
+        elif name in tokens:
+            tokens[name][_answered(labels)] = value
+    return GatewayCounters(arrivals, requests, tokens[_PROMPT_TOKENS], tokens[_COMPLETION_TOKENS])
+
+
+async def read_counters(session: aiohttp.ClientSession, url: str) -> GatewayCounters:
+    """Read the counters of the Envoy whose stats listener is at `url` (scheme, address and port).
+
+    Raises aiohttp.ClientError if it does not answer properly, TimeoutError if it takes too long.
+    """
+    timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
+    page = f"{url}{STATS_PATH}"
+    async with session.get(page, params={"filter": METADATA}, timeout=timeout) as reply:
+        reply.raise_for_status()
+        return parse_counters(await reply.text())
+
+
+@dataclass(frozen=True, slots=True)
+class CounterTotals:
+    """Totals that only grow, although each Envoy counts from zero after a restart and may go away.
+
+    Immutable: `advance` returns the next state.
+    """
+
+    totals: GatewayCounters = field(default_factory=GatewayCounters)
+    last: Mapping[str, GatewayCounters] = field(default_factory=dict)
+    """What each Envoy said last, by node id."""
+
+    def advance(self, node_id: str, counters: GatewayCounters) -> "CounterTotals":
+        """Return the totals after a read of one Envoy.
+
+        A counter below its last value has started again at zero, so all of it is new.
+        """
+        before = self.last.get(node_id, GatewayCounters())
+        totals = GatewayCounters(
+            arrivals=_add(self.totals.arrivals, before.arrivals, counters.arrivals),
+            requests=_add(self.totals.requests, before.requests, counters.requests),
+            prompt_tokens=_add(self.totals.prompt_tokens, before.prompt_tokens, counters.prompt_tokens),
+            completion_tokens=_add(
+                self.totals.completion_tokens, before.completion_tokens, counters.completion_tokens
+            ),
+        )
+        return CounterTotals(totals, {**self.last, node_id: counters})
+
+    def forget(self, node_id: str) -> "CounterTotals":
+        """Return the totals without the memory of an Envoy that will not come back; its counts stay."""
+        return CounterTotals(self.totals, {key: value for key, value in self.last.items() if key != node_id})
+
+
+def _add(totals: Mapping[Key, int], before: Mapping[Key, int], now: Mapping[Key, int]) -> dict[Key, int]:
+    result = dict(totals)
+    for key, value in now.items():
+        last = before.get(key, 0)
+        result[key] = result.get(key, 0) + (value - last if value >= last else value)
+    return result
+
+
+def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
+    for name, labels, value in _SAMPLE.findall(text):
+        yield name, {key: _unescape(raw) for key, raw in _LABEL.findall(labels)}, int(value)
+
+
+def _unescape(raw: str) -> str:
+    return re.sub(r"\\.", lambda match: _ESCAPES.get(match.group(), match.group()), raw)
+
+
+def _answered(labels: Mapping[str, str]) -> Answered:
+    return Answered(
+        route=decode_stat(labels.get("route", "")),
+        model=unquote(decode_stat(labels.get("model", ""))),
+        deployment=labels.get("deployment", ""),
+    )

@@ -1,0 +1,157 @@
+"""The gateway's resources in Envoy's own encoding, built from the routing table.
+
+The operator hands over the whole table whenever anything changed, so everything that belongs to one deployment or one
+model name is encoded once and kept while it stays the same.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from modelyard.core.routing import Route, RoutingTable, Upstream, parse_cluster_name
+from modelyard.gateway import protos
+from modelyard.render.envoy.clusters import cluster, endpoints
+from modelyard.render.envoy.listener import LISTENER, listener
+from modelyard.render.envoy.routes import (
+    ROUTE_CONFIGURATION,
+    Targets,
+    list_route,
+    listed_models,
+    model_routes,
+    route_action,
+    route_configuration,
+    route_targets,
+)
+from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.envoy.typed import Json
+
+_ACTION = protos.TYPE_URL_PREFIX + "xds.type.matcher.v3.Matcher.OnMatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One named resource as it goes over the wire."""
+
+    name: str
+    encoded: bytes
+    version: str
+    """A hash of the content: the same on every start of the operator, so that nothing is sent twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that the ADS server offers."""
+
+    version: str
+    """A hash of all versions."""
+    by_type: Mapping[str, Mapping[str, Resource]]
+    """By type URL and name."""
+    upstreams: Mapping[str, Upstream]
+    """By `namespace/name` of the deployment."""
+    settings: GatewaySettings
+
+    def alias(self, name: str) -> tuple[Resource, Resource] | None:
+        """Return cluster and endpoints under the name of another generation, or None while the model sleeps.
+
+        A request that began before a generation ended may still ask for its name.
+        """
+        parsed = parse_cluster_name(name)
+        if parsed is None:
+            return None
+        upstream = self.upstreams.get(parsed[0])
+        if upstream is None or not upstream.endpoints:
+            return None
+        other = replace(upstream, generation=parsed[1])
+        return _cluster(other, self.settings), _endpoints(other)
+
+
+@dataclass(slots=True)
+class ResourceBuilder:
+    """Builds resources, and keeps what the last table needed."""
+
+    settings: GatewaySettings
+    _listener: Resource | None = None
+    _routes: dict[tuple[str, Route, Targets], Mapping[str, bytes]] = field(default_factory=dict)
+    _clusters: dict[Upstream, Resource] = field(default_factory=dict)
+    _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
+    _route_table: tuple[object, Resource] | None = None
+
+    def build(self, table: RoutingTable) -> Resources:
+        """Return the resources of a table."""
+        ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
+        self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
+        # A cluster without its addresses stays the same while pods come and go.
+        bare = [replace(upstream, endpoints=()) for upstream in ready]
+        self._clusters = {up: self._clusters.get(up) or _cluster(up, self.settings) for up in bare}
+        if self._listener is None:
+            self._listener = _resource(LISTENER, protos.LISTENER, listener(self.settings))
+        by_type = {
+            protos.CLUSTER: _by_name(self._clusters.values()),
+            protos.ENDPOINTS: _by_name(self._endpoints.values()),
+            protos.LISTENER: {LISTENER: self._listener},
+            protos.ROUTES: {ROUTE_CONFIGURATION: self._route_configuration(table)},
+        }
+        versions = sorted(
+            f"{type_url} {resource.name} {resource.version}"
+            for type_url, resources in by_type.items()
+            for resource in resources.values()
+        )
+        return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
+
+    def _route_configuration(self, table: RoutingTable) -> Resource:
+        entries = [
+            (model, route, route_targets(route, table.upstreams)) for model, route in listed_models(table)
+        ]
+        key = (table.anonymous, tuple(entries))
+        if self._route_table is not None and self._route_table[0] == key:
+            return self._route_table[1]
+        message = protos.parse(
+            "envoy.config.route.v3.RouteConfiguration",
+            route_configuration(self.settings, anonymous=table.anonymous),
+        )
+        if table.anonymous:
+            self._routes = {entry: self._routes.get(entry) or self._encode(*entry) for entry in entries}
+            actions = message.virtual_hosts[0].matcher.matcher_tree.exact_match_map.map
+            for routes in (*self._routes.values(), _encode_routes(list_route(table))):
+                for name, encoded in routes.items():
+                    actions[name].ParseFromString(encoded)
+        resource = _encoded(ROUTE_CONFIGURATION, message.SerializeToString(deterministic=True))
+        self._route_table = (key, resource)
+        return resource
+
+    def _encode(self, model: str, route: Route, targets: Targets) -> Mapping[str, bytes]:
+        return _encode_routes(model_routes(model, route, targets, self.settings))
+
+
+def build_resources(table: RoutingTable, settings: GatewaySettings) -> Resources:
+    """Return the resources of one table; a `ResourceBuilder` is faster for a series of them."""
+    return ResourceBuilder(settings).build(table)
+
+
+def _encode_routes(routes: Mapping[str, Json]) -> Mapping[str, bytes]:
+    return {key: protos.encode(_ACTION, route_action(route)) for key, route in routes.items()}
+
+
+def _cluster(upstream: Upstream, settings: GatewaySettings) -> Resource:
+    return _resource(upstream.cluster, protos.CLUSTER, cluster(upstream, settings))
+
+
+def _endpoints(upstream: Upstream) -> Resource:
+    return _resource(upstream.cluster, protos.ENDPOINTS, endpoints(upstream))
+
+
+def _resource(name: str, type_url: str, value: Json) -> Resource:
+    return _encoded(name, protos.encode(type_url, value))
+
+
+def _encoded(name: str, encoded: bytes) -> Resource:
+    return Resource(name, encoded, _hash(encoded))
+
+
+def _by_name(resources: Iterable[Resource]) -> dict[str, Resource]:
+    return {resource.name: resource for resource in resources}
+
+
+def _hash(content: bytes) -> str:
+    # 64 bits are plenty to tell versions of one resource apart.
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,221 @@
+"""What one Envoy has, wants and waits for: the delta xDS protocol without its transport.
+
+Protocol: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#incremental-xds
+
+A push goes make-before-break: clusters, then their endpoints, then listeners, then routes; a cluster goes away only
+after Envoy has acknowledged the routes that no longer name it.
+"""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from modelyard.core.routing import parse_cluster_name
+from modelyard.gateway import protos
+from modelyard.gateway.protos import DynamicMessage
+from modelyard.gateway.resources import Resource, Resources
+
+WILDCARD = "*"
+"""The name that stands for "all resources of this type"."""
+
+PUSH_ORDER = (protos.CLUSTER, protos.ENDPOINTS, protos.LISTENER, protos.ROUTES)
+"""Make before break."""
+
+logger = logging.getLogger(__name__)
+
+OnDemand = Callable[[str, int, str], None]
+"""Called in the event loop with deployment, generation and node id: a request waits for this sleeping model."""
+
+
+@dataclass(slots=True)
+class Subscription:
+    """The subscription to one type of resource."""
+
+    wildcard: bool = False
+    names: set[str] = field(default_factory=set)
+    sent: dict[str, str] = field(default_factory=dict)
+    """Versions by name that Envoy has, or that are on their way."""
+
+    def wants(self, name: str) -> bool:
+        """Whether a resource with this name is to be sent."""
+        return self.wildcard or name in self.names
+
+
+@dataclass(slots=True)
+class Stream:
+    """The state of one ADS stream."""
+
+    demand: OnDemand
+    node_id: str = ""
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
+    """Cluster names asked for by name that do not exist (yet): requests wait for them."""
+    aliases: set[str] = field(default_factory=set)
+    """Names of other generations that were pending when their model became ready."""
+    unacknowledged: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Type URL and version by nonce."""
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    """Version of the last accepted response by type URL."""
+    rejections: int = 0
+    last_rejection: str | None = None
+    pushed: str = ""
+    """Version of the resources that were last pushed."""
+    _routes_nonce: str = ""
+    """Nonce of the last routes while Envoy has not accepted them."""
+    _nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def receive(self, request: DynamicMessage, resources: Resources) -> None:
+        """Take in one `DeltaDiscoveryRequest`."""
+        type_url = request.type_url
+        first = type_url not in self.subscriptions
+        subscription = self.subscriptions.setdefault(type_url, Subscription())
+        if request.response_nonce:
+            self._acknowledge(request)
+        subscribed = set(request.resource_names_subscribe)
+        if first:
+            subscription.sent.update(request.initial_resource_versions)
+            # The protocol's older form of a wildcard: a first request without names.
+            subscription.wildcard = not subscribed
+        if WILDCARD in subscribed:
+            subscription.wildcard = True
+            subscribed.discard(WILDCARD)
+        subscription.names |= subscribed
+        if not first:
+            # Asked for again by name: the answer is due even if a wildcard brought the resource before.
+            for name in subscribed:
+                subscription.sent.pop(name, None)
+        if type_url == protos.CLUSTER:
+            self._find_demand(subscribed, resources, reconnected=first)
+        self._unsubscribe(subscription, request.resource_names_unsubscribe)
+
+    def push(self, resources: Resources) -> Iterator[DynamicMessage]:
+        """Yield the `DeltaDiscoveryResponse`s that bring Envoy up to date."""
+        self._settle_pending(resources)
+        clusters, endpoints = self._with_aliases(resources)
+        offered = {**resources.by_type, protos.CLUSTER: clusters, protos.ENDPOINTS: endpoints}
+        for type_url in PUSH_ORDER:
+            subscription = self.subscriptions.get(type_url)
+            if subscription is None:
+                continue
+            available = offered[type_url]
+            changed = [
+                resource
+                for name, resource in available.items()
+                if subscription.wants(name) and subscription.sent.get(name) != resource.version
+            ]
+            if type_url == protos.CLUSTER:
+                self._renew_endpoints(resource.name for resource in changed)
+            removed: list[str] = []
+            if type_url == protos.LISTENER:
+                removed = [name for name in subscription.sent if name not in available]
+            if changed or removed:
+                yield self._response(type_url, changed, removed, resources.version)
+        yield from self._remove_clusters(clusters, resources)
+        self.pushed = resources.version
+
+    def _acknowledge(self, request: DynamicMessage) -> None:
+        type_url, version = self.unacknowledged.pop(request.response_nonce, (request.type_url, ""))
+        if request.HasField("error_detail"):
+            self.rejections += 1
+            self.last_rejection = f"{type_url}: {request.error_detail.message}"
+            logger.error("Envoy %s rejected %s", self.node_id, self.last_rejection)
+        elif version:
+            self.acknowledged[type_url] = version
+            if request.response_nonce == self._routes_nonce:
+                self._routes_nonce = ""
+
+    def _find_demand(self, names: Iterable[str], resources: Resources, *, reconnected: bool) -> None:
+        """Report the sleeping models among clusters that were asked for by name.
+
+        On a live stream Envoy asks because a request waits. After a reconnect it lists every name that it ever
+        asked for: only the current generation, or a later one that this operator does not know yet, is demand.
+        """
+        clusters = resources.by_type[protos.CLUSTER]
+        for name in names:
+            parsed = parse_cluster_name(name)
+            if parsed is None or name in clusters:
+                continue
+            deployment, generation = parsed
+            upstream = resources.upstreams.get(deployment)
+            if reconnected and upstream is not None and generation < upstream.generation:
+                continue
+            self.pending.add(name)
+            if upstream is None or not upstream.endpoints:
+                self.demand(deployment, generation, self.node_id)
+
+    def _unsubscribe(self, subscription: Subscription, names: Iterable[str]) -> None:
+        for name in names:
+            if name == WILDCARD:
+                subscription.wildcard = False
+            subscription.names.discard(name)
+            if not subscription.wants(name):
+                subscription.sent.pop(name, None)
+
+    def _settle_pending(self, resources: Resources) -> None:
+        clusters = resources.by_type[protos.CLUSTER]
+        self.pending -= clusters.keys()
+        awake = {name for name in self.pending if resources.alias(name) is not None}
+        self.aliases = {
+            name
+            for name in self.aliases | awake
+            if name not in clusters and resources.alias(name) is not None
+        }
+        self.pending -= awake
+
+    def _with_aliases(self, resources: Resources) -> tuple[Mapping[str, Resource], Mapping[str, Resource]]:
+        clusters = resources.by_type[protos.CLUSTER]
+        endpoints = resources.by_type[protos.ENDPOINTS]
+        pairs = {name: pair for name in self.aliases if (pair := resources.alias(name)) is not None}
+        if not pairs:
+            return clusters, endpoints
+        return (
+            {**clusters, **{name: pair[0] for name, pair in pairs.items()}},
+            {**endpoints, **{name: pair[1] for name, pair in pairs.items()}},
+        )
+
+    def _renew_endpoints(self, clusters: Iterable[str]) -> None:
+        """Mark endpoints of changed clusters to be sent again: without them the new cluster never gets warm."""
+        subscription = self.subscriptions.get(protos.ENDPOINTS)
+        if subscription is not None:
+            for name in clusters:
+                subscription.sent.pop(name, None)
+
+    def _remove_clusters(
+        self, clusters: Mapping[str, Resource], resources: Resources
+    ) -> Iterator[DynamicMessage]:
+        """Yield the removal of clusters, once Envoy has the routes that do not name them any more."""
+        subscription = self.subscriptions.get(protos.CLUSTER)
+        routes = self.subscriptions.get(protos.ROUTES)
+        if subscription is None or routes is None or self._routes_nonce:
+            return
+        current = {name: resource.version for name, resource in resources.by_type[protos.ROUTES].items()}
+        if routes.sent != current:
+            return
+        removed = [name for name in subscription.sent if name not in clusters]
+        if removed:
+            yield self._response(protos.CLUSTER, [], removed, resources.version)
+
+    def _response(
+        self, type_url: str, changed: list[Resource], removed: list[str], version: str
+    ) -> DynamicMessage:
+        subscription = self.subscriptions[type_url]
+        nonce = str(next(self._nonces))
+        response: DynamicMessage = protos.message_class(protos.DELTA_RESPONSE)()
+        response.type_url = type_url
+        response.system_version_info = version
+        response.nonce = nonce
+        response.removed_resources.extend(removed)
+        for resource in changed:
+            entry = response.resources.add()
+            entry.name = resource.name
+            entry.version = resource.version
+            entry.resource.type_url = type_url
+            entry.resource.value = resource.encoded
+            subscription.sent[resource.name] = resource.version
+        for name in removed:
+            del subscription.sent[name]
+        self.unacknowledged[nonce] = (type_url, version)
+        if type_url == protos.ROUTES:
+            self._routes_nonce = nonce
+        return response

@@ -1,0 +1,148 @@
+"""A thin asynchronous client: get, list, server-side apply, create. Objects are plain JSON data."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from kubernetes.aio import client as api
+from kubernetes.aio import config
+
+from modelyard.api.meta import FIELD_MANAGER
+from modelyard.kube.resources import Resource
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one request; Kubernetes ends its own at 60 s (`--request-timeout`)."""
+
+_APPLY = "application/apply-patch+yaml"
+_IDENTITIES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be reached (status 0)."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds that the server asked to wait, if it did."""
+
+
+class KubeClient:
+    """Requests to one API server."""
+
+    def __init__(self, configuration: api.Configuration) -> None:
+        self.configuration = configuration
+        self._client = api.ApiClient(configuration)
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None = None) -> Self:
+        """Return a client for the given kubeconfig, or for the cluster that this process runs in."""
+        configuration = api.Configuration()
+        if kubeconfig is not None:
+            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+        configuration.retries = False
+        return cls(configuration)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        """Send one request and return the JSON answer.
+
+        Raises ApiError for every answer that is not 2xx and for every failure to get one.
+        """
+        prepared = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": accept, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = await self._client.call_api(*prepared, _request_timeout=REQUEST_TIMEOUT)
+            payload = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
+        if not 200 <= response.status < 300:
+            raise _api_error(response, payload)
+        answer: dict[str, Any] = json.loads(payload)
+        return answer
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return an object, or None if there is none."""
+        try:
+            return await self.request("GET", resource.path(namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> dict[str, Any]:
+        """Apply our fields of an object (server-side apply) and return the object.
+
+        Other managers lose a field only where both set it: names of children are ours, so `force` is right.
+        """
+        metadata = manifest["metadata"]
+        return await self.request(
+            "PATCH",
+            resource.path(metadata.get("namespace", ""), metadata["name"], subresource),
+            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            body=manifest,
+            content_type=_APPLY,
+        )
+
+    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object."""
+        path = resource.path(manifest["metadata"].get("namespace", ""))
+        return await self.request("POST", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def list_identities(
+        self, resource: Resource, namespace: str = "", label_selector: str = ""
+    ) -> dict[str, str]:
+        """Return the UIDs of all objects, by `namespace/name` (or `name` for cluster-scoped kinds)."""
+        found: dict[str, str] = {}
+        query = {"limit": "1000"} | ({"labelSelector": label_selector} if label_selector else {})
+        while True:
+            page = await self.request("GET", resource.path(namespace), query=query, accept=_IDENTITIES)
+            for item in page["items"]:
+                metadata = item["metadata"]
+                prefix = f"{metadata['namespace']}/" if resource.namespaced else ""
+                found[prefix + metadata["name"]] = metadata["uid"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+            query["continue"] = token
+
+
+def _api_error(response: Any, payload: bytes) -> ApiError:
+    try:
+        status = json.loads(payload)
+        reason, message = status.get("reason", ""), status.get("message", "")
+    except ValueError:
+        reason, message = "", payload[:200].decode(errors="replace")
+    header = response.headers.get("Retry-After", "")
+    return ApiError(
+        response.status,
+        reason or str(response.reason),
+        message,
+        float(header) if header.isdecimal() else None,
+    )

@@ -1,0 +1,186 @@
+"""Kopf as an informer, and nothing else: indices hold small views, events call back with a key.
+
+No Kopf annotations, no finalizers, no handler progress: only `@kopf.index` and `@kopf.on.event` are used, which
+never touch the objects. Handlers hold no logic and never raise: Kopf drops their errors.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import kopf
+import kubernetes.aio.client as api
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import LABEL_DEPLOYMENT
+from modelyard.core.snapshot import Pod
+from modelyard.kube.projections import Seen, SeenChild, project_child, project_object, project_pod
+from modelyard.kube.resources import (
+    ACCELERATOR_CLASSES,
+    CHILDREN,
+    DEPLOYMENTS,
+    LLM_DEPLOYMENTS,
+    LLM_ROUTES,
+    PODS,
+    Resource,
+)
+
+V = TypeVar("V")
+
+OnChange = Callable[[Resource, str, str, bool], None]
+"""Called with the kind, `namespace/name` of the object (of the LLMDeployment, for children and pods), the version of
+its spec, and whether it is gone."""
+
+
+@dataclass
+class Indices:
+    """Kopf's indices, read-only, once it has started. Each maps a key to a collection of views."""
+
+    deployments: Mapping[str, Iterable[Seen[LLMDeployment]]] = field(default_factory=dict)
+    routes: Mapping[str, Iterable[Seen[LLMRoute]]] = field(default_factory=dict)
+    accelerators: Mapping[str, Iterable[Seen[AcceleratorClass]]] = field(default_factory=dict)
+    pods: Mapping[str, Iterable[Pod]] = field(default_factory=dict)
+    children: Mapping[str, Iterable[SeenChild]] = field(default_factory=dict)
+
+
+def first(index: Mapping[str, Iterable[V]], key: str) -> V | None:
+    """Return the only view under a key, or None."""
+    return next(iter(index[key]), None) if key in index else None
+
+
+def object_key(metadata: Mapping[str, Any]) -> str:
+    """Return `namespace/name`, or `name` of a cluster-scoped object."""
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+def owner_key(metadata: Mapping[str, Any]) -> str:
+    """Return `namespace/name` of the LLMDeployment that a child or pod is labelled with."""
+    return f"{metadata['namespace']}/{metadata['labels'][LABEL_DEPLOYMENT]}"
+
+
+def spec_version(metadata: Mapping[str, Any]) -> str:
+    """Return what changes when the spec does: the generation, or the resourceVersion of kinds without one."""
+    return str(metadata.get("generation") or metadata["resourceVersion"])
+
+
+def build_registry(
+    configuration: api.Configuration, indices: Indices, on_change: OnChange
+) -> kopf.OperatorRegistry:
+    """Return the handlers: one index and one event callback per kind."""
+    registry = kopf.OperatorRegistry()
+    labelled = {LABEL_DEPLOYMENT: kopf.PRESENT}
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await connection_info(configuration)
+
+    @kopf.on.startup(registry=registry)
+    def capture(**kwargs: Any) -> None:
+        indices.deployments = kwargs["llmdeployments"]
+        indices.routes = kwargs["llmroutes"]
+        indices.accelerators = kwargs["acceleratorclasses"]
+        indices.pods = kwargs["pods"]
+        indices.children = kwargs["children"]
+
+    def index_own(resource: Resource, model: type[Any]) -> None:
+        @kopf.index(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)
+        def index(body: kopf.Body, **_: Any) -> dict[str, Any]:
+            return {object_key(body["metadata"]): project_object(model, body)}
+
+        @kopf.on.event(
+            resource.group,
+            resource.version,
+            resource.plural,
+            id=f"{resource.plural}-event",
+            registry=registry,
+        )
+        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+            metadata = body["metadata"]
+            on_change(resource, object_key(metadata), spec_version(metadata), event["type"] == "DELETED")
+
+    index_own(LLM_DEPLOYMENTS, LLMDeployment)
+    index_own(LLM_ROUTES, LLMRoute)
+    index_own(ACCELERATOR_CLASSES, AcceleratorClass)
+
+    @kopf.index(PODS.version, PODS.plural, id="pods", labels=labelled, registry=registry)
+    def index_pod(body: kopf.Body, **_: Any) -> dict[str, Pod]:
+        return {owner_key(body["metadata"]): project_pod(body)}
+
+    @kopf.index(
+        DEPLOYMENTS.group,
+        DEPLOYMENTS.version,
+        DEPLOYMENTS.plural,
+        id="children",
+        labels=labelled,
+        registry=registry,
+    )
+    def index_child(body: kopf.Body, **_: Any) -> dict[str, SeenChild]:
+        return {object_key(body["metadata"]): project_child(body)}
+
+    def watch_labelled(resource: Resource) -> None:
+        @kopf.on.event(
+            resource.group,
+            resource.version,
+            resource.plural,
+            id=f"{resource.plural}-event",
+            labels=labelled,
+            registry=registry,
+        )
+        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+            metadata = body["metadata"]
+            on_change(resource, owner_key(metadata), spec_version(metadata), event["type"] == "DELETED")
+
+    for resource in (PODS, *CHILDREN):
+        watch_labelled(resource)
+    return registry
+
+
+async def connection_info(configuration: api.Configuration) -> kopf.ConnectionInfo:
+    """Return the client's credentials in Kopf's form. The token is read anew: in a cluster it rotates."""
+    authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
+    scheme, _, token = authorization.partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        scheme=scheme if token else None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def build_settings() -> kopf.OperatorSettings:
+    """Return Kopf's settings for an informer that must not fall silent."""
+    settings = kopf.OperatorSettings()
+    # One active replica by our own means; Kopf's peering is no lock.
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    # New CRDs and namespaces are not our business, and watching them needs cluster-wide rights.
+    settings.scanning.disabled = True
+    # Seconds. A belt beside Kopf's own inactivity timeout (70 s): a watch never outlives five minutes.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    # Filtered by the server: a cluster has far more pods than ours.
+    for resource in (PODS, *CHILDREN):
+        settings.watching.label_selectors[resource.plural] = LABEL_DEPLOYMENT
+    return settings
+
+
+async def run_informers(
+    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, namespaces: tuple[str, ...] = ()
+) -> None:
+    """Watch until cancelled. Ends with an error when a watch dies for good: restart the process then."""
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )

@@ -1,0 +1,53 @@
+"""The kinds that Modelyard reads and writes, and where the API server keeps them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard.api.meta import GROUP, VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where a kind lives."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Return the URL path of a collection, an object or a subresource."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        return "/".join([*parts, *(part for part in (name, subresource) if part)])
+
+
+LLM_DEPLOYMENTS = Resource(GROUP, VERSION, "llmdeployments", "LLMDeployment")
+LLM_ROUTES = Resource(GROUP, VERSION, "llmroutes", "LLMRoute")
+ACCELERATOR_CLASSES = Resource(GROUP, VERSION, "acceleratorclasses", "AcceleratorClass", namespaced=False)
+PODS = Resource("", "v1", "pods", "Pod")
+SERVICES = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+EVENTS = Resource("", "v1", "events", "Event")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+
+CHILDREN = (SERVICE_ACCOUNTS, NETWORK_POLICIES, SERVICES, DISRUPTION_BUDGETS, DEPLOYMENTS)
+"""Kinds of the objects made for each LLMDeployment, in the order in which they are applied: a pod must find its
+account and its policy, so the Deployment comes last."""
+
+_BY_KIND = {(resource.api_version, resource.kind): resource for resource in CHILDREN}
+
+
+def child_resource(manifest: dict[str, Any]) -> Resource:
+    """Return where a child manifest lives."""
+    return _BY_KIND[(manifest["apiVersion"], manifest["kind"])]

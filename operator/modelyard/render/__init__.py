@@ -1,0 +1,1 @@
+"""Pure builders: from a decided workload to the Kubernetes objects that run it."""

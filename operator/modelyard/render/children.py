@@ -1,0 +1,46 @@
+"""All objects that run one deployment."""
+
+from typing import Any
+
+from modelyard.catalog.engines import Image, Refusal, resolve_image
+from modelyard.render.deployment import build_deployment
+from modelyard.render.disruption_budget import build_disruption_budget
+from modelyard.render.engines import ENGINES
+from modelyard.render.network_policy import build_network_policy
+from modelyard.render.resources import check_placement
+from modelyard.render.service import build_service
+from modelyard.render.service_account import build_service_account
+from modelyard.render.settings import RenderSettings
+from modelyard.render.workload import Workload
+
+
+def check_workload(workload: Workload, settings: RenderSettings) -> Refusal | None:
+    """Return why a workload cannot be built, None if it can."""
+    image = _resolve_image(workload, settings)
+    if isinstance(image, Refusal):
+        return image
+    return ENGINES[workload.deployment.spec.engine.name].check(workload) or check_placement(workload)
+
+
+def build_children(workload: Workload, settings: RenderSettings) -> tuple[dict[str, Any], ...]:
+    """Return every child of the deployment, in the order in which to apply them.
+
+    The policy and the account come before the pods. Raises ValueError for a workload that `check_workload` refuses.
+    """
+    image = _resolve_image(workload, settings)
+    refusal = check_workload(workload, settings)
+    if refusal is not None or isinstance(image, Refusal):
+        raise ValueError(f"{workload.deployment.key} cannot be built: {refusal}")
+    engine = ENGINES[workload.deployment.spec.engine.name]
+    return (
+        build_service_account(workload),
+        build_network_policy(workload, engine, settings),
+        build_service(workload),
+        build_disruption_budget(workload),
+        build_deployment(workload, engine, image, settings),
+    )
+
+
+def _resolve_image(workload: Workload, settings: RenderSettings) -> Image | Refusal:
+    engine = workload.deployment.spec.engine
+    return resolve_image(engine.name, engine.version, workload.kind, settings.images)

@@ -1,0 +1,113 @@
+"""The Envoy cluster of a deployment's pods, and their addresses."""
+
+import json
+
+from modelyard.core.routing import Upstream
+from modelyard.render.envoy import scripts
+from modelyard.render.envoy.names import METADATA, ROUTE_HEADER, SERVED_MODEL_HEADER
+from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.envoy.typed import Json, ads, extension, seconds, set_header, socket_address, typed
+
+
+def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
+    """Return the cluster of one generation of a deployment; its addresses come separately (`endpoints`)."""
+    return {
+        "name": upstream.cluster,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": ads()},
+        "connect_timeout": seconds(settings.connect_timeout),
+        "metadata": {"filter_metadata": {METADATA: {"deployment": upstream.deployment}}},
+        "load_balancing_policy": {
+            "policies": [
+                {
+                    "typed_extension_config": extension(
+                        "envoy.load_balancing_policies.least_request",
+                        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+                        # A few pods, long requests: looking at all of them costs nothing and two random ones miss.
+                        {"selection_method": "FULL_SCAN"},
+                    )
+                }
+            ]
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": settings.max_upstream,
+                    "max_pending_requests": settings.max_upstream,
+                    "max_requests": settings.max_upstream,
+                    "max_retries": settings.max_retries,
+                }
+            ]
+        },
+        "outlier_detection": {
+            # An engine's own 500 is about the request, not about the pod.
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_success_rate": 0,
+            "consecutive_gateway_failure": settings.failures_before_ejection,
+            "enforcing_consecutive_gateway_failure": 100,
+            "interval": "1s",
+            "base_ejection_time": seconds(settings.ejection_seconds),
+            # Half of the pods at most: a fault that all share must not leave the model without any.
+            "max_ejection_percent": 50,
+        },
+        # The rewrite needs the whole body in the upstream chain.
+        "per_connection_buffer_limit_bytes": settings.max_body_bytes,
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                {
+                    "explicit_http_config": {"http_protocol_options": {}},
+                    "common_http_protocol_options": {"idle_timeout": seconds(settings.upstream_idle_timeout)},
+                    "http_filters": _upstream_filters(upstream.model),
+                },
+            )
+        },
+    }
+
+
+def endpoints(upstream: Upstream) -> Json:
+    """Return the addresses of a cluster."""
+    return {
+        "cluster_name": upstream.cluster,
+        "endpoints": [
+            {
+                "lb_endpoints": [
+                    {"endpoint": {"address": socket_address(endpoint.address, endpoint.port)}}
+                    for endpoint in upstream.endpoints
+                ]
+            }
+        ],
+    }
+
+
+def _upstream_filters(model: str) -> list[Json]:
+    """Return the chain that runs once per attempt: it writes the target's own model name into the body."""
+    # ASCII and escaped for JSON, so it is safe both in a header and in the body.
+    served = json.dumps(model)[1:-1].replace("%", "%%")
+    return [
+        extension(
+            "envoy.filters.http.header_mutation",
+            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            {
+                "mutations": {
+                    "request_mutations": [
+                        {"append": set_header(SERVED_MODEL_HEADER, served)},
+                        {"remove": ROUTE_HEADER},
+                    ]
+                }
+            },
+        ),
+        extension(
+            "envoy.filters.http.lua",
+            "envoy.extensions.filters.http.lua.v3.Lua",
+            {
+                "default_source_code": {"inline_string": scripts.model_rewrite()},
+                # One interpreter per worker for all clusters instead of one per cluster.
+                "shared_vm_id": "model_rewrite",
+            },
+        ),
+        extension(
+            "envoy.filters.http.upstream_codec",
+            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+        ),
+    ]

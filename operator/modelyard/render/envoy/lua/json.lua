@@ -1,0 +1,193 @@
+-- Finds the top-level "model" of a JSON object without building a tree.
+--
+-- Everything outside strings is checked against the grammar of RFC 8259, so a broken body is refused before it can
+-- wake a model. Strings are skipped with memchr, which is what makes long prompts cheap; their escapes and their
+-- encoding are left to the engine, except in "model" itself.
+
+local byte, char, find, format, sub = string.byte, string.char, string.find, string.format, string.sub
+
+-- Objects and arrays inside each other. Tool schemas need about 20; Python's parser gives up near 1000.
+local MAX_DEPTH = 256
+
+local BROKEN = 'The request body is not valid JSON.'
+local NOT_OBJECT = 'The request body must be a JSON object.'
+local MISSING = 'The request body must have a field "model".'
+local NOT_STRING = 'The field "model" must be a non-empty string.'
+local DUPLICATE = 'The field "model" must occur only once.'
+local ESCAPED = 'The name of the field "model" must be written without escapes.'
+local TOO_DEEP = format('The request body is nested more than %d levels deep.', MAX_DEPTH)
+
+-- Code points of the Basic Multilingual Plane that are no characters but halves of a pair (RFC 8259, section 7).
+local HIGH_SURROGATE, LOW_SURROGATE, AFTER_SURROGATES = 0xD800, 0xDC00, 0xE000
+
+local SIMPLE_ESCAPES = {
+  ['"'] = '"', ['\\'] = '\\', ['/'] = '/', b = '\b', f = '\f', n = '\n', r = '\r', t = '\t',
+}
+
+local function utf8(code)
+  if code < 0x80 then return char(code) end
+  if code < 0x800 then return char(0xC0 + math.floor(code / 64), 0x80 + code % 64) end
+  if code < 0x10000 then
+    return char(0xE0 + math.floor(code / 4096), 0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
+  end
+  return char(0xF0 + math.floor(code / 262144), 0x80 + math.floor(code / 4096) % 64,
+    0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
+end
+
+-- The text of a JSON string without its quotes, or nil if an escape is wrong.
+local function unescape(raw)
+  if not find(raw, '\\', 1, true) then return raw end
+  local parts, position = {}, 1
+  while true do
+    local slash = find(raw, '\\', position, true)
+    if not slash then break end
+    parts[#parts + 1] = sub(raw, position, slash - 1)
+    local kind = sub(raw, slash + 1, slash + 1)
+    if kind == 'u' then
+      local digits = string.match(raw, '^%x%x%x%x', slash + 2)
+      if not digits then return nil end
+      local code = tonumber(digits, 16)
+      position = slash + 6
+      if code >= LOW_SURROGATE and code < AFTER_SURROGATES then return nil end
+      if code >= HIGH_SURROGATE and code < LOW_SURROGATE then
+        local second = string.match(raw, '^\\u(%x%x%x%x)', position)
+        local low = second and tonumber(second, 16)
+        if not low or low < LOW_SURROGATE or low >= AFTER_SURROGATES then return nil end
+        code = 0x10000 + (code - HIGH_SURROGATE) * 0x400 + (low - LOW_SURROGATE)
+        position = position + 6
+      end
+      parts[#parts + 1] = utf8(code)
+    else
+      local replacement = SIMPLE_ESCAPES[kind]
+      if not replacement then return nil end
+      parts[#parts + 1] = replacement
+      position = slash + 2
+    end
+  end
+  parts[#parts + 1] = sub(raw, position)
+  return table.concat(parts)
+end
+
+-- Whether the bytes are UTF-8 (the table of RFC 3629, section 4).
+local function is_utf8(text)
+  local position, length = 1, #text
+  while position <= length do
+    local c = byte(text, position)
+    local more, low, high = 0, 0x80, 0xBF
+    if c < 0x80 then more = 0
+    elseif c >= 0xC2 and c <= 0xDF then more = 1
+    elseif c >= 0xE0 and c <= 0xEF then
+      more = 2
+      if c == 0xE0 then low = 0xA0 elseif c == 0xED then high = 0x9F end
+    elseif c >= 0xF0 and c <= 0xF4 then
+      more = 3
+      if c == 0xF0 then low = 0x90 elseif c == 0xF4 then high = 0x8F end
+    else return false end
+    for offset = 1, more do
+      local follower = byte(text, position + offset)
+      if not follower or follower < low or follower > high then return false end
+      low, high = 0x80, 0xBF
+    end
+    position = position + 1 + more
+  end
+  return true
+end
+
+-- Position of the quote that closes the string opened at `open`.
+local function string_end(text, open)
+  local close = open
+  while true do
+    close = find(text, '"', close + 1, true)
+    if not close then return nil end
+    local slash = close - 1
+    while byte(text, slash) == 92 do slash = slash - 1 end
+    if (close - slash) % 2 == 1 then return close end
+  end
+end
+
+local function is_scalar_byte(c)
+  return c and (c >= 48 and c <= 57 or c >= 97 and c <= 122 or c >= 65 and c <= 90 or c == 43 or c == 45 or c == 46)
+end
+
+-- Whether a token is a number, `true`, `false` or `null`.
+local function is_scalar(token)
+  if token == 'true' or token == 'false' or token == 'null' then return true end
+  if find(token, '^%-?0%d') then return false end
+  return find(token, '^%-?%d+$') or find(token, '^%-?%d+%.%d+$')
+    or find(token, '^%-?%d+[eE][+-]?%d+$') or find(token, '^%-?%d+%.%d+[eE][+-]?%d+$')
+end
+
+-- What the grammar allows next.
+local VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END = 1, 2, 3, 4, 5, 6
+
+-- The first and last position of the value of the top-level "model", between its quotes; or nil and a sentence.
+local function find_model(text)
+  local position, depth, expected = 1, 0, VALUE
+  local is_object, model_key, first, last = {}, false, nil, nil
+  while true do
+    local c = byte(text, position)
+    if not c then return nil, BROKEN end
+    if c == 32 or c == 10 or c == 13 or c == 9 then
+      position = position + 1
+    elseif expected == COLON then
+      if c ~= 58 then return nil, BROKEN end
+      expected, position = VALUE, position + 1
+    elseif c == 44 then
+      if expected ~= COMMA_OR_END then return nil, BROKEN end
+      expected, position = is_object[depth] and KEY or VALUE, position + 1
+    elseif c == 125 or c == 93 then
+      local object = c == 125
+      if expected ~= COMMA_OR_END and expected ~= (object and KEY_OR_END or VALUE_OR_END)
+        or is_object[depth] ~= object then return nil, BROKEN end
+      depth, expected, position = depth - 1, COMMA_OR_END, position + 1
+      if depth == 0 then break end
+    elseif expected == COMMA_OR_END then
+      return nil, BROKEN
+    elseif c == 34 then
+      local close = string_end(text, position)
+      if not close then return nil, BROKEN end
+      if expected == KEY or expected == KEY_OR_END then
+        if depth == 1 then
+          local key = sub(text, position + 1, close - 1)
+          if key == 'model' then
+            if first then return nil, DUPLICATE end
+            model_key = true
+          elseif find(key, '\\', 1, true) and unescape(key) == 'model' then
+            return nil, ESCAPED
+          end
+        end
+        expected = COLON
+      else
+        if depth == 0 then return nil, NOT_OBJECT end
+        if model_key then first, last, model_key = position + 1, close - 1, false end
+        expected = COMMA_OR_END
+      end
+      position = close + 1
+    elseif expected == KEY or expected == KEY_OR_END then
+      return nil, BROKEN
+    elseif model_key then
+      return nil, NOT_STRING
+    elseif c == 123 or c == 91 then
+      if depth == 0 and c == 91 then return nil, NOT_OBJECT end
+      depth = depth + 1
+      if depth > MAX_DEPTH then return nil, TOO_DEEP end
+      is_object[depth] = c == 123
+      expected, position = c == 123 and KEY_OR_END or VALUE_OR_END, position + 1
+    else
+      local start, digits = position, true
+      while is_scalar_byte(c) do
+        digits = digits and c >= 48 and c <= 57
+        position = position + 1
+        c = byte(text, position)
+      end
+      if position == start then return nil, BROKEN end
+      local plain = digits and (position == start + 1 or byte(text, start) ~= 48)
+      if not plain and not is_scalar(sub(text, start, position - 1)) then return nil, BROKEN end
+      if depth == 0 then return nil, NOT_OBJECT end
+      expected = COMMA_OR_END
+    end
+  end
+  if find(text, '[^ \n\r\t]', position) then return nil, BROKEN end
+  if not first then return nil, MISSING end
+  return first, last
+end

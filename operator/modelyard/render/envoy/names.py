@@ -1,0 +1,58 @@
+"""Names as they travel through Envoy: in headers, stat names and labels.
+
+Model names are free text, so they are percent-encoded wherever Envoy matches on them; that also keeps line breaks
+and quotes out of headers. Stat names treat `.` and `:` specially, so they get an escape of their own.
+"""
+
+import re
+from urllib.parse import quote
+
+ROUTE_HEADER = "x-modelyard-route"
+"""Request header, set by the request scan, that the virtual host matches on."""
+
+SERVED_MODEL_HEADER = "x-modelyard-served-model"
+"""Request header, set per attempt by a cluster, that tells the rewrite which model name to put into the body."""
+
+INTERNAL_PREFIX = "x-modelyard-"
+"""Headers with this prefix are ours; those that clients send are removed."""
+
+METADATA = "modelyard"
+"""Namespace of our dynamic, route and cluster metadata, and prefix of our counters."""
+
+MODELS_KEY = "models"
+"""Route key of `GET /v1/models`."""
+
+_UNRESERVED = "-._~/:@"
+"""Characters besides letters and digits that a route key keeps; the Lua scan keeps the same ones."""
+
+_ESCAPED = re.compile(r"_([0-9a-f]{2})")
+
+
+def encode_model(model: str) -> str:
+    """Return a model name as printable ASCII, reversible and safe in a header."""
+    return quote(model, safe=_UNRESERVED)
+
+
+def model_key(model: str) -> str:
+    """Return the route key of requests for a model."""
+    return f"model:{encode_model(model)}"
+
+
+def model_info_key(model: str) -> str:
+    """Return the route key of `GET /v1/models/{model}`."""
+    return f"info:{encode_model(model)}"
+
+
+def encode_stat(name: str) -> str:
+    """Return a name as one element of a stat name: letters, digits, `-` and `/`, all else as `_` and hex."""
+    kept = re.compile(r"[A-Za-z0-9/-]")
+    return "".join(
+        character if kept.fullmatch(character) else "".join(f"_{byte:02x}" for byte in character.encode())
+        for character in name
+    )
+
+
+def decode_stat(element: str) -> str:
+    """Return the name that `encode_stat` was given."""
+    raw = _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), element)
+    return raw.encode("latin-1").decode()

@@ -1,0 +1,227 @@
+"""The route configuration: one exact match per model name.
+
+The request scan puts what a request asks for into one header, and the virtual host finds the route for it in a
+hash map, however many models there are. A request that the scan has not seen yet matches the catch-all; it must be
+a real `route` action, because Envoy ignores the body limit of a direct response.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from modelyard.core.routing import Route, RoutingTable, Upstream
+from modelyard.render.envoy.errors import direct_error, direct_json
+from modelyard.render.envoy.models import model_info_body, model_list_body
+from modelyard.render.envoy.names import (
+    METADATA,
+    MODELS_KEY,
+    ROUTE_HEADER,
+    encode_model,
+    encode_stat,
+    model_info_key,
+    model_key,
+)
+from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
+from modelyard.render.envoy.typed import Json, ads, extension, seconds, typed
+
+ROUTE_CONFIGURATION = "models"
+"""Name of the one route configuration."""
+
+ARRIVALS = "modelyard_arrivals"
+"""First element of the stat names of the arrival counters."""
+
+NO_CLUSTER = "__none__"
+"""A cluster that never exists; no deployment can have this name."""
+
+MAX_LIST_BYTES = 4 * MEBIBYTE
+"""Largest reply of `/v1/models`: room for 30,000 models (Envoy's default of 4 KiB is room for 30)."""
+
+IDLE_MARGIN = 60
+"""Seconds that the idle limit of a stream exceeds the longest wait that a route allows, so that the wait's own
+limit answers first."""
+
+Targets = tuple[tuple[str, int], ...]
+"""Cluster names and weights of a route."""
+
+
+def route_targets(route: Route, upstreams: Mapping[str, Upstream]) -> Targets:
+    """Return the clusters of a route. Unknown deployments and weights of 0 are left out."""
+    return tuple(
+        (upstreams[target.deployment].cluster, target.weight)
+        for target in route.targets
+        if target.weight > 0 and target.deployment in upstreams
+    )
+
+
+def listed_models(table: RoutingTable) -> Iterator[tuple[str, Route]]:
+    """Yield every model name once, with the first route that has it."""
+    seen: set[str] = set()
+    for route in table.routes:
+        for model in route.models:
+            if model not in seen:
+                seen.add(model)
+                yield model, route
+
+
+def model_routes(model: str, route: Route, targets: Targets, settings: GatewaySettings) -> dict[str, Json]:
+    """Return the routes of one model name by their keys: requests, and its entry in the model list."""
+    return {
+        model_key(model): _inference_route(model, route, targets, settings),
+        model_info_key(model): _reply(200, model_info_body(model, route)),
+    }
+
+
+def list_route(table: RoutingTable) -> dict[str, Json]:
+    """Return the route of `GET /v1/models` by its key."""
+    return {MODELS_KEY: _reply(200, model_list_body(listed_models(table)))}
+
+
+def route_configuration(settings: GatewaySettings, *, anonymous: bool) -> Json:
+    """Return the route configuration with an empty map of models.
+
+    `fill` of the resource builder puts the routes in: they are encoded one by one, so that a change of one model
+    does not encode all of them again.
+    """
+    return {
+        "name": ROUTE_CONFIGURATION,
+        # Clusters appear and vanish while their routes stay.
+        "validate_clusters": False,
+        "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
+        # The client's key is for the gateway; engines ask for none.
+        "request_headers_to_remove": ["authorization", "x-api-key"],
+        "virtual_hosts": [_open_host(settings) if anonymous else _closed_host()],
+    }
+
+
+def route_action(route: Json) -> Json:
+    """Return a route as the action of a matcher."""
+    return {"action": extension("route", "envoy.config.route.v3.Route", route)}
+
+
+def _open_host(settings: GatewaySettings) -> Json:
+    return {
+        "name": "models",
+        "domains": ["*"],
+        "request_body_buffer_limit": settings.max_body_bytes,
+        "matcher": {
+            "matcher_tree": {
+                "input": extension(
+                    "route",
+                    "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+                    {"header_name": ROUTE_HEADER},
+                ),
+                # Filled in later; a map without any entry is refused by Envoy.
+                "exact_match_map": {"map": {}},
+            },
+            "on_no_match": route_action(
+                {
+                    "match": {"prefix": "/"},
+                    "request_body_buffer_limit": settings.max_body_bytes,
+                    "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
+                }
+            ),
+        },
+    }
+
+
+def _closed_host() -> Json:
+    error = direct_error(
+        401,
+        "No valid API key was sent.",
+        "invalid_request_error",
+        "invalid_api_key",
+        {"www-authenticate": "Bearer"},
+    )
+    return {
+        "name": "closed",
+        "domains": ["*"],
+        "routes": [{"name": "closed", "match": {"prefix": "/"}, **error}],
+        "typed_per_filter_config": {
+            # Nobody without a key makes the gateway read a body.
+            "envoy.filters.http.lua": typed(
+                "envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"disabled": True}
+            )
+        },
+    }
+
+
+def _reply(status: int, body: str) -> Json:
+    return {"match": {"prefix": "/"}, **direct_json(status, body)}
+
+
+def _inference_route(model: str, route: Route, targets: Targets, settings: GatewaySettings) -> Json:
+    return {
+        "match": {"prefix": "/"},
+        "metadata": {
+            "filter_metadata": {
+                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
+            }
+        },
+        "request_body_buffer_limit": settings.max_body_bytes,
+        "typed_per_filter_config": {
+            "envoy.filters.http.local_ratelimit": _arrival_counter(route.name),
+            "envoy.filters.http.on_demand": typed(
+                "envoy.extensions.filters.http.on_demand.v3.PerRouteConfig",
+                {"odcds": {"source": ads(), "timeout": seconds(route.hold_seconds)}},
+            ),
+        },
+        **_answer(route, targets, settings),
+    }
+
+
+def _answer(route: Route, targets: Targets, settings: GatewaySettings) -> Json:
+    """Return what a route does: refuse, or forward to its targets."""
+    refusal = route.refusal if route.refusal or targets else "The model has no target."
+    if refusal is not None:
+        return direct_error(
+            503, refusal, "server_error", "model_unavailable", {"retry-after": str(settings.retry_after)}
+        )
+    return {
+        "route": {
+            "weighted_clusters": {
+                "clusters": [{"name": cluster, "weight": weight} for cluster, weight in targets]
+            },
+            "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
+            "timeout": seconds(route.request_seconds),
+            "idle_timeout": seconds(max(route.hold_seconds, route.request_seconds) + IDLE_MARGIN),
+            "retry_policy": _retry_policy(settings),
+        }
+    }
+
+
+def _arrival_counter(name: str) -> Json:
+    """Return the counter of requests that passed the scan.
+
+    A rate limiter that never limits (nothing is enforced) counts every request it sees, before any hold.
+    """
+    return typed(
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        {
+            "stat_prefix": f"{ARRIVALS}.{encode_stat(name)}",
+            "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "3600s"},
+            "filter_enabled": {
+                "default_value": {"numerator": 100, "denominator": "HUNDRED"},
+                "runtime_key": "modelyard.arrivals.enabled",
+            },
+            "filter_enforced": {
+                "default_value": {"numerator": 0, "denominator": "HUNDRED"},
+                "runtime_key": "modelyard.arrivals.enforced",
+            },
+        },
+    )
+
+
+def _retry_policy(settings: GatewaySettings) -> Json:
+    return {
+        # `reset`: the pod went away before it sent a header, so the client has seen nothing of the answer.
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+        "retriable_status_codes": [429, 503],
+        "num_retries": settings.retries,
+        "retry_host_predicate": [
+            extension(
+                "envoy.retry_host_predicates.previous_hosts",
+                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        # How often the balancer is asked again for a host not tried yet, before any host will do.
+        "host_selection_retry_max_attempts": 5,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+    }

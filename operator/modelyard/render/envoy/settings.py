@@ -1,0 +1,58 @@
+"""Settings of the gateway: every number that its Envoys are configured with."""
+
+from dataclasses import dataclass
+
+MEBIBYTE = 1024 * 1024
+"""Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What an installation may change about its Envoys.
+
+    All durations are in seconds, all sizes in bytes.
+    """
+
+    listener_address: str = "0.0.0.0"  # noqa: S104  (a gateway listens on every address of its pod)
+    """Address that clients connect to."""
+
+    listener_port: int = 8080
+    """Port that clients connect to; above 1024, so that no capability is needed."""
+
+    max_body_bytes: int = 32 * MEBIBYTE
+    """Largest request body, and largest unary response whose token usage is read. The whole body is held in
+    memory, because the model name may stand at its end. Prompts with images reach 20 MB; 32 MiB leaves room."""
+
+    connect_timeout: float = 2.0
+    """How long a TCP connection to an engine pod may take: a SYN and one retransmission after 1 s (RFC 6298)."""
+
+    upstream_idle_timeout: float = 4.0
+    """When an unused connection to an engine is closed. uvicorn, vLLM's server, closes after 5 s
+    (`timeout_keep_alive`, https://www.uvicorn.org/settings/): the gateway must be first, or requests are sent into
+    a closing connection."""
+
+    body_idle_timeout: float = 60.0
+    """How long a client may pause while it sends a request. Once the model is known, the route's own limits
+    (hold and request time) apply instead."""
+
+    headers_timeout: float = 10.0
+    """How long a client may take to send its request headers."""
+
+    retry_after: int = 10
+    """`Retry-After` of a 503: long enough for a replica to recover, short enough that a client waits for it."""
+
+    retries: int = 2
+    """Further attempts after a failed one, each on a host not tried yet where there is one."""
+
+    max_upstream: int = 100_000
+    """Connections, pending requests and requests per cluster. Envoy's default of 1024 is below one burst after a
+    cold start, and an overflow is not retried; the body limit and the overload manager protect the memory."""
+
+    max_retries: int = 1024
+    """Concurrent retries per cluster (Envoy's default of 3 is meant for small services)."""
+
+    failures_before_ejection: int = 5
+    """Consecutive 502, 503, 504 or connection failures after which a pod is left out (Envoy's default)."""
+
+    ejection_seconds: float = 5.0
+    """How long a pod is left out the first time; the operator removes pods that are not Ready long before."""

@@ -1,0 +1,122 @@
+"""One model on the accelerators that were chosen for it: what all builders start from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.meta import API_VERSION, LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
+from modelyard.api.quantities import parse_duration
+from modelyard.catalog.engines import AcceleratorKind, accelerator_kind
+from modelyard.render.sources import ADAPTER_MOUNT, MODEL_MOUNT, ClaimSource, HubSource, parse_source
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A deployment with its chosen accelerator and size."""
+
+    deployment: LLMDeployment
+    accelerator: AcceleratorClass
+    count: int
+    """Accelerators of one replica."""
+    replicas: int | None
+    """None leaves the field to an outside autoscaler (`actuator: External`)."""
+
+    @property
+    def name(self) -> str:
+        """The name of every child."""
+        return self.deployment.metadata.name
+
+    @property
+    def kind(self) -> AcceleratorKind:
+        """Which build of the engine runs."""
+        return accelerator_kind(self.accelerator.spec.resource_name)
+
+    @property
+    def source(self) -> HubSource | ClaimSource:
+        """Where the model comes from."""
+        return parse_source(self.deployment.spec.model.source)
+
+    @property
+    def adapters(self) -> tuple[tuple[str, HubSource | ClaimSource], ...]:
+        """Name and source of every LoRA adapter."""
+        return tuple((item.name, parse_source(item.source)) for item in self.deployment.spec.model.adapters)
+
+    @property
+    def is_remote(self) -> bool:
+        """True if a pod has to download something."""
+        return any(
+            isinstance(item, HubSource) for item in (self.source, *(source for _, source in self.adapters))
+        )
+
+    @property
+    def claim_mounts(self) -> dict[str, str]:
+        """Claim name to mount path. A claim that also holds the model is mounted once."""
+        mounts = {}
+        if isinstance(self.source, ClaimSource):
+            mounts[self.source.claim] = MODEL_MOUNT
+        for _, source in self.adapters:
+            if isinstance(source, ClaimSource):
+                mounts.setdefault(source.claim, f"{ADAPTER_MOUNT}/{source.claim}")
+        return mounts
+
+    @property
+    def drain_seconds(self) -> int:
+        """How long a leaving pod may finish its requests."""
+        return parse_duration(self.deployment.spec.rollout.drain_timeout)
+
+    @property
+    def start_seconds(self) -> int:
+        """How long a pod may take to download and load the model."""
+        return parse_duration(self.deployment.spec.rollout.start_timeout)
+
+    @property
+    def provision_seconds(self) -> int:
+        """How long a new node of the class takes; 0 if the class does not say."""
+        provision_time = self.accelerator.spec.provision_time
+        return parse_duration(provision_time) if provision_time else 0
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The label that selects the pods; it never changes, as a Deployment's selector may not."""
+        return {LABEL_DEPLOYMENT: self.name}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of every child."""
+        return {
+            "app.kubernetes.io/component": "engine",
+            "app.kubernetes.io/instance": self.name,
+            LABEL_MANAGED_BY: MANAGED_BY,
+            "app.kubernetes.io/name": self.deployment.spec.engine.name.lower(),
+            **self.selector,
+        }
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        """Labels of the pods."""
+        # A class name may be longer than a label value; the label is for people and dashboards.
+        return {**self.labels, LABEL_ACCELERATOR: self.accelerator.metadata.name[:63].rstrip("-.")}
+
+    def build_metadata(self) -> dict[str, Any]:
+        """Return the metadata of a child.
+
+        The owner reference lets garbage collection remove the child, with or without a running operator.
+        `blockOwnerDeletion` would need the right to update the owner's finalizers, and buys nothing here.
+        """
+        metadata = self.deployment.metadata
+        return {
+            "name": self.name,
+            "namespace": metadata.namespace,
+            "labels": self.labels,
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "LLMDeployment",
+                    "name": self.name,
+                    "uid": metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        }

@@ -1,0 +1,1 @@
+"""The process: gather, decide, apply. Wiring and loops; no decisions."""

@@ -1,0 +1,140 @@
+"""What the process knows: the watched objects, our own writes, the gateway's counters, and the decision's memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute
+from modelyard.core.cost import TokenMemory
+from modelyard.core.decide import DeploymentMemory
+from modelyard.core.names import Claim, Exposure
+from modelyard.core.plan import DeploymentPlan
+from modelyard.core.routing import RoutingTable
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.kube.expectations import Expectations
+from modelyard.kube.informers import Indices, first
+from modelyard.kube.projections import Seen, SeenChild
+
+
+@dataclass
+class Fleet:
+    """The state of the operator process. Everything in it can be lost: a restart rebuilds it from the cluster."""
+
+    indices: Indices = field(default_factory=Indices)
+    written: Expectations[Seen[LLMDeployment]] = field(default_factory=Expectations)
+    written_routes: Expectations[Seen[LLMRoute]] = field(default_factory=Expectations)
+    written_children: Expectations[SeenChild] = field(default_factory=Expectations)
+    strangers: dict[str, str] = field(default_factory=dict)
+    """Kind and name of an object that stands where a child should be and is not ours, by `namespace/name`."""
+    memory: dict[str, DeploymentMemory] = field(default_factory=dict)
+    tokens: dict[str, TokenMemory] = field(default_factory=dict)
+    plans: dict[str, DeploymentPlan] = field(default_factory=dict)
+    """The newest plan of each deployment whose status has been written."""
+    reading: GatewayReading | None = None
+    wakes: dict[str, float] = field(default_factory=dict)
+    owners: dict[str, Claim] = field(default_factory=dict)
+    table: RoutingTable = field(default_factory=RoutingTable)
+
+    def deployment(self, key: str) -> Seen[LLMDeployment] | None:
+        """Return the newest view of an LLMDeployment."""
+        seen = first(self.indices.deployments, key)
+        if seen is None:
+            self.written.forget(key)
+            return None
+        return self.written.resolve(key, seen.uid, seen.version, seen)
+
+    def route(self, key: str) -> Seen[LLMRoute] | None:
+        """Return the newest view of an LLMRoute."""
+        seen = first(self.indices.routes, key)
+        if seen is None:
+            self.written_routes.forget(key)
+            return None
+        return self.written_routes.resolve(key, seen.uid, seen.version, seen)
+
+    def child(self, key: str, uid: str) -> ChildDeployment | None:
+        """Return the newest view of the Deployment under an LLMDeployment with that UID."""
+        if key in self.strangers:
+            return ChildDeployment(replicas=0, owned=False, message=self.strangers[key])
+        seen = first(self.indices.children, key)
+        newest = (
+            self.written_children.pending(key)
+            if seen is None
+            else self.written_children.resolve(key, seen.uid, seen.version, seen)
+        )
+        if newest is None:
+            return None
+        return replace(newest.child, owned=newest.owner == uid)
+
+    def pods(self, key: str) -> tuple[Pod, ...]:
+        """Return the pods of an LLMDeployment, by name."""
+        index = self.indices.pods
+        return tuple(sorted(index[key], key=lambda pod: pod.name)) if key in index else ()
+
+    def accelerators(self) -> dict[str, AcceleratorClass]:
+        """Return the readable AcceleratorClasses, by name."""
+        found = {}
+        for name in list(self.indices.accelerators):
+            seen = first(self.indices.accelerators, name)
+            if seen is not None and seen.object is not None:
+                found[name] = seen.object
+        return found
+
+    def keys(self) -> list[str]:
+        """Return `namespace/name` of every LLMDeployment."""
+        return list(self.indices.deployments)
+
+    def route_keys(self) -> list[str]:
+        """Return `namespace/name` of every LLMRoute."""
+        return list(self.indices.routes)
+
+    def snapshot_one(self, key: str, deployment: LLMDeployment) -> Snapshot:
+        """Return what the decision about one deployment looks at."""
+        child = self.child(key, deployment.metadata.uid)
+        return Snapshot(
+            deployments={key: deployment},
+            accelerators=self.accelerators(),
+            pods={key: self.pods(key)},
+            children={} if child is None else {key: child},
+            reading=self.reading,
+            wakes={key: self.wakes[key]} if key in self.wakes else {},
+        )
+
+    def snapshot_names(self) -> Snapshot:
+        """Return what names and routes are decided from: every deployment, route and pod."""
+        deployments = {deployment.key: deployment for deployment in self.readable()}
+        routes = {
+            key: seen.object
+            for key in self.route_keys()
+            if (seen := self.route(key)) is not None and seen.object is not None
+        }
+        return Snapshot(
+            deployments=deployments, routes=routes, pods={key: self.pods(key) for key in deployments}
+        )
+
+    def exposures(self) -> dict[str, Exposure]:
+        """Return how each deployment stands in the gateway, as far as its status says so.
+
+        Only what is written may be pushed: an operator that starts again must know every name that Envoy knows.
+        """
+        return {
+            deployment.key: Exposure(
+                generation=deployment.status.gateway.generation if deployment.status.gateway else 0,
+                asleep=(plan := self.plans.get(deployment.key)) is not None and plan.replicas == 0,
+            )
+            for deployment in self.readable()
+        }
+
+    def readable(self) -> Iterator[LLMDeployment]:
+        """Yield every LLMDeployment that can be parsed."""
+        for key in self.keys():
+            seen = self.deployment(key)
+            if seen is not None and seen.object is not None:
+                yield seen.object
+
+    def forget(self, key: str) -> None:
+        """Drop everything remembered of a deployment that is gone."""
+        for store in (self.memory, self.tokens, self.plans, self.wakes, self.strangers):
+            store.pop(key, None)
+        self.written.forget(key)
+        self.written_children.forget(key)

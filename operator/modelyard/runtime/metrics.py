@@ -1,0 +1,24 @@
+"""Metrics of the operator itself, for people: no decision reads them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+RECONCILES = Counter("modelyard_reconciles", "Reconciliations, by outcome.", ["outcome"], registry=REGISTRY)
+RECONCILE_SECONDS = Histogram(
+    "modelyard_reconcile_seconds", "Duration of one reconciliation.", registry=REGISTRY
+)
+WRITES = Counter("modelyard_writes", "Writes to the Kubernetes API, by kind.", ["kind"], registry=REGISTRY)
+DECISIONS = Counter("modelyard_size_changes", "Changes of size, by reason.", ["reason"], registry=REGISTRY)
+QUEUE_LENGTH = Gauge("modelyard_queue_length", "Keys that wait for a worker.", registry=REGISTRY)
+GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
+GATEWAY_REJECTIONS = Gauge(
+    "modelyard_gateway_rejections", "Configurations that connected Envoys rejected.", registry=REGISTRY
+)
+READINGS = Counter(
+    "modelyard_gateway_readings",
+    "Readings of the gateway's counters, by outcome.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)

@@ -1,0 +1,61 @@
+"""Keeps the gateway's routing table in line with the fleet: whoever changes something asks, one task builds."""
+
+import asyncio
+import logging
+
+from modelyard.core.names import build_routing_table, resolve_names
+from modelyard.core.routing import RoutingTable
+from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.resources import ResourceBuilder
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Builds the table whenever it is asked to. Requests that come while it builds are served by one more build."""
+
+    def __init__(self, fleet: Fleet, server: AdsServer, settings: OperatorSettings) -> None:
+        self._fleet = fleet
+        self._server = server
+        self._settings = settings
+        self._builder = ResourceBuilder(settings.gateway)
+        self._asked = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def request(self) -> None:
+        """Ask for a table that holds everything known by now."""
+        self._asked.set()
+
+    async def published(self) -> None:
+        """Wait until a table built after this call has been handed to the ADS server."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._asked.set()
+        await waiter
+
+    async def run(self) -> None:
+        """Build until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            waiters, self._waiters = self._waiters, []
+            self._publish()
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _publish(self) -> None:
+        snapshot = self._fleet.snapshot_names()
+        self._fleet.owners = resolve_names(snapshot)
+        table = build_routing_table(
+            snapshot,
+            self._fleet.owners,
+            self._fleet.exposures(),
+            self._fleet.table,
+            anonymous=self._settings.anonymous,
+        )
+        if table != self._fleet.table or table == RoutingTable():
+            self._fleet.table = table
+            self._server.set_resources(self._builder.build(table))

@@ -1,0 +1,225 @@
+"""One deployment: snapshot, decide, apply, status. Level-triggered: what happened before does not matter."""
+
+import logging
+import time
+from dataclasses import replace
+
+from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
+from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
+from modelyard.api.meta import API_VERSION, split_key, wire
+from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
+from modelyard.core.decide import decide_deployment
+from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
+from modelyard.core.plan import Code, DeploymentPlan, Reason, Refusal
+from modelyard.core.snapshot import Snapshot
+from modelyard.core.status import build_route_status, build_status, hourly_cost
+from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.projections import Seen, project_child, project_object
+from modelyard.kube.resources import LLM_DEPLOYMENTS, LLM_ROUTES
+from modelyard.render.children import build_children, check_workload
+from modelyard.render.workload import Workload
+from modelyard.runtime.children import ChildApplier, Stranger
+from modelyard.runtime.events import EventRecorder
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.metrics import DECISIONS, WRITES
+from modelyard.runtime.publisher import Publisher
+from modelyard.runtime.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+CONFLICT_RETRY = 10.0
+"""Seconds until a name taken by a stranger is looked at again: nothing tells us when it is free."""
+
+
+class Reconciler:
+    """Brings one LLMDeployment or LLMRoute in line with its spec."""
+
+    def __init__(
+        self, client: KubeClient, fleet: Fleet, publisher: Publisher, settings: OperatorSettings
+    ) -> None:
+        self.children = ChildApplier(client)
+        self._client = client
+        self._fleet = fleet
+        self._publisher = publisher
+        self._settings = settings
+        self._events = EventRecorder(client)
+        self._cost_written: dict[str, float] = {}
+
+    async def reconcile(self, key: str) -> float | None:
+        """Bring a deployment in line. Returns the seconds after which it must be looked at again, if any.
+
+        Raises ApiError where the API server refuses or cannot be reached; a later try starts from the new state.
+        """
+        seen = self._fleet.deployment(key)
+        if seen is None:
+            self._fleet.forget(key)
+            self.children.forget(key)
+            self._publisher.request()
+            return None
+        deployment = seen.object
+        if deployment is None:
+            await self._report_unreadable(key, seen)
+            return None
+        if deployment.metadata.deletion_timestamp is not None:
+            return None
+        return await self._reconcile(key, deployment)
+
+    async def _reconcile(self, key: str, deployment: LLMDeployment) -> float | None:
+        now = time.time()
+        snapshot = self._fleet.snapshot_one(key, deployment)
+        plan, self._fleet.memory[key] = decide_deployment(
+            key, snapshot, self._fleet.memory.get(key), now, self._settings.policy
+        )
+        plan = self._check(deployment, plan)
+        stored = deployment.status.gateway.generation if deployment.status.gateway else 0
+        if plan.generation != stored or plan.replicas == 0:
+            # The gateway must hold new requests before the pods go, and only under a name that is written down.
+            await self._write_status(deployment, plan, snapshot, now)
+            self._fleet.plans[key] = plan
+            self._publisher.request()
+            await self._publisher.published()
+        again = await self._apply(key, deployment, plan)
+        seen = self._fleet.deployment(key)
+        if seen is None or seen.object is None:
+            return again
+        current = seen.object
+        snapshot = self._fleet.snapshot_one(key, current)
+        if again is not None:
+            plan, self._fleet.memory[key] = decide_deployment(
+                key, snapshot, self._fleet.memory.get(key), now, self._settings.policy
+            )
+        await self._write_status(current, plan, snapshot, now)
+        self._fleet.plans[key] = plan
+        self._publisher.request()
+        return again
+
+    def _check(self, deployment: LLMDeployment, plan: DeploymentPlan) -> DeploymentPlan:
+        """Return the plan, refused if its workload cannot be built."""
+        if plan.refusal is not None or plan.placement is None:
+            return plan
+        refusal = check_workload(self._workload(deployment, plan), self._settings.render)
+        if refusal is None:
+            return plan
+        return replace(plan, refusal=Refusal(refusal.reason, refusal.message))
+
+    @staticmethod
+    def _workload(deployment: LLMDeployment, plan: DeploymentPlan) -> Workload:
+        if plan.placement is None:
+            raise ValueError(f"{plan.key} has no placement")
+        return Workload(
+            deployment=deployment,
+            accelerator=plan.placement.accelerator,
+            count=plan.placement.count,
+            replicas=plan.replicas,
+        )
+
+    async def _apply(self, key: str, deployment: LLMDeployment, plan: DeploymentPlan) -> float | None:
+        """Apply the children. Returns a delay if a stranger has the name."""
+        if plan.refusal is not None:
+            return CONFLICT_RETRY if self._fleet.strangers.pop(key, None) else None
+        for manifest in build_children(self._workload(deployment, plan), self._settings.render):
+            written = await self.children.apply(key, manifest)
+            if isinstance(written, Stranger):
+                self._fleet.strangers[key] = str(written)
+                return CONFLICT_RETRY
+            if written is None:
+                continue
+            WRITES.labels(kind=manifest["kind"]).inc()
+            if manifest["kind"] == "Deployment":
+                view = project_child(written)
+                self._fleet.written_children.note(key, view.uid, view.version, view)
+        self._fleet.strangers.pop(key, None)
+        return None
+
+    async def _write_status(
+        self, deployment: LLMDeployment, plan: DeploymentPlan, snapshot: Snapshot, now: float
+    ) -> None:
+        """Write the status if it differs from what stands."""
+        key = deployment.key
+        owner = self._fleet.owners.get(deployment.served_name)
+        name = (
+            (True, Reason(Code.ROUTED, f"requests for {deployment.served_name} come here"))
+            if owner is None
+            else explain_name(deployment.served_name, DEPLOYMENT, key, owner)
+        )
+        cost = None
+        if now - self._cost_written.get(key, 0.0) >= self._settings.cost_interval:
+            hourly = hourly_cost(plan, self._fleet.pods(key))
+            cost = cost_per_million(hourly, token_rate(self._fleet.tokens.get(key, TokenMemory())))
+        status = build_status(deployment, plan, snapshot, name, cost, now)
+        if status == deployment.status:
+            return
+        if cost is not None:
+            self._cost_written[key] = now
+        written = await self._apply_status(deployment, status)
+        if written is not None:
+            self._note_decision(deployment, status)
+            await self._events.emit_changes(deployment, status)
+
+    async def _apply_status(
+        self, deployment: LLMDeployment, status: LLMDeploymentStatus
+    ) -> Seen[LLMDeployment] | None:
+        """Write a status. Returns None if the object is gone."""
+        namespace, name = split_key(deployment.key)
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": LLM_DEPLOYMENTS.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": wire(status),
+        }
+        try:
+            answer = await self._client.apply(LLM_DEPLOYMENTS, manifest, "status")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        WRITES.labels(kind="LLMDeployment/status").inc()
+        view = project_object(LLMDeployment, answer)
+        self._fleet.written.note(deployment.key, view.uid, view.version, view)
+        return view
+
+    def _note_decision(self, deployment: LLMDeployment, status: LLMDeploymentStatus) -> None:
+        before, after = deployment.status.scaling, status.scaling
+        if after is not None and (before is None or before.desired_replicas != after.desired_replicas):
+            DECISIONS.labels(reason=after.reason).inc()
+            logger.info(
+                "Size of %s: %s to %d, %s: %s",
+                deployment.key,
+                "none" if before is None else before.desired_replicas,
+                after.desired_replicas,
+                after.reason,
+                after.message,
+            )
+
+    async def _report_unreadable(self, key: str, seen: Seen[LLMDeployment]) -> None:
+        """Say that an object cannot be read, and leave everything that runs as it is."""
+        logger.error("LLMDeployment %s cannot be read: %s", key, seen.error)
+
+    async def reconcile_route(self, key: str) -> None:
+        """Write the status of an LLMRoute if it differs from what stands."""
+        self._publisher.request()
+        await self._publisher.published()
+        seen = self._fleet.route(key)
+        if seen is None or seen.object is None:
+            return
+        route = seen.object
+        owner = self._fleet.owners.get(route.spec.model)
+        if owner is None:
+            return
+        name = explain_name(route.spec.model, ROUTE, key, owner)
+        status = build_route_status(route, self._fleet.snapshot_names(), name, time.time())
+        if status != route.status:
+            await self._apply_route_status(route, status)
+
+    async def _apply_route_status(self, route: LLMRoute, status: LLMRouteStatus) -> None:
+        namespace, name = split_key(route.key)
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": LLM_ROUTES.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": wire(status),
+        }
+        answer = await self._client.apply(LLM_ROUTES, manifest, "status")
+        WRITES.labels(kind="LLMRoute/status").inc()
+        view = project_object(LLMRoute, answer)
+        self._fleet.written_routes.note(route.key, view.uid, view.version, view)

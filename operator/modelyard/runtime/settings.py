@@ -1,0 +1,46 @@
+"""How the operator process runs. Every value states its unit and why it is what it is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelyard.core.decide import Policy
+from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.settings import PodPeer, RenderSettings
+
+SYSTEM_NAMESPACE = "modelyard-system"
+"""Namespace that the operator and the gateway are installed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """Settings of one operator process."""
+
+    kubeconfig: Path | None = None
+    """None: the cluster that the process runs in."""
+    namespaces: tuple[str, ...] = ()
+    """Watched namespaces; empty: all."""
+    xds_host: str = "127.0.0.1"
+    xds_port: int = 18000
+    """Where Envoy gets its configuration. 18000 is the port of Envoy's own examples."""
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    """Health and metrics."""
+    anonymous: bool = False
+    """True: the gateway asks for no API key."""
+    workers: int = 16
+    """Keys worked on at a time. Applies wait on the API server, so this is not bound to cores; 16 applied
+    117 objects/s on 2 cores."""
+    read_interval: float = 2.0
+    """Seconds between two readings of the gateway's counters: small against any start time."""
+    cost_interval: float = 30.0
+    """Seconds between two updates of cost figures in status."""
+    verify_interval: float = 600.0
+    """Seconds after which children are compared with the API server again, even without an event."""
+    policy: Policy = field(default_factory=Policy)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    render: RenderSettings = field(
+        default_factory=lambda: RenderSettings(
+            gateway=PodPeer(SYSTEM_NAMESPACE, {"app.kubernetes.io/component": "gateway"}),
+            operator=PodPeer(SYSTEM_NAMESPACE, {"app.kubernetes.io/component": "operator"}),
+        )
+    )

@@ -1,0 +1,139 @@
+"""Manifests that the API server takes, and how to change one field of them."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from modelyard.api.meta import API_VERSION
+
+ABSENT: Final = object()
+"""As a value: remove the field."""
+
+Path = tuple[str | int, ...]
+
+
+def manifest(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
+    "LLMDeployment": (
+        manifest(
+            "LLMDeployment",
+            "plain",
+            model={"source": "hf://org/repository"},
+            engine={"name": "vLLM"},
+            placement={"accelerators": [{"class": "l4"}]},
+            replicas=1,
+        ),
+        manifest(
+            "LLMDeployment",
+            "full",
+            model={
+                "source": "hf://org/repository:Q4_K_M@main",
+                "name": "org/model",
+                "contextLength": 8192,
+                "quantization": "fp8",
+                "adapters": [{"name": "tuned", "source": "hf://org/adapter"}],
+                "tokenSecret": {"name": "hub", "key": "token"},
+            },
+            engine={"name": "vLLM", "version": "0.32.0", "parameters": {"max-num-seqs": "64"}},
+            placement={
+                "accelerators": [{"class": "l4", "count": 2, "requestsPerMinute": 180}],
+                "nodeSelector": {"topology.kubernetes.io/zone": "a"},
+                "priority": "high",
+            },
+            scaling={"min": 1, "max": 1000, "idleAfter": "5m", "mode": "Active", "actuator": "Modelyard"},
+            rollout={"strategy": "Drain", "startTimeout": "20m", "drainTimeout": "1m"},
+            suspend=False,
+        ),
+    ),
+    "LLMRoute": (
+        manifest(
+            "LLMRoute",
+            "route",
+            model="org/model",
+            targets=[{"deployment": "first", "weight": 1}, {"deployment": "second", "weight": 1}],
+            timeouts={"hold": "5m", "request": "5m"},
+        ),
+    ),
+    "AcceleratorClass": (
+        manifest(
+            "AcceleratorClass",
+            "plain",
+            resourceName="nvidia.com/gpu",
+            tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            billing="PerHour",
+        ),
+        manifest(
+            "AcceleratorClass",
+            "full",
+            resourceName="nvidia.com/gpu",
+            nodeSelector={"nvidia.com/gpu.product": "NVIDIA-L4"},
+            tolerations=[
+                {"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"}
+            ],
+            runtimeClassName="nvidia",
+            requests={"cpu": "4", "memory": "16Gi"},
+            memory="24Gi",
+            memoryBandwidth=300,
+            throughput={"bf16": 121, "fp8": 242, "int8": 242},
+            price={"onDemand": "5", "spot": "0.31"},
+            billing="Committed",
+            available=8,
+            provisionTime="4m",
+        ),
+    ),
+}
+"""The manifests of each kind; the first are as small as their fields allow, the last sets every field."""
+
+
+def smallest(kind: str) -> dict[str, Any]:
+    """Return a copy of the smallest manifest of the kind."""
+    return copy.deepcopy(BASES[kind][0])
+
+
+def find_base(kind: str, path: Path) -> dict[str, Any]:
+    """Return the smallest manifest that has the field."""
+    for base in BASES[kind]:
+        try:
+            read_field(base, path)
+        except (KeyError, IndexError):
+            continue
+        return base
+    raise LookupError(f"no manifest of {kind} has {path}: add the field to the last one")
+
+
+def read_field(document: Any, path: Path) -> Any:
+    for step in path:
+        document = document[step]
+    return document
+
+
+def change_field(document: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    """Return a copy with another value at the path, whose parents are made where they are missing."""
+    result = copy.deepcopy(document)
+    parent: Any = result
+    for step in path[:-1]:
+        parent = parent.setdefault(step, {}) if isinstance(step, str) else parent[step]
+    if value is ABSENT:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return result
+
+
+def parse_path(text: str) -> Path:
+    """Return the steps of a path such as `spec.tolerations.0.key`."""
+    return tuple(int(step) if step.isdigit() else step for step in text.split("."))
+
+
+def walk(schema: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield each node of a schema with the path of its first instance in a manifest."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from walk(child, (*path, name))
+    if "items" in schema:
+        yield from walk(schema["items"], (*path, 0))
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        yield from walk(schema["additionalProperties"], (*path, "*"))

@@ -1,0 +1,178 @@
+"""Accepting and rejecting manifests of each cross-field rule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.apiserver.manifests import ABSENT, BASES, Path, parse_path
+
+Patch = Mapping[Path, Any]
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """Changes to a manifest that a rule lets through, and changes that only this rule refuses."""
+
+    name: str
+    """`Model.rule-name`."""
+    base: dict[str, Any]
+    accepted: tuple[Patch, ...]
+    refused: tuple[Patch, ...]
+    field: str
+    message: str
+
+
+def _case(
+    name: str,
+    base: dict[str, Any],
+    field: str,
+    message: str,
+    accepted: tuple[dict[str, Any], ...],
+    refused: tuple[dict[str, Any], ...],
+) -> RuleCase:
+    def parse(patches: tuple[dict[str, Any], ...]) -> tuple[Patch, ...]:
+        return tuple({parse_path(path): value for path, value in patch.items()} for patch in patches)
+
+    return RuleCase(name, base, parse(accepted), parse(refused), field, message)
+
+
+_PLAIN, _FULL = BASES["LLMDeployment"]
+(_ROUTE,) = BASES["LLMRoute"]
+_CLASS, _FULL_CLASS = BASES["AcceleratorClass"]
+
+
+def _range(
+    name: str, base: dict[str, Any], field: str, inside: tuple[str, ...], outside: tuple[str, ...]
+) -> RuleCase:
+    return _case(
+        name,
+        base,
+        field,
+        f"{field.rpartition('.')[2]} must be from",
+        tuple({field: value} for value in inside),
+        tuple({field: value} for value in outside),
+    )
+
+
+RULE_CASES: Final = (
+    _case(
+        "Model.token-needs-hub",
+        _FULL,
+        "spec.model.tokenSecret",
+        "tokenSecret is only used with an hf:// source",
+        accepted=({}, {"spec.model.source": "pvc://claim", "spec.model.tokenSecret": ABSENT}),
+        refused=({"spec.model.source": "pvc://claim"},),
+    ),
+    _case(
+        "Engine.parameters-vllm",
+        _FULL,
+        "spec.engine.parameters",
+        "parameters may only name these flags of vLLM",
+        accepted=({"spec.engine.parameters": {"dtype": "auto", "enforce-eager": ""}},),
+        refused=({"spec.engine.parameters": {"port": "1"}}, {"spec.engine.parameters": {"gpu-layers": "1"}}),
+    ),
+    _case(
+        "Engine.parameters-llamacpp",
+        _PLAIN,
+        "spec.engine.parameters",
+        "parameters may only name these flags of LlamaCpp",
+        accepted=({"spec.engine": {"name": "LlamaCpp", "parameters": {"parallel": "4"}}},),
+        refused=({"spec.engine": {"name": "LlamaCpp", "parameters": {"max-num-seqs": "4"}}},),
+    ),
+    _case(
+        "Scaling.min-not-above-max",
+        _FULL,
+        "spec.scaling.min",
+        "min must not be above max",
+        accepted=({"spec.scaling.min": 3, "spec.scaling.max": 3},),
+        refused=({"spec.scaling.min": 4, "spec.scaling.max": 3},),
+    ),
+    _case(
+        "Scaling.external-keeps-one",
+        _FULL,
+        "spec.scaling.min",
+        "only Modelyard can wake a sleeping model",
+        accepted=(
+            {"spec.scaling.actuator": "External", "spec.scaling.min": 1},
+            {"spec.scaling.actuator": "Modelyard", "spec.scaling.min": 0},
+        ),
+        refused=({"spec.scaling.actuator": "External", "spec.scaling.min": 0},),
+    ),
+    _range(
+        "Scaling.idle-after-bounds", _FULL, "spec.scaling.idleAfter", ("10s", "168h"), ("9s", "168h1s", "0s")
+    ),
+    _range(
+        "Rollout.start-timeout-bounds", _PLAIN, "spec.rollout.startTimeout", ("1m", "6h"), ("59s", "6h1s")
+    ),
+    _range(
+        "Rollout.drain-timeout-bounds", _PLAIN, "spec.rollout.drainTimeout", ("10s", "1h"), ("9s", "1h1s")
+    ),
+    _case(
+        "LLMDeploymentSpec.replicas-or-scaling",
+        _PLAIN,
+        "spec",
+        "set exactly one of replicas",
+        accepted=({"spec.replicas": 0}, {"spec.replicas": ABSENT, "spec.scaling": {"max": 2}}),
+        refused=({"spec.replicas": ABSENT}, {"spec.scaling": {"max": 2}}),
+    ),
+    _case(
+        "LLMDeploymentSpec.adapters-need-vllm",
+        _FULL,
+        "spec.model.adapters",
+        "model.adapters needs engine vLLM",
+        accepted=({}, {"spec.engine": {"name": "LlamaCpp"}, "spec.model.adapters": []}),
+        refused=({"spec.engine": {"name": "LlamaCpp"}},),
+    ),
+    _case(
+        "LLMDeployment.name-is-a-label",
+        _PLAIN,
+        "metadata.name",
+        "metadata.name names a Service and pods",
+        accepted=({"metadata.name": "a" * 52}, {"metadata.name": "a-1"}),
+        refused=({"metadata.name": "a" * 53}, {"metadata.name": "1a"}, {"metadata.name": "a.b"}),
+    ),
+    _range("Timeouts.hold-bounds", _ROUTE, "spec.timeouts.hold", ("1s", "1h"), ("0s", "1h1s")),
+    _range("Timeouts.request-bounds", _ROUTE, "spec.timeouts.request", ("1s", "6h"), ("0s", "6h1s")),
+    _case(
+        "LLMRouteSpec.some-weight",
+        _ROUTE,
+        "spec.targets",
+        "at least one of targets needs a weight above 0",
+        accepted=({"spec.targets.0.weight": 0, "spec.targets.1.weight": 1},),
+        refused=({"spec.targets.0.weight": 0, "spec.targets.1.weight": 0},),
+    ),
+    _case(
+        "Toleration.toleration-value",
+        _FULL_CLASS,
+        "spec.tolerations[0]",
+        "operator Exists takes no value",
+        accepted=({}, {"spec.tolerations.0": {"operator": "Exists"}}),
+        refused=({"spec.tolerations.0.operator": "Exists"}, {"spec.tolerations.0.key": ABSENT}),
+    ),
+    _case(
+        "AcceleratorPrice.spot-not-above-on-demand",
+        _FULL_CLASS,
+        "spec.price.spot",
+        "spot must not be above onDemand",
+        accepted=({"spec.price": {"onDemand": "2", "spot": "2.0"}}, {"spec.price": {"onDemand": "0"}}),
+        refused=(
+            {"spec.price": {"onDemand": "2", "spot": "2.000001"}},
+            {"spec.price": {"onDemand": "9", "spot": "10"}},
+        ),
+    ),
+    _case(
+        "AcceleratorClassSpec.cpu-needs-requests",
+        _CLASS,
+        "spec.requests",
+        "a class without resourceName is CPU only",
+        accepted=({"spec.resourceName": ABSENT, "spec.requests": {"cpu": "2", "memory": "4Gi"}}, {}),
+        refused=({"spec.resourceName": ABSENT},),
+    ),
+    _range(
+        "AcceleratorClassSpec.provision-time-bounds",
+        _FULL_CLASS,
+        "spec.provisionTime",
+        ("1s", "6h"),
+        ("0s", "6h1s"),
+    ),
+)

@@ -1,0 +1,149 @@
+"""What each pattern is meant to accept and to refuse."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, Final, get_args
+
+from pydantic import StringConstraints
+
+from modelyard.api import llmdeployment, meta, quantities
+from modelyard.api.acceleratorclass import AcceleratorClassSpec
+from modelyard.api.engines import ENGINE_PARAMETERS
+from modelyard.api.llmdeployment import Engine, Model, TokenSecret
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Strings on both sides of a pattern."""
+
+    accepted: tuple[str, ...]
+    refused: tuple[str, ...]
+    stretch: Callable[[int], str]
+    """Returns a good string of the given length (a bad one only where the pattern itself ends sooner)."""
+    shortest: str = ""
+    """The shortest string that the field may hold."""
+
+
+def _pattern(annotated: Any) -> str:
+    """Return the pattern of an annotated string, alone or in an optional."""
+    found = [
+        item.pattern
+        for part in (annotated, *get_args(annotated))
+        for item in getattr(part, "__metadata__", ())
+        if isinstance(item, StringConstraints)
+    ]
+    return str(found[0])
+
+
+def _field_pattern(model: type[meta.ApiModel], field: str) -> str:
+    info = model.model_fields[field]
+    found = [item.pattern for item in info.metadata if getattr(item, "pattern", None)]
+    return str(found[0]) if found else _pattern(info.annotation)
+
+
+def _letters(length: int) -> str:
+    return "a" * length
+
+
+def _duration(length: int) -> str:
+    """Return 1h, padded with zeros: `00001h00000m0000000s` is the longest way to say it."""
+    return "00001h00000m" + "0" * (length - len("00001h00000ms")) + "s"
+
+
+PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
+    "": Samples(("",), (), _letters),
+    llmdeployment.SOURCE_PATTERN: Samples(
+        (
+            "hf://org/repository",
+            "hf://org/repository:Q4_K_M",
+            "hf://org/repository@abc123",
+            "hf://Org-1/repo.v2:tag@main",
+            "pvc://claim",
+            "pvc://claim/models/llama",
+        ),
+        (
+            "",
+            "org/repository",
+            "hf://org",
+            "hf://org/repository/file",
+            "hf://org/../repository",
+            "hf://org/repository;id",
+            "hf://org/$(id)",
+            "hf://org/repository\n",
+            "https://example.com/model",
+            "pvc://claim/../other",
+            "pvc://Claim",
+        ),
+        lambda length: "hf://org/" + "r" * (length - len("hf://org/")),
+    ),
+    _pattern(meta.ModelName): Samples(
+        ("a", "llama-3.1-8b", "org/model:tag", "Model_1"),
+        (" a", "-a", "a b", "a\n", "ü", 'a"b'),
+        _letters,
+        shortest="a",
+    ),
+    _pattern(meta.DnsSubdomain): Samples(
+        ("a", "a-b", "a.b-c.d", "0"), ("A", "-a", "a-", "a..b", ".a", "a_b", ""), _letters
+    ),
+    _pattern(meta.DnsLabel): Samples(("a", "a-b", "0"), ("A", "-a", "a-", "a.b", "a_b", ""), _letters),
+    _pattern(meta.LabelKey): Samples(
+        ("a", "example.com/a", "A_b.c", "topology.kubernetes.io/zone"),
+        ("-a", "a/", "/a", "a/b/c", "a b", "Example.com/a", "ü"),
+        lambda length: "a" * (length - 64) + "/" + "b" * 63 if length > 64 else "a" * length,
+        shortest="a",
+    ),
+    _pattern(meta.LabelValue): Samples(("", "a", "A_b.c-1"), ("-a", "a-", "a/b", "a b", "ü"), _letters),
+    quantities.DURATION_PATTERN: Samples(
+        ("1m", "60s", "1h", "0h1m30s", "00001h00000m0000000s"),
+        ("10", "-1m", "1.5m", "1d", "1s1m", "1m ", "5 m", "100ms"),
+        _duration,
+        shortest="1h",
+    ),
+    _pattern(quantities.Quantity): Samples(
+        ("1", "500m", "1.5", "16Gi", "80G"),
+        ("-1", "1e3", ".5", "1 Gi", "1GiB", "1gi", "Gi"),
+        lambda length: "1" * length,
+        shortest="1",
+    ),
+    _pattern(quantities.Price): Samples(
+        ("0.31", "1", "1.25", "2.000001"),
+        ("-1", "$1", "1,5", "1.", ".5", "1e2", "1234567", "1.0000001"),
+        lambda length: "000001." + "0" * (length - len("000001.")),
+        shortest="1",
+    ),
+    _field_pattern(TokenSecret, "key"): Samples(
+        ("token", "HF_TOKEN", "a.b-c"), ("a b", "a/b", "$a"), _letters, shortest="a"
+    ),
+    _field_pattern(Model, "quantization"): Samples(
+        ("fp8", "Q4_K_M", "awq"), ("", "fp 8", "fp8;", "--fp8 x"), _letters
+    ),
+    _field_pattern(Engine, "version"): Samples(
+        ("0.32.0", "b6500", "v1.0-rc_1"), ("", "-1", "latest:x", "a/b", "a b"), _letters
+    ),
+    _field_pattern(AcceleratorClassSpec, "resource_name"): Samples(
+        ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu"),
+        ("", "gpu", "cpu", "Nvidia.com/gpu", "nvidia.com/", "nvidia.com/a/b", "nvidia.com/-a"),
+        lambda length: "a" * (length - 64) + "/" + "b" * 63,
+    ),
+}
+"""Samples by pattern; the empty pattern stands for text of any kind."""
+
+KEY_SAMPLES: Final = PATTERN_SAMPLES[_pattern(meta.LabelKey)]
+
+
+def _label_keys(length: int) -> list[str]:
+    return [f"example.com/key-{number}" for number in range(length)]
+
+
+def _parameters(length: int) -> list[str]:
+    """Return vLLM's flags, and made-up ones beyond the last."""
+    made_up = (f"flag-{number}" for number in count())
+    return [*ENGINE_PARAMETERS["vLLM"], *islice(made_up, length)][:length]
+
+
+MAP_KEYS: Final[Mapping[str | int, Callable[[int], list[str]]]] = {
+    "nodeSelector": _label_keys,
+    "parameters": _parameters,
+}
+"""Keys that a map may hold, by the name of its field."""
