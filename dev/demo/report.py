@@ -17,22 +17,8 @@ from dev.demo.settings import CHAT_MODEL, CHAT_PROMPT, TRAFFIC_MODEL
 from dev.demo.steps import Step
 from dev.loadgen import Percentiles, write_records
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Modelyard demo</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color:
-  #222 } table { border-collapse: collapse } td { padding: .15rem 1.5rem .15rem 0; vertical-align: top } td +
-  td { font-variant-numeric: tabular-nums } img { max-width: 100% } blockquote { color: #444 } </style>
-  <h1>Modelyard demo</h1> <p><strong>$verdict</strong></p> <p>$time</p> <h2>Summary</h2>
-  <table>$summary</table> <h2>A request to a sleeping model</h2> <p>$chat</p>
-  <blockquote>$prompt<br>$answer</blockquote> <h2>Traffic</h2> <p><img src="load.png" alt="Arrivals and
-  capacity over time"></p> <p><img src="replicas.png" alt="Wanted and ready replicas over time"></p> <p><img
-  src="latency.png" alt="Time to first token of each request"></p> <p><img src="cost.png" alt="Dollars per
-  hour and in all"></p> <h2>Steps</h2> <table>$steps</table> <p>The same figures: <a
-  href="report.json">report.json</a>; every request of the trace: <a href="requests.jsonl">requests.jsonl</a>.
-  Traffic: Azure LLM inference trace 2023, CC-BY 4.0, Microsoft (Splitwise, ISCA 2024).</p> </html> """)
+_PAGE = Path(__file__).with_name("report.html")
+"""The page, with `$name` where figures go (string.Template)."""
 
 
 def summary_rows(result: DemoResult) -> list[tuple[str, str]]:
@@ -91,7 +77,7 @@ def write_report(result: DemoResult) -> Path:
 def _render_page(result: DemoResult) -> str:
     problems = find_problems(result, TRAFFIC_MODEL)
     held = "held" if result.chat_held else "answered"
-    return _PAGE.substitute(
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         verdict=escape("; ".join(problems) if problems else "All went as promised: no request was lost."),
         time=escape(result.settings.describe_time()),
         summary=_rows(summary_rows(result)),

@@ -1,0 +1,1 @@
+"""Modelyard: fleets of open LLMs on your own GPUs, as a Kubernetes operator."""

@@ -1,6 +1,6 @@
 """What tokens cost now: the accelerators held, used or not, over the tokens served (allocation basis)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from modelyard.core.demand import DemandMemory, DemandPolicy, observe
@@ -14,7 +14,7 @@ TOKEN_POLICY = DemandPolicy(short_window=60.0, long_window=300.0)
 class TokenMemory:
     """Cumulative tokens of one deployment, sampled over the window."""
 
-    samples: DemandMemory = DemandMemory()
+    samples: DemandMemory = field(default_factory=DemandMemory)
 
 
 def observe_tokens(memory: TokenMemory, reading: GatewayReading, deployment: str) -> TokenMemory:

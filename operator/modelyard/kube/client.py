@@ -43,15 +43,17 @@ class KubeClient:
         """Return a client for the given kubeconfig, or for the cluster that this process runs in."""
         configuration = api.Configuration()
         if kubeconfig is not None:
-            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=str(kubeconfig), client_configuration=configuration
+            )
         else:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.retries = False
         return cls(configuration)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
 
     async def request(
         self,
@@ -77,7 +79,7 @@ class KubeClient:
         )
         try:
             response = await self._client.call_api(*prepared, _request_timeout=REQUEST_TIMEOUT)
-            payload = await response.read()
+            payload = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
         if not 200 <= response.status < 300:
@@ -133,7 +135,7 @@ class KubeClient:
             query["continue"] = token
 
 
-def _api_error(response: Any, payload: bytes) -> ApiError:
+def _api_error(response: api.rest.RESTResponse, payload: bytes) -> ApiError:
     try:
         status = json.loads(payload)
         reason, message = status.get("reason", ""), status.get("message", "")

@@ -43,6 +43,8 @@ class Indices:
     accelerators: Mapping[str, Iterable[Seen[AcceleratorClass]]] = field(default_factory=dict)
     pods: Mapping[str, Iterable[Pod]] = field(default_factory=dict)
     children: Mapping[str, Iterable[SeenChild]] = field(default_factory=dict)
+    started: bool = False
+    """Whether Kopf has handed over its indices; until then they are empty stand-ins."""
 
 
 def first(index: Mapping[str, Iterable[V]], key: str) -> V | None:
@@ -84,6 +86,7 @@ def build_registry(
         indices.accelerators = kwargs["acceleratorclasses"]
         indices.pods = kwargs["pods"]
         indices.children = kwargs["children"]
+        indices.started = True
 
     def index_own(resource: Resource, model: type[Any]) -> None:
         @kopf.index(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)

@@ -91,8 +91,9 @@ def _engine_port(spec: Mapping[str, Any]) -> int:
 def project_child(body: Mapping[str, Any]) -> SeenChild:
     """Return the view of a Deployment."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
-    progress = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), {})
-    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), {})
+    none: dict[str, Any] = {}
+    progress = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), none)
+    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
     return SeenChild(
         uid=metadata["uid"],
         version=metadata["resourceVersion"],

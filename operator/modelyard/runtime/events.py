@@ -30,10 +30,11 @@ class EventRecorder:
             bad = condition_type == STALLED
             await self._emit(before, "Warning" if bad else "Normal", new.reason, new.message)
         old_size, new_size = before.status.scaling, after.scaling
-        if new_size is not None and old_size is not None:
-            if old_size.desired_replicas != new_size.desired_replicas:
-                change = f"from {old_size.desired_replicas} to {new_size.desired_replicas} replicas"
-                await self._emit(before, "Normal", new_size.reason, f"{change}: {new_size.message}")
+        if new_size is None or old_size is None:
+            return
+        if old_size.desired_replicas != new_size.desired_replicas:
+            change = f"from {old_size.desired_replicas} to {new_size.desired_replicas} replicas"
+            await self._emit(before, "Normal", new_size.reason, f"{change}: {new_size.message}")
 
     async def _emit(self, deployment: LLMDeployment, severity: str, reason: str, message: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

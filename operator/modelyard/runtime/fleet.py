@@ -80,7 +80,7 @@ class Fleet:
                 found[name] = seen.object
         return found
 
-    def keys(self) -> list[str]:
+    def deployment_keys(self) -> list[str]:
         """Return `namespace/name` of every LLMDeployment."""
         return list(self.indices.deployments)
 
@@ -127,7 +127,7 @@ class Fleet:
 
     def readable(self) -> Iterator[LLMDeployment]:
         """Yield every LLMDeployment that can be parsed."""
-        for key in self.keys():
+        for key in self.deployment_keys():
             seen = self.deployment(key)
             if seen is not None and seen.object is not None:
                 yield seen.object

@@ -1,0 +1,92 @@
+"""`python -m modelyard.runtime`: the operator, also as `modelyard operator`."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.core.decide import Policy
+from modelyard.core.replicas import SizePolicy
+from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.settings import PodPeer, RenderSettings
+from modelyard.runtime.operator import run_operator
+from modelyard.runtime.settings import SYSTEM_NAMESPACE, OperatorSettings
+
+DEFAULTS = OperatorSettings()
+
+
+def _split(address: str, option: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise typer.BadParameter(f"{address!r} is not HOST:PORT", param_hint=option)
+    return host.strip("[]"), int(port)
+
+
+def operator(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cluster to work on. Default: the one that the process runs in.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    namespace: Annotated[
+        str,
+        typer.Option(help="Namespace of the operator and the gateway; engine pods accept traffic from it."),
+    ] = SYSTEM_NAMESPACE,
+    watch_namespace: Annotated[
+        list[str] | None, typer.Option(help="Namespace to watch; may be given several times. Default: all.")
+    ] = None,
+    xds_address: Annotated[
+        str, typer.Option(help="HOST:PORT where Envoy gets its configuration.")
+    ] = f"{DEFAULTS.xds_host}:{DEFAULTS.xds_port}",
+    health_address: Annotated[
+        str, typer.Option(help="HOST:PORT of /healthz, /readyz and /metrics.")
+    ] = f"{DEFAULTS.http_host}:{DEFAULTS.http_port}",
+    gateway_address: Annotated[
+        str, typer.Option(help="HOST:PORT that Envoy listens on for clients.")
+    ] = f"{DEFAULTS.gateway.listener_address}:{DEFAULTS.gateway.listener_port}",
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous", help="Ask clients for no API key. Without it every request is answered 401."
+        ),
+    ] = False,
+    read_interval: Annotated[
+        float, typer.Option(help="Seconds between two readings of the gateway's counters.", min=0.1, max=60)
+    ] = DEFAULTS.read_interval,
+    scale_down_window: Annotated[
+        float, typer.Option(help="Seconds that less load must last before replicas go.", min=0)
+    ] = DEFAULTS.policy.size.down_window,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Run the operator: watch LLMDeployments, run their engines, scale them and tell Envoy where requests go."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    # Kopf says a line for every event of every object.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    xds_host, xds_port = _split(xds_address, "--xds-address")
+    http_host, http_port = _split(health_address, "--health-address")
+    listener_host, listener_port = _split(gateway_address, "--gateway-address")
+    settings = OperatorSettings(
+        kubeconfig=kubeconfig,
+        namespaces=tuple(watch_namespace or ()),
+        xds_host=xds_host,
+        xds_port=xds_port,
+        http_host=http_host,
+        http_port=http_port,
+        anonymous=anonymous,
+        read_interval=read_interval,
+        policy=Policy(size=replace(SizePolicy(), down_window=scale_down_window)),
+        gateway=GatewaySettings(listener_address=listener_host, listener_port=listener_port),
+        render=RenderSettings(
+            gateway=PodPeer(namespace, {"app.kubernetes.io/component": "gateway"}),
+            operator=PodPeer(namespace, {"app.kubernetes.io/component": "operator"}),
+        ),
+    )
+    asyncio.run(run_operator(settings))
+
+
+if __name__ == "__main__":
+    typer.run(operator)

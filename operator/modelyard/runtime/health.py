@@ -1,0 +1,62 @@
+"""Health and metrics of the process, over HTTP."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from modelyard.runtime.metrics import REGISTRY
+
+LAG_LIMIT = 10.0
+"""Seconds that the event loop may be late before the process is called unhealthy: far above a full decision over
+2,000 deployments (1 s), far below the liveness probe's patience."""
+
+
+class Health:
+    """Whether the process is alive, and whether it has seen the whole cluster."""
+
+    def __init__(self) -> None:
+        self.synced = False
+        self._beat = time.monotonic()
+
+    async def beat(self) -> None:
+        """Note once a second that the event loop turns, until cancelled."""
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(1)
+
+    @property
+    def late(self) -> float:
+        """Seconds since the last beat."""
+        return time.monotonic() - self._beat
+
+
+async def serve_health(health: Health, host: str, port: int, refresh: Callable[[], None]) -> web.AppRunner:
+    """Serve `/healthz`, `/readyz` and `/metrics`. `refresh` sets gauges before they are read.
+
+    Raises OSError if the address is taken.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        late = health.late
+        return web.Response(status=200 if late < LAG_LIMIT else 503, text=f"event loop {late:.1f} s late\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        text = "ready\n" if health.synced else "reading the cluster\n"
+        return web.Response(status=200 if health.synced else 503, text=text)
+
+    async def metrics(_: web.Request) -> web.Response:
+        refresh()
+        return web.Response(
+            body=generate_latest(REGISTRY),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner

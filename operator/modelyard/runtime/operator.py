@@ -1,0 +1,172 @@
+"""The operator process: wires watches, queue, gateway and loops, and runs until one of them ends."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from modelyard.gateway.ads import AdsServer
+from modelyard.kube.client import KubeClient
+from modelyard.kube.informers import Indices, build_registry, build_settings, run_informers
+from modelyard.kube.resources import (
+    ACCELERATOR_CLASSES,
+    CHILDREN,
+    LLM_DEPLOYMENTS,
+    LLM_ROUTES,
+    PODS,
+    Resource,
+)
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.health import Health, serve_health
+from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
+from modelyard.runtime.publisher import Publisher
+from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.readings import Reader
+from modelyard.runtime.reconcile import Reconciler
+from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.sync import wait_synced
+
+logger = logging.getLogger(__name__)
+
+ROUTE_PREFIX = "route:"
+"""Marks keys of LLMRoutes in the queue, which otherwise holds keys of LLMDeployments."""
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, client: KubeClient, settings: OperatorSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._queue = WorkQueue()
+        self._health = Health()
+        self.fleet = Fleet()
+        self._server = AdsServer(self._wake)
+        self._publisher = Publisher(self.fleet, self._server, settings)
+        self._reconciler = Reconciler(client, self.fleet, self._publisher, settings)
+        self._reader = Reader(self.fleet, self._server, self._queue, settings)
+
+    async def run(self) -> None:
+        """Run until the watches end (a signal, or one that cannot go on) or anything else fails."""
+        settings = self._settings
+        indices = Indices()
+        self.fleet.indices = indices
+        registry = build_registry(self._client.configuration, indices, self._changed)
+        health = await serve_health(
+            self._health, settings.http_host, settings.http_port, self._refresh_metrics
+        )
+        informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
+        work = asyncio.create_task(self._work())
+        try:
+            await asyncio.wait({informers, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, informers):
+                if not task.done():
+                    task.cancel()
+            outcomes = await asyncio.gather(informers, work, return_exceptions=True)
+            await self._server.stop()
+            await health.cleanup()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _work(self) -> None:
+        """Wait for the first full view of the cluster, then act on it."""
+        await wait_synced(self._client, self.fleet.indices, self._settings.namespaces)
+        # The table comes before the server: an Envoy must never be told that there are no models.
+        publishing = asyncio.create_task(self._publisher.run())
+        await self._publisher.published()
+        port = await self._server.start(self._settings.xds_host, self._settings.xds_port)
+        self._health.synced = True
+        logger.info(
+            "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port
+        )
+        for key in self.fleet.deployment_keys():
+            self._queue.add(key)
+        for key in self.fleet.route_keys():
+            self._queue.add(ROUTE_PREFIX + key)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in (
+                    self._queue.run(self._handle, self._settings.workers),
+                    self._reader.run(),
+                    self._health.beat(),
+                    self._verify(),
+                ):
+                    group.create_task(_forever(loop))
+        finally:
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing
+
+    async def _verify(self) -> None:
+        """Compare everything with the API server from time to time, whatever the watches say."""
+        while True:
+            await asyncio.sleep(self._settings.verify_interval)
+            for key in self.fleet.deployment_keys():
+                self._reconciler.children.forget(key)
+                self._queue.add(key)
+
+    async def _handle(self, key: str) -> None:
+        started = time.perf_counter()
+        try:
+            if key.startswith(ROUTE_PREFIX):
+                await self._reconciler.reconcile_route(key.removeprefix(ROUTE_PREFIX))
+                again = None
+            else:
+                again = await self._reconciler.reconcile(key)
+        except Exception:
+            RECONCILES.labels(outcome="failed").inc()
+            raise
+        RECONCILES.labels(outcome="done").inc()
+        RECONCILE_SECONDS.observe(time.perf_counter() - started)
+        if again is not None:
+            self._queue.add_later(key, again)
+
+    def _changed(self, resource: Resource, key: str, version: str, gone: bool) -> None:
+        """Take in a watch event. Never raises, never waits: Kopf would drop the error."""
+        if resource in CHILDREN:
+            self._reconciler.children.notice(resource, key, version, gone=gone)
+        if resource == PODS:
+            # A pod that became ready releases held requests now, not after its turn in the queue.
+            self._publisher.request()
+        if resource == ACCELERATOR_CLASSES:
+            for other in self.fleet.deployment_keys():
+                self._queue.add(other)
+        elif resource == LLM_ROUTES:
+            self._queue.add(ROUTE_PREFIX + key)
+        else:
+            self._queue.add(key)
+        if resource == LLM_DEPLOYMENTS:
+            # A name may have changed hands.
+            self._publisher.request()
+            for route in self.fleet.route_keys():
+                self._queue.add(ROUTE_PREFIX + route)
+
+    def _wake(self, deployment: str, generation: int, node: str) -> None:
+        """Take in the wake signal of a held request. An adapter's request wakes its deployment."""
+        key = deployment.partition(":")[0]
+        logger.info("Envoy %s holds a request for %s (generation %d)", node, key, generation)
+        WAKES.inc()
+        self.fleet.wakes[key] = time.time()
+        self._queue.add(key)
+
+    def _refresh_metrics(self) -> None:
+        QUEUE_LENGTH.set(len(self._queue))
+
+
+async def _forever(loop: Coroutine[Any, Any, None]) -> None:
+    """Run a loop that must not end: its silent end would leave a process that looks healthy and does nothing."""
+    await loop
+    raise RuntimeError("a loop of the operator ended")
+
+
+async def run_operator(settings: OperatorSettings) -> None:
+    """Connect to the API server and run."""
+    client = await KubeClient.connect(settings.kubeconfig)
+    try:
+        await Operator(client, settings).run()
+    finally:
+        await client.close()

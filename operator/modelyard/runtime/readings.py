@@ -1,0 +1,146 @@
+"""Reads the gateway's counters every few seconds and hands what they say to the decision."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+import aiohttp
+
+from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
+from modelyard.core.decide import Memory, decide_deployment, observe_demand
+from modelyard.core.routing import Route
+from modelyard.core.snapshot import GatewayReading, Snapshot
+from modelyard.core.status import hourly_cost
+from modelyard.gateway.ads import AdsServer, Node
+from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, read_counters
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
+from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads counters, and asks for work on the deployments whose decision they change."""
+
+    def __init__(self, fleet: Fleet, server: AdsServer, queue: WorkQueue, settings: OperatorSettings) -> None:
+        self._fleet = fleet
+        self._server = server
+        self._queue = queue
+        self._settings = settings
+        self._totals = CounterTotals()
+        self._cost_due = 0.0
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with aiohttp.ClientSession() as session:
+            while True:
+                await self._read(session)
+                self.decide(time.time())
+                await asyncio.sleep(self._settings.read_interval)
+
+    async def _read(self, session: aiohttp.ClientSession) -> None:
+        """Take in one reading of every connected Envoy. One that cannot be read makes the whole reading unknown."""
+        nodes = [node for node in self._server.nodes.values() if node.connected and node.stats_port]
+        GATEWAY_NODES.set(len(nodes))
+        GATEWAY_REJECTIONS.set(sum(node.rejections for node in nodes))
+        if not nodes:
+            return
+        results = await asyncio.gather(
+            *(read_counters(session, _stats_url(node)) for node in nodes), return_exceptions=True
+        )
+        complete = True
+        totals = self._totals
+        for node, result in zip(nodes, results, strict=True):
+            if isinstance(result, GatewayCounters):
+                totals = totals.advance(node.id, result)
+            elif isinstance(result, aiohttp.ClientError | TimeoutError | OSError):
+                complete = False
+                logger.warning("Counters of Envoy %s cannot be read: %s", node.id, result)
+            else:
+                raise result
+        self._totals = totals
+        READINGS.labels(outcome="complete" if complete else "incomplete").inc()
+        if complete:
+            present = {node.id: totals.last[node.id] for node in nodes}
+            self._fleet.reading = build_reading(totals.totals, present, self._fleet.table.routes, time.time())
+
+    def decide(self, now: float) -> None:
+        """Take the reading into the memory and ask for work where it changes something."""
+        fleet = self._fleet
+        deployments = {deployment.key: deployment for deployment in fleet.readable()}
+        observed = observe_demand(
+            Snapshot(deployments=deployments, reading=fleet.reading),
+            fleet.table.routes,
+            Memory(fleet.memory),
+            now,
+            self._settings.policy,
+        )
+        fleet.memory = dict(observed.deployments)
+        show_cost = now >= self._cost_due
+        if show_cost:
+            self._cost_due = now + self._settings.cost_interval
+        for key, deployment in deployments.items():
+            plan = fleet.plans.get(key)
+            if plan is None:
+                continue
+            if fleet.reading is not None:
+                tokens = observe_tokens(fleet.tokens.get(key, TokenMemory()), fleet.reading, key)
+                fleet.tokens[key] = tokens
+                cost = cost_per_million(hourly_cost(plan, fleet.pods(key)), token_rate(tokens))
+                if show_cost and cost is not None:
+                    self._queue.add(key)
+            if deployment.spec.scaling is None or deployment.spec.suspend:
+                continue
+            snapshot = fleet.snapshot_one(key, deployment)
+            new, _ = decide_deployment(key, snapshot, fleet.memory.get(key), now, self._settings.policy)
+            if new.size is not None and plan.size is not None:
+                changed = (new.size.replicas, new.size.reason.code) != (
+                    plan.size.replicas,
+                    plan.size.reason.code,
+                )
+                if changed or new.replicas != plan.replicas:
+                    self._queue.add(key)
+
+
+def build_reading(
+    totals: GatewayCounters, present: dict[str, GatewayCounters], routes: tuple[Route, ...], now: float
+) -> GatewayReading:
+    """Return the counters in the form that the decision reads.
+
+    Requests in progress are what arrived less what ended, counted per Envoy that is there: an Envoy that died took
+    its requests with it.
+    """
+    waiting: dict[str, int] = {}
+    for counters in present.values():
+        for route, arrived in counters.arrivals.items():
+            waiting[route] = waiting.get(route, 0) + arrived
+        for (answered, _), ended in counters.requests.items():
+            if answered.route:
+                waiting[answered.route] = waiting.get(answered.route, 0) - ended
+    active: dict[str, int] = {}
+    for entry in routes:
+        for target in entry.targets:
+            key = target.deployment.partition(":")[0]
+            active[key] = active.get(key, 0) + max(waiting.get(entry.name, 0), 0)
+    return GatewayReading(
+        time=now,
+        arrivals=totals.arrivals,
+        active=active,
+        input_tokens=_by_deployment(totals.prompt_tokens),
+        output_tokens=_by_deployment(totals.completion_tokens),
+    )
+
+
+def _by_deployment(counts: Mapping[Answered, int]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for answered, value in counts.items():
+        sums[answered.deployment] = sums.get(answered.deployment, 0.0) + value
+    return sums
+
+
+def _stats_url(node: Node) -> str:
+    host = f"[{node.address}]" if ":" in node.address else node.address
+    return f"http://{host}:{node.stats_port}"
