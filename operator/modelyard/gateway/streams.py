@@ -37,6 +37,9 @@ class Subscription:
     sent: dict[str, str] = field(default_factory=dict)
     """Versions by name that Envoy has, or that are on their way."""
 
+    answered: bool = False
+    """Whether a response was sent, be it an empty one."""
+
     def wants(self, name: str) -> bool:
         """Whether a resource with this name is to be sent."""
         return self.wildcard or name in self.names
@@ -109,7 +112,10 @@ class Stream:
             removed: list[str] = []
             if type_url == protos.LISTENER:
                 removed = [name for name in subscription.sent if name not in available]
-            if changed or removed:
+            # An Envoy that starts waits for its clusters, also where there are none (else 15 s, its
+            # `initial_fetch_timeout`).
+            empty = subscription.wildcard and not subscription.answered and not subscription.sent
+            if changed or removed or empty:
                 yield self._response(type_url, changed, removed, resources.version)
         yield from self._remove_clusters(clusters, resources)
         self.pushed = resources.version
@@ -215,6 +221,7 @@ class Stream:
             subscription.sent[resource.name] = resource.version
         for name in removed:
             del subscription.sent[name]
+        subscription.answered = True
         self.unacknowledged[nonce] = (type_url, version)
         if type_url == protos.ROUTES:
             self._routes_nonce = nonce

@@ -125,7 +125,8 @@ class KubeClient:
         query = {"limit": "1000"} | ({"labelSelector": label_selector} if label_selector else {})
         while True:
             page = await self.request("GET", resource.path(namespace), query=query, accept=_IDENTITIES)
-            for item in page["items"]:
+            # An empty list of metadata comes as null.
+            for item in page["items"] or ():
                 metadata = item["metadata"]
                 prefix = f"{metadata['namespace']}/" if resource.namespaced else ""
                 found[prefix + metadata["name"]] = metadata["uid"]

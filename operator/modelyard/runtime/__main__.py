@@ -89,4 +89,6 @@ def operator(
 
 
 if __name__ == "__main__":
-    typer.run(operator)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(operator)
+    app()
