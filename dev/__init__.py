@@ -1,0 +1,1 @@
+"""Development: local cluster, local nodes, engine stand-in, Envoy runner, load generator, demo."""

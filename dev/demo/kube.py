@@ -45,7 +45,7 @@ class Cluster:
 
     def __init__(self, kubeconfig: Path) -> None:
         self._client = api_client(kubeconfig)
-        self._dynamic = DynamicClient(self._client)  # type: ignore[no-untyped-call]
+        self.dynamic = DynamicClient(self._client)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class Cluster:
         """Create or update the objects; namespaced ones without a namespace go to `namespace`."""
         for manifest in manifests:
             resource = self._resource(manifest)
-            self._dynamic.server_side_apply(  # type: ignore[no-untyped-call]
+            self.dynamic.server_side_apply(  # type: ignore[no-untyped-call]
                 resource,
                 body=manifest,
                 name=manifest["metadata"]["name"],
@@ -117,18 +117,18 @@ class Cluster:
 
     def llm_deployments(self, namespace: str) -> list[LLMDeployment]:
         """Return the LLMDeployments of the namespace, by name."""
-        resource = self._dynamic.resources.get(api_version=API_VERSION, kind="LLMDeployment")
+        resource = self.dynamic.resources.get(api_version=API_VERSION, kind="LLMDeployment")
         items = resource.get(namespace=namespace).to_dict()["items"]
         return sorted(
             (LLMDeployment.model_validate(item) for item in items), key=lambda item: item.metadata.name
         )
 
     @staticmethod
-    def _place(resource: Any, manifest: Manifest, namespace: str | None) -> str | None:  # noqa: ANN401
+    def _place(resource: Any, manifest: Manifest, namespace: str | None) -> str | None:
         return manifest["metadata"].get("namespace", namespace) if resource.namespaced else None
 
-    def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client builds the class at run time
-        return self._dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+    def _resource(self, manifest: Manifest) -> Any:
+        return self.dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
 
 
 def namespace_manifest(name: str, labels: dict[str, str] | None = None) -> Manifest:

@@ -261,7 +261,7 @@ class Container:
         if "postStart" in lifecycle or lifecycle.get("preStop", {"sleep": {}}).keys() != {"sleep"}:
             raise ContainerConfigError("local nodes run no lifecycle hook but preStop.sleep")
 
-    def _show(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of ContainerView
+    def _show(self, **changes: Any) -> None:
         self._show_view(replace(self.view, **changes))
 
     def _show_view(self, view: ContainerView) -> None:

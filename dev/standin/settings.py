@@ -25,7 +25,7 @@ class MetricsMode(StrEnum):
     """500."""
 
 
-def _option(default: object, summary: str) -> Any:  # noqa: ANN401 - dataclasses.field is typed so
+def _option(default: object, summary: str) -> Any:
     """Declare a field with the sentence that `--help` prints."""
     return field(default=default, metadata={"summary": summary})
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.core.demand import DemandMemory, DemandPolicy, estimate_demand, observe, split_arrivals
+from modelyard.core.demand import (
+    DemandMemory,
+    DemandPolicy,
+    estimate_demand,
+    find_shares,
+    observe_share,
+    split_arrivals,
+)
 from modelyard.core.names import serving_endpoints
 from modelyard.core.plan import Code, DeploymentPlan, Placement, Plan, Reason, Refusal, Size
 from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
@@ -56,11 +63,11 @@ def observe_demand(
     reading = snapshot.reading
     if reading is None:
         return memory
-    totals = split_arrivals(reading, routes, snapshot.deployments)
+    shares = find_shares(routes, snapshot.deployments)
     deployments = dict(memory.deployments)
-    for key, total in totals.items():
+    for key, total in split_arrivals(reading, shares).items():
         remembered = deployments.get(key) or DeploymentMemory(size=SizeMemory(since=now))
-        demand = observe(remembered.demand, reading.time, total, policy.demand)
+        demand = observe_share(remembered.demand, reading.time, total, shares[key], policy.demand)
         deployments[key] = replace(remembered, demand=demand)
     return Memory(deployments)
 
@@ -82,7 +89,11 @@ def decide_deployment(
     """Return the plan for one deployment, and its memory for the next call."""
     deployment = snapshot.deployments[key]
     if memory is None:
-        memory = DeploymentMemory(size=SizeMemory(since=min(now, snapshot.wakes.get(key, now))))
+        memory = DeploymentMemory(size=SizeMemory(since=now))
+    if memory.serving is None:
+        # The wake signal of a request that is held since before a restart may be older than the first reading.
+        since = min(memory.size.since, snapshot.wakes.get(key, now))
+        memory = replace(memory, size=replace(memory.size, since=since))
     plan, memory = _decide_workload(deployment, snapshot, memory, now, policy)
     generation, memory = _decide_generation(deployment, plan, snapshot, memory)
     return replace(plan, generation=generation), memory
@@ -138,6 +149,9 @@ def _decide_size(
     policy: Policy,
 ) -> tuple[Size, DeploymentMemory]:
     spec = deployment.spec
+    if spec.suspend or spec.scaling is None:
+        # History starts when load decides again: a request from before must not wake what the user switched off.
+        memory = replace(memory, size=SizeMemory(since=now))
     if spec.suspend:
         return Size(0, Reason(Code.SUSPENDED, "suspend is true")), memory
     if spec.scaling is None:

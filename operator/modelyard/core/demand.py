@@ -20,6 +20,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a route's requests that goes to one deployment."""
+
+    route: str
+    """`Route.name`."""
+    part: float
+    """From 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class DemandMemory:
     """What demand remembers of one deployment between decisions."""
 
@@ -27,6 +37,8 @@ class DemandMemory:
     """Oldest first, spanning the long window and one sample more."""
     last_arrival: float | None = None
     """Unix time of the newest reading that showed a new arrival."""
+    shares: tuple[Share, ...] = ()
+    """The routes that the samples were taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,7 @@ class Demand:
 def observe(memory: DemandMemory, time: float, total: float, policy: DemandPolicy) -> DemandMemory:
     """Return the memory with one more cumulative value.
 
-    A value below the last one (a route was removed, a weight changed) starts the history again, because a rate
-    across it would be wrong.
+    A value below the last one starts the history again, because a rate across it would be wrong.
     """
     samples = memory.samples
     if samples and time <= samples[-1].time:
@@ -95,19 +106,37 @@ def _rate(samples: tuple[Sample, ...], window: float) -> float:
     return (newest.total - start.total) / (newest.time - start.time)
 
 
-def split_arrivals(
-    reading: GatewayReading, routes: tuple[Route, ...], deployments: Mapping[str, object]
-) -> dict[str, float]:
-    """Return the cumulative requests offered to every deployment.
+def observe_share(
+    memory: DemandMemory, time: float, total: float, shares: tuple[Share, ...], policy: DemandPolicy
+) -> DemandMemory:
+    """Return the memory with one more cumulative value that was summed from these shares.
 
-    A route's arrivals are split by its weights; an adapter (`namespace/name:adapter`) counts for its deployment.
+    Other shares than before (a route came or went, a weight changed) start the history again: the value then
+    moves by requests that nobody sent.
     """
-    totals = dict.fromkeys(deployments, 0.0)
+    if shares != memory.shares:
+        memory = replace(memory, samples=(), shares=shares)
+    return observe(memory, time, total, policy)
+
+
+def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) -> dict[str, tuple[Share, ...]]:
+    """Return what every deployment gets of each route, by the route's weights.
+
+    An adapter (`namespace/name:adapter`) counts for its deployment.
+    """
+    shares: dict[str, list[Share]] = {key: [] for key in deployments}
     for route in routes:
-        arrivals = reading.arrivals.get(route.name, 0.0)
         weights = sum(target.weight for target in route.targets)
         for target in route.targets:
             deployment = target.deployment.partition(":")[0]
-            if weights and deployment in totals:
-                totals[deployment] += arrivals * target.weight / weights
-    return totals
+            if weights and deployment in shares:
+                shares[deployment].append(Share(route.name, target.weight / weights))
+    return {key: tuple(found) for key, found in shares.items()}
+
+
+def split_arrivals(reading: GatewayReading, shares: Mapping[str, tuple[Share, ...]]) -> dict[str, float]:
+    """Return the cumulative requests offered to every deployment."""
+    return {
+        key: sum(reading.arrivals.get(share.route, 0.0) * share.part for share in found)
+        for key, found in shares.items()
+    }

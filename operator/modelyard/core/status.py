@@ -61,7 +61,6 @@ def build_status(
     previous = deployment.status
     pods = snapshot.pods.get(deployment.key, ())
     child = snapshot.children.get(deployment.key)
-    ready = sum(pod.serving for pod in pods)
     verdicts = [
         explain_ready(deployment, plan, pods),
         explain_progress(plan, pods, child),
@@ -74,7 +73,7 @@ def build_status(
         observed_generation=deployment.metadata.generation,
         conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),
         replicas=sum(not pod.terminating for pod in pods),
-        ready_replicas=ready,
+        ready_replicas=_open_pods(plan, pods),
         selector=f"{LABEL_DEPLOYMENT}={deployment.metadata.name}",
         model=deployment.served_name,
         placement=_placement_status(plan),
@@ -86,7 +85,7 @@ def build_status(
 
 def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Verdict:
     """Return whether requests are answered: now, or after a wait that the gateway bounds."""
-    serving = sum(pod.serving for pod in pods)
+    serving = _open_pods(plan, pods)
     if serving:
         return Verdict(
             READY, True, Reason(Code.SERVING, f"{serving} of {_wanted(plan, pods)} replicas serve")
@@ -191,6 +190,14 @@ def stamp(
 def format_time(now: float) -> str:
     """Return Unix seconds as Kubernetes writes times."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _open_pods(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> int:
+    """Return how many pods get requests: none once it is put to sleep, although its pods serve until they go.
+
+    An operator that starts again reads from this whether the generation was already raised.
+    """
+    return 0 if plan.replicas == 0 else sum(pod.serving for pod in pods)
 
 
 def _wanted(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> int:

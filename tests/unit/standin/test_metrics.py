@@ -1,5 +1,6 @@
 """The metrics against a capture of vLLM 0.32's, and against what was served."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,9 @@ def test_gauges_show_the_batch_the_queue_and_the_cache() -> None:
 async def test_preemptions_are_counted(launch: Launch) -> None:
     running = await launch("--max-model-len", "64", kv_cache_tokens=64)
     generations = [running.standin.engine.submit(31, 20, 20, FinishReason.LENGTH) for _ in range(2)]
-    for generation in generations:
-        assert await generation.wait_for(20) == 20
+    async with asyncio.timeout(20):
+        for generation in generations:
+            assert await generation.wait_for(20) == 20
     assert await running.metric("vllm:num_preemptions_total") == 1
     assert await running.metric("vllm:request_num_preemptions_sum") == 1
     assert await running.metric("vllm:generation_tokens_total") == 40

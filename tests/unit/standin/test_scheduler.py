@@ -72,13 +72,13 @@ def test_a_full_cache_preempts_the_newest_which_recomputes() -> None:
     assert scheduler.running == [old]
     assert list(scheduler.waiting) == [new]
     assert (new.preemptions, new.computed, new.generated) == (1, 0, 2)
-    while old.finished is None:
-        run(scheduler)
+    run(scheduler, old.output_tokens - old.generated)
+    assert old.finished is FinishReason.LENGTH
     step = scheduler.plan(0.0)
     assert step.work.prefill_tokens == 33
-    while scheduler.has_work:
-        scheduler.complete(step, 0.0)
-        step = scheduler.plan(0.0)
+    scheduler.complete(step, 0.0)
+    run(scheduler, 2)
+    assert not scheduler.has_work
     assert (new.generated, scheduler.preemptions) == (5, 1)
 
 

@@ -1,0 +1,64 @@
+# Everything a developer does. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.9
+# uv from the PATH if there is one, else our own copy under .tools/.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+PYTHON := $(RUN) python
+TIERS := unit property golden cluster_harness apiserver gateway local_nodes cluster e2e
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.tools/uv/bin/uv:
+	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
+	@python3 -m venv .tools/uv
+	@.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.PHONY: install
+install: $(if $(findstring .tools,$(UV)),$(UV)) ## Install the Python environment (and uv, if missing)
+	@echo "Installing the Python environment ..."
+	@$(UV) sync --frozen
+
+.PHONY: binaries
+binaries: install ## Build the Kubernetes programs of the local cluster (about 10 minutes the first time; cached)
+	@$(PYTHON) -m dev.cluster build
+
+.PHONY: demo
+demo: binaries ## Watch real requests reach real models: local cluster, operator, Envoy, traffic, report (ARGS="--keep")
+	@$(PYTHON) -m dev.demo $(ARGS)
+
+.PHONY: check
+check: install ## Lint, types, import contracts, generated files
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(PYTHON) -m modelyard.api.crd --output crds --check
+	@test ! -e operator/__init__.py || { echo "operator/__init__.py would shadow the standard library"; exit 1; }
+
+.PHONY: test
+test: check binaries ## All checks and all tests
+	$(RUN) pytest $(wildcard $(addprefix tests/,$(TIERS))) $(ARGS)
+
+.PHONY: cluster
+cluster: binaries ## Start a local control plane in the foreground (ARGS="--nodes h100=2,l4=4 --kwok")
+	@$(PYTHON) -m dev.cluster up $(ARGS)
+
+.PHONY: crds
+crds: install ## Write crds/ from the models in operator/modelyard/api
+	@$(PYTHON) -m modelyard.api.crd --output crds
+
+.PHONY: golden
+golden: install ## Write the expected manifests of tests/golden again
+	@MODELYARD_UPDATE_GOLDEN=1 $(RUN) pytest tests/golden -q
+
+.PHONY: bench
+bench: binaries ## Measure: time from Ready to the first byte of a held request
+	@$(PYTHON) -m benchmarks.first_byte $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was generated here (the cache of built programs stays)
+	@rm -rf .venv .tools run report .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
