@@ -6,7 +6,10 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 PYTHON := $(RUN) python
+# Quick tiers first, so that a mistake shows early. Folders that are not named here come last.
 TIERS := unit property golden cluster_harness apiserver gateway local_nodes cluster e2e
+FOUND := $(filter-out fixtures __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
+TESTS := $(addprefix tests/,$(filter $(FOUND),$(TIERS)) $(filter-out $(TIERS),$(FOUND)))
 
 .PHONY: help
 help: ## Show this list
@@ -22,8 +25,14 @@ install: $(if $(findstring .tools,$(UV)),$(UV)) ## Install the Python environmen
 	@echo "Installing the Python environment ..."
 	@$(UV) sync --frozen
 
+# Asked before anything is installed: the remedy is the user's, so the answer must not come after minutes of work.
+.PHONY: go
+go:
+	@command -v go >/dev/null || { echo "The local cluster is built from source with Go 1.26 or later, and there is no" \
+	  "'go' on PATH: install it from https://go.dev/dl/ or your package manager."; exit 1; }
+
 .PHONY: binaries
-binaries: install ## Build the Kubernetes programs of the local cluster (about 10 minutes the first time; cached)
+binaries: go install ## Build the Kubernetes programs of the local cluster (about 10 minutes the first time; cached)
 	@$(PYTHON) -m dev.cluster build
 
 .PHONY: demo
@@ -40,8 +49,8 @@ check: install ## Lint, types, import contracts, generated files
 	@test ! -e operator/__init__.py || { echo "operator/__init__.py would shadow the standard library"; exit 1; }
 
 .PHONY: test
-test: check binaries ## All checks and all tests
-	$(RUN) pytest $(wildcard $(addprefix tests/,$(TIERS))) $(ARGS)
+test: go check binaries ## All checks and all tests
+	$(RUN) pytest $(TESTS) $(ARGS)
 
 .PHONY: cluster
 cluster: binaries ## Start a local control plane in the foreground (ARGS="--nodes h100=2,l4=4 --kwok")

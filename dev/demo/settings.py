@@ -16,7 +16,10 @@ NODES = "h100:1=2,l4x4:2=4,cpu=1"
 """Two nodes with an H100 each, four with two L4s each, and one without GPUs: room for eight L4 replicas."""
 
 CHAT_MODEL = "gemma-3-270m"
-CHAT_PROMPT = "In one short sentence: why do people sleep?"
+CHAT_PROMPT = "A good night's sleep is important because"
+"""Local nodes have the model's pre-trained weights, which continue a text rather than answer a question."""
+CHAT_STOP = "\n"
+"""Ends the answer with its first line."""
 CHAT_TOKENS = 48
 """Longest answer. The model writes tens of tokens a second on two CPU cores."""
 CHAT_TIMEOUT_S = 300.0

@@ -10,9 +10,8 @@ from typing import Any
 
 from modelyard.api.meta import FIELD_MANAGER
 
-_IDENTITY = frozenset({"apiVersion", "kind"})
-_MERGE_KEYS = ("name", "containerPort", "port", "mountPath", "uid", "type", "key")
-"""Fields that identify an item of a list in the kinds that we apply (list map keys of the Kubernetes API)."""
+_MERGE_KEYS = frozenset({"name", "containerPort", "mountPath", "uid", "type"})
+"""Fields that identify an item of those lists that other managers may add to (list map keys of the Kubernetes API)."""
 
 
 def is_applied(desired: Mapping[str, Any], live: Mapping[str, Any], subresource: str = "") -> bool:
@@ -29,24 +28,19 @@ def _holds(desired: object, live: object) -> bool:
             key in live and _holds(value, live[key]) for key, value in desired.items()
         )
     if isinstance(desired, list | tuple):
-        if not isinstance(live, list) or len(live) < len(desired):
-            return False
-        return all(_holds(item, _counterpart(item, index, live)) for index, item in enumerate(desired))
+        return isinstance(live, list) and _holds_items(desired, live)
     return desired == live
 
 
-def _counterpart(item: object, index: int, live: list[Any]) -> object:
-    """Return the live item that a desired one stands for: by its merge key, else by position."""
-    if isinstance(item, Mapping):
-        for key in _MERGE_KEYS:
-            if key in item:
-                return next(
-                    (other for other in live if isinstance(other, Mapping) and other.get(key) == item[key]),
-                    None,
-                )
-    elif item in live:
-        return item
-    return live[index]
+def _holds_items(desired: list[Any] | tuple[Any, ...], live: list[Any]) -> bool:
+    """Return whether every desired item stands in the live list, and nothing else in a list that is one value."""
+    shared = all(isinstance(item, Mapping) and _MERGE_KEYS & item.keys() for item in desired)
+    if len(live) < len(desired) or (len(live) > len(desired) and not shared):
+        return False
+    return all(
+        _holds(item, live[index]) or any(_holds(item, other) for other in live)
+        for index, item in enumerate(desired)
+    )
 
 
 def _owned_paths(live: Mapping[str, Any], subresource: str) -> Iterator[tuple[str, ...]]:

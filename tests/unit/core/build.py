@@ -1,0 +1,109 @@
+"""Short ways to write the objects that a decision looks at. The defaults serve one model on one GPU class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+
+KEY = "team/llama"
+CREATED = "2026-01-01T00:00:00Z"
+NOW = 1_800_000_000.0
+"""Unix seconds of a test's present, in 2027: later than every creation here."""
+
+
+def make_deployment(
+    key: str = KEY,
+    *,
+    created: str = CREATED,
+    model: Mapping[str, Any] | None = None,
+    classes: tuple[str, ...] = ("l4",),
+    requests_per_minute: int | None = 60,
+    status: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> LLMDeployment:
+    """An LLMDeployment; with neither `replicas` nor `scaling` it has one replica."""
+    namespace, name = key.split("/")
+    if "replicas" not in spec and "scaling" not in spec:
+        spec["replicas"] = 1
+    options = [{"class": item, "requestsPerMinute": requests_per_minute} for item in classes]
+    return LLMDeployment.model_validate(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "generation": 3,
+                "creationTimestamp": created,
+            },
+            "spec": {
+                "model": {"source": "hf://org/model", **(model or {})},
+                "placement": {"accelerators": options},
+                **spec,
+            },
+            "status": dict(status or {}),
+        }
+    )
+
+
+def make_route(key: str, model: str, targets: Mapping[str, int], *, created: str = CREATED) -> LLMRoute:
+    """An LLMRoute; `targets` are weights by the deployment's name."""
+    namespace, name = key.split("/")
+    return LLMRoute.model_validate(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "generation": 2,
+                "creationTimestamp": created,
+            },
+            "spec": {
+                "model": model,
+                "targets": [{"deployment": item, "weight": weight} for item, weight in targets.items()],
+            },
+        }
+    )
+
+
+def make_accelerator(name: str = "l4", *, price: str | None = "0.8") -> AcceleratorClass:
+    """A GPU class; the price is in US dollars per hour."""
+    spec: dict[str, Any] = {"resourceName": "nvidia.com/gpu"}
+    if price is not None:
+        spec["price"] = {"onDemand": price}
+    return AcceleratorClass.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+def make_pod(name: str = "pod-a", key: str = KEY, **changes: Any) -> Pod:
+    """A pod that serves, unless the changes say otherwise."""
+    fields: dict[str, Any] = {
+        "address": "10.0.0.1",
+        "port": 8000,
+        "phase": "Running",
+        "scheduled": True,
+        "ready": True,
+    }
+    return Pod(name=name, uid=name, deployment=key, **{**fields, **changes})
+
+
+def make_snapshot(
+    *deployments: LLMDeployment,
+    routes: tuple[LLMRoute, ...] = (),
+    classes: tuple[str, ...] = ("l4",),
+    pods: Mapping[str, tuple[Pod, ...]] | None = None,
+    children: Mapping[str, int] | None = None,
+    reading: GatewayReading | None = None,
+    wakes: Mapping[str, float] | None = None,
+) -> Snapshot:
+    """A snapshot; `children` are the replicas of our own child Deployments."""
+    return Snapshot(
+        deployments={item.key: item for item in deployments},
+        routes={item.key: item for item in routes},
+        accelerators={name: make_accelerator(name) for name in classes},
+        pods=pods or {},
+        children={
+            key: ChildDeployment(replicas=count, owned=True) for key, count in (children or {}).items()
+        },
+        reading=reading,
+        wakes=wakes or {},
+    )
