@@ -1,6 +1,9 @@
 """One chat request, as an application would send it."""
 
+import json
+import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -19,19 +22,24 @@ class ChatAnswer:
     """Why this is no answer, if it is none."""
 
 
-async def ask(url: str, model: str, prompt: str, *, max_tokens: int, timeout_s: float) -> ChatAnswer:
-    """Send one chat request and return the answer; a failure is an answer with `error` set."""
-    body = {
+def chat_body(model: str, prompt: str, max_tokens: int, stop: str) -> dict[str, object]:
+    """Return a chat request whose answer is the same every time."""
+    return {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": max_tokens,
+        "stop": [stop],
         "temperature": 0,
     }
+
+
+async def ask(url: str, body: Mapping[str, object], *, timeout_s: float) -> ChatAnswer:
+    """Send one chat request and return the answer; a failure is an answer with `error` set."""
     began = time.monotonic()
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,
-            session.post(f"{url}/v1/chat/completions", json=body) as response,
+            session.post(f"{url}/v1/chat/completions", json=dict(body)) as response,
         ):
             if response.status != 200:
                 text = await response.text(errors="replace")
@@ -46,10 +54,16 @@ async def ask(url: str, model: str, prompt: str, *, max_tokens: int, timeout_s: 
     return ChatAnswer(200, text, time.monotonic() - began, tokens, None if text else "the answer is empty")
 
 
-def curl_line(url: str, model: str) -> str:
+def curl_line(url: str, body: Mapping[str, object]) -> str:
     """Return the same request for a person to paste."""
-    return (
-        f"curl -s {url}/v1/chat/completions -H 'content-type: application/json' "
-        f"""-d '{{"model": "{model}", "max_tokens": 60, "messages": [{{"role": "user", "content":
-        "Hello!"}}]}}'"""
+    return shlex.join(
+        [
+            "curl",
+            "-s",
+            f"{url}/v1/chat/completions",
+            "-H",
+            "content-type: application/json",
+            "-d",
+            json.dumps(body),
+        ]
     )

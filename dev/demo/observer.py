@@ -160,9 +160,9 @@ def _state(deployment: LLMDeployment) -> tuple[str, str, str]:
         return "Stalled", stalled.reason, stalled.message
     if ready is None:
         return "New", "", ""
+    if scaling is not None and scaling.desired_replicas == 0:
+        return "Asleep", scaling.reason, scaling.message
     if ready.status == "True":
         why = (scaling.reason, scaling.message) if scaling else (ready.reason, ready.message)
         return "Ready", *why
-    if scaling is not None and scaling.desired_replicas == 0:
-        return "Asleep", ready.reason, ready.message
     return "Starting", ready.reason, ready.message

@@ -79,7 +79,6 @@ def plot_cost(path: Path, samples: Sequence[Sample]) -> None:
     right.plot(times, spent[: len(times)], color="tab:orange", label="$ so far")
     right.set_ylabel("$ so far")
     right.set_ylim(bottom=0)
-    right.legend(loc="lower right")
     _save(figure, axes, path, "Cost")
 
 
@@ -96,7 +95,7 @@ def _save(figure: Figure, axes: Axes, path: Path, title: str) -> None:
     axes.set_title(title, loc="left")
     if axes.get_yscale() == "linear":
         axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path)
 
 

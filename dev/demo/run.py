@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +26,7 @@ from dev.demo.settings import (
 )
 from dev.demo.steps import Steps
 from dev.demo.table import show
-from dev.demo.traffic import chat_with_sleeper, plan_traffic, wait_for_models
+from dev.demo.traffic import CHAT_BODY, chat_with_sleeper, plan_traffic, wait_for_models
 from dev.loadgen import LoadGenerator, RequestRecord, summarise
 from dev.loadgen.schedule import peak_rate
 
@@ -148,9 +148,7 @@ class Demo:
         with self._steps.step(f"Play {len(planned):,} requests to {TRAFFIC_MODEL}") as step:
             self._steps.say(settings.describe_time())
             self._steps.say(f"highest rate over 10 s: {peak_rate(planned):.1f} requests/s")
-            async with show(
-                observer, self._console, interactive=settings.interactive, title="Models", footer=footer
-            ):
+            async with show(observer, self._console, interactive=settings.interactive, footer=footer):
                 records = await generator.run(planned)
             step.note = footer()
         self._check_running()
@@ -167,16 +165,14 @@ class Demo:
 
     async def _wait_return(self, observer: Observer) -> bool:
         timeout_s = self._settings.down_window_s + STEADY_TIMEOUT_S
-        async with show(
-            observer, self._console, interactive=self._settings.interactive, title="Models", footer=lambda: ""
-        ):
+        async with self._show(observer):
             return await observer.wait_for(TRAFFIC_MODEL, ready=MINIMUM_REPLICAS, timeout_s=timeout_s)
 
     async def _keep(self, observer: Observer, kubeconfig: Path) -> None:
         """Say how to use what runs, and let it run until Ctrl-C."""
         flags = f"--kubeconfig {_short(kubeconfig)} -n {DEMO_NAMESPACE}"
         for title, line in (
-            ("Send a request", curl_line(self._ports.url, CHAT_MODEL)),
+            ("Send a request", curl_line(self._ports.url, CHAT_BODY)),
             ("See the models", f"kubectl {flags} get llmdeployments -o wide"),
             ("See every condition and its reason", f"kubectl {flags} describe llmdeployments"),
             ("Follow the operator", f"tail -f {_short(self._settings.folder / 'logs' / 'operator.log')}"),
@@ -184,10 +180,14 @@ class Demo:
             self._console.print(f"[bold]{title}:[/]")
             self._console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         self._console.print("Running until Ctrl-C.")
-        async with show(
-            observer, self._console, interactive=self._settings.interactive, title="Models", footer=lambda: ""
-        ):
+        async with self._show(observer):
             await asyncio.Event().wait()
+
+    def _show(self, observer: Observer) -> AbstractAsyncContextManager[None]:
+        def footer() -> str:
+            return f"{observer.elapsed_s:.0f} s"
+
+        return show(observer, self._console, interactive=self._settings.interactive, footer=footer)
 
     def _check_running(self) -> None:
         """Raise NotReadyError with the end of the log if one of our programs has ended."""

@@ -95,7 +95,7 @@ class DemoSettings:
         every = "every recorded request" if self.scale_rate >= 1 else f"{self.scale_rate:.0%} of the requests"
         return (
             f"{TRACE_DURATION_S / 60:.0f} minutes of the Azure 2023 conversation trace, from "
-            f"{TRACE_START_S / 60:.0f}:00 on, {every}, played in {self.minutes:g} minutes: arrivals are "
+            f"minute {TRACE_START_S / 60:.0f} on, {every}, played in {self.minutes:g} minutes: arrivals are "
             f"{self.speed:g} times as fast as recorded. The stand-in's step times are those of an L4, not scaled: a "
             f"replica answers about {REPLICA_RATE:g} requests/s as played, which is "
             f"{REPLICA_RATE / self.speed:.1f}/s on the recorded clock. Start time ({START_S:.0f} s) and scale-down "

@@ -19,9 +19,9 @@ LINE_INTERVAL_S = 10.0
 _COLOURS = {"Ready": "green", "Asleep": "blue", "Starting": "yellow", "Stalled": "red", "New": "yellow"}
 
 
-def build_table(sample: Sample, title: str, footer: str) -> Group:
+def build_table(sample: Sample, footer: str) -> Group:
     """Return the table of all models."""
-    table = Table(title=title, title_justify="left", expand=True)
+    table = Table(expand=True)
     for name in ("model", "replicas", "state", "reason"):
         table.add_column(name, no_wrap=name != "reason")
     for name in ("requests/s", "tokens/s", "$/h", "$ per million tokens"):
@@ -52,17 +52,17 @@ def build_lines(sample: Sample) -> list[str]:
 
 @asynccontextmanager
 async def show(
-    observer: Observer, console: Console, *, interactive: bool, title: str, footer: Callable[[], str]
+    observer: Observer, console: Console, *, interactive: bool, footer: Callable[[], str]
 ) -> AsyncIterator[None]:
     """Show the newest sample while the block runs; `footer` says how the work goes."""
     if interactive:
         with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False) as live:
-            task = asyncio.create_task(_refresh(observer, live, title, footer))
+            task = asyncio.create_task(_refresh(observer, live, footer))
             try:
                 yield
             finally:
                 await _end(task)
-                live.update(build_table(observer.latest, title, footer()), refresh=True)
+                live.update(build_table(observer.latest, footer()), refresh=True)
         return
     task = asyncio.create_task(_print_lines(observer, console, footer))
     try:
@@ -71,9 +71,9 @@ async def show(
         await _end(task)
 
 
-async def _refresh(observer: Observer, live: Live, title: str, footer: Callable[[], str]) -> None:
+async def _refresh(observer: Observer, live: Live, footer: Callable[[], str]) -> None:
     while True:
-        live.update(build_table(observer.latest, title, footer()))
+        live.update(build_table(observer.latest, footer()))
         await asyncio.sleep(1 / REFRESH_PER_S)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from dev.demo.chat import ChatAnswer, ask
+from dev.demo.chat import ChatAnswer, ask, chat_body
 from dev.demo.kube import NotReadyError
 from dev.demo.observer import Observer
 from dev.demo.settings import (
     CHAT_MODEL,
     CHAT_PROMPT,
+    CHAT_STOP,
     CHAT_TIMEOUT_S,
     CHAT_TOKENS,
     TRACE_DURATION_S,
@@ -23,6 +24,9 @@ from dev.traces import read_trace, select_window
 
 POLL_INTERVAL_S = 0.25
 """Seconds between looks at the gateway's list of models."""
+
+CHAT_BODY = chat_body(CHAT_MODEL, CHAT_PROMPT, CHAT_TOKENS, CHAT_STOP)
+"""The request to the sleeping model."""
 
 
 def plan_traffic(settings: DemoSettings) -> list[PlannedRequest]:
@@ -54,5 +58,5 @@ async def chat_with_sleeper(url: str, observer: Observer) -> tuple[ChatAnswer, b
     """Ask the sleeping model; return its answer, and whether it really slept."""
     view = observer.latest.model(CHAT_MODEL)
     asleep = view is not None and view.ready == 0 and view.desired == 0
-    answer = await ask(url, CHAT_MODEL, CHAT_PROMPT, max_tokens=CHAT_TOKENS, timeout_s=CHAT_TIMEOUT_S)
+    answer = await ask(url, CHAT_BODY, timeout_s=CHAT_TIMEOUT_S)
     return answer, asleep

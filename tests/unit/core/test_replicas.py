@@ -77,6 +77,8 @@ def test_size_does_not_fall_before_the_history_fills_the_window():
 
 def test_a_lowered_maximum_acts_at_once():
     assert _decide(_input(9.0, current=10, high=4))[0] == 4
+    memory = _decide(_input(9.0, current=10))[2]
+    assert _decide(_input(0.5, current=10, high=4), memory, NOW + 1.0)[0] == 4
 
 
 def test_a_raised_minimum_acts_at_once():

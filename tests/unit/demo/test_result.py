@@ -148,7 +148,7 @@ def test_the_summary_says_how_long_each_step_took(result: DemoResult) -> None:
 def test_table_and_lines_show_every_figure(result: DemoResult) -> None:
     sample = result.samples[3]
     console = Console(file=StringIO(), width=200)
-    console.print(build_table(sample, "Models", "20 sent"))
+    console.print(build_table(sample, "20 sent"))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for shown in (TRAFFIC_MODEL, "6 of 6", "Ready", "need 5", "12.0", "16,400", "4.83", "0.08", "20 sent"):
         assert shown in text

@@ -221,7 +221,8 @@ def _retry_policy(settings: GatewaySettings) -> Json:
                 "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
             )
         ],
-        # How often the balancer is asked again for a host not tried yet, before any host will do.
-        "host_selection_retry_max_attempts": 5,
+        # How often the balancer is asked again for a host not tried yet, before any host will do. It chooses at
+        # random among equals: with two of three hosts tried, (2/3)^33 or one in 600,000 draws only those two.
+        "host_selection_retry_max_attempts": 32,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
