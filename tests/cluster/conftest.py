@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +53,19 @@ class Bed:
             f"{name}: {kind} is {status} for {reason}",
             timeout_s=timeout_s,
         )
+
+    def wait_routed(self, name: str) -> None:
+        """Wait until Envoy knows a model, if Envoy and the operator run."""
+        url = f"{self.stack.url}/v1/models/{self.namespace}/{name}"
+
+        def known() -> bool:
+            try:
+                with urllib.request.urlopen(url, timeout=5) as reply:
+                    return reply.status == 200
+            except urllib.error.HTTPError:
+                return False
+
+        wait_until(known, f"Envoy knows {name}", timeout_s=20)
 
     def get(self, api_version: str, kind: str, name: str | None = None) -> Any:
         """Return an object, or all of a kind in the namespace, as plain data; None if it does not exist."""
@@ -125,7 +140,7 @@ def make_model(bed: Bed) -> Iterator[Callable[..., str]]:
     """Applies an LLMDeployment with a stand-in engine; it is deleted after the test."""
     made: list[dict[str, Any]] = []
 
-    def make(size: dict[str, Any], **spec: Any) -> str:
+    def make(size: dict[str, Any], *, routed: bool = True, **spec: Any) -> str:
         name = f"m{uuid.uuid4().hex[:6]}"
         manifest = {
             "apiVersion": "modelyard.dev/v1alpha1",
@@ -141,6 +156,8 @@ def make_model(bed: Bed) -> Iterator[Callable[..., str]]:
         }
         bed.cluster.apply([manifest], bed.namespace)
         made.append(manifest)
+        if routed:
+            bed.wait_routed(name)
         return name
 
     yield make

@@ -37,8 +37,33 @@ async def test_idle_model_sleeps_and_wakes_again(bed, make_model):
         assert status == 200
         bed.wait_condition(name, "Ready", "True", "Serving")
         bed.wait_condition(name, "Ready", "True", "ScaledToZero")
+        # The old pod still drains: a request must not reach it any more, but wait.
+        assert bed.deployment(name).status.ready_replicas == 0
         generations.append(bed.deployment(name).status.gateway.generation)
     assert generations[1] > generations[0] > 0
+
+
+async def test_a_model_deleted_and_made_again_still_wakes(bed):
+    manifest = {
+        "apiVersion": "modelyard.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": "again"},
+        "spec": {
+            "model": {"source": "hf://a/b"},
+            "placement": {"accelerators": [{"class": "h100"}]},
+            "rollout": {"drainTimeout": "10s"},
+            **SLEEPER,
+        },
+    }
+    for _ in range(2):
+        bed.cluster.apply([manifest], bed.namespace)
+        bed.wait_condition("again", "Ready", "True", "ScaledToZero")
+        bed.wait_routed("again")
+        assert (await bed.chat("again", timeout_s=60))[0] == 200
+        bed.cluster.delete([manifest], bed.namespace)
+        wait_until(
+            lambda: bed.get("apps/v1", "Deployment", "again") is None, "its child is gone", timeout_s=60
+        )
 
 
 async def test_a_wake_storm_starts_one_replica(bed, make_model):

@@ -134,7 +134,8 @@ def _follow_load(
     later = tuple(item for item in memory.wanted if item.replicas > target and item.time >= horizon)
     memory = replace(memory, wanted=(*later, Wanted(now, target)))
     bound = f", max is {high}" if needed > high else f", min is {low}" if needed < low else ""
-    sentence = f"{demand.rate:.2f} requests/s at {data.capacity:.2f} a replica need {needed}{bound}"
+    load = f"{demand.rate:.2f} requests/s at {data.capacity:.2f} a replica, {policy.utilization:.0%} used,"
+    sentence = f"{load} need {needed}{bound}"
     if target < current:
         recent = max(item.replicas for item in memory.wanted)
         if horizon < memory.since:

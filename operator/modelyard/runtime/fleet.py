@@ -101,8 +101,15 @@ class Fleet:
         )
 
     def snapshot_names(self) -> Snapshot:
-        """Return what names and routes are decided from: every deployment, route and pod."""
-        deployments = {deployment.key: deployment for deployment in self.readable()}
+        """Return what names and routes are decided from: every deployment, route and pod.
+
+        A deployment is routed once it was decided on: before, the generation of its name is not known.
+        """
+        deployments = {
+            deployment.key: deployment
+            for deployment in self.readable()
+            if deployment.status.observed_generation or deployment.key in self.plans
+        }
         routes = {
             key: seen.object
             for key in self.route_keys()
@@ -117,13 +124,17 @@ class Fleet:
 
         Only what is written may be pushed: an operator that starts again must know every name that Envoy knows.
         """
-        return {
-            deployment.key: Exposure(
-                generation=deployment.status.gateway.generation if deployment.status.gateway else 0,
-                asleep=(plan := self.plans.get(deployment.key)) is not None and plan.replicas == 0,
-            )
-            for deployment in self.readable()
-        }
+        return {deployment.key: self._expose(deployment) for deployment in self.readable()}
+
+    def _expose(self, deployment: LLMDeployment) -> Exposure:
+        plan = self.plans.get(deployment.key)
+        stored = deployment.status.gateway
+        # The first generation is safe before it is written: a new start begins above all that Envoy knows.
+        first_one = plan.generation if plan is not None and not deployment.status.observed_generation else 0
+        return Exposure(
+            generation=stored.generation if stored is not None else first_one,
+            asleep=plan is not None and plan.replicas == 0,
+        )
 
     def readable(self) -> Iterator[LLMDeployment]:
         """Yield every LLMDeployment that can be parsed."""

@@ -45,7 +45,9 @@ class Operator:
         self.fleet = Fleet()
         self._server = AdsServer(self._wake)
         self._publisher = Publisher(self.fleet, self._server, settings)
-        self._reconciler = Reconciler(client, self.fleet, self._publisher, settings)
+        self._reconciler = Reconciler(
+            client, self.fleet, self._publisher, lambda key: self._server.generations.get(key), settings
+        )
         self._reader = Reader(self.fleet, self._server, self._queue, settings)
 
     async def run(self) -> None:

@@ -2,15 +2,17 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
-from modelyard.core.decide import decide_deployment
+from modelyard.core.decide import DeploymentMemory, decide_deployment
 from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
 from modelyard.core.plan import Code, DeploymentPlan, Reason, Refusal
+from modelyard.core.replicas import SizeMemory
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.status import build_route_status, build_status, hourly_cost
 from modelyard.kube.client import ApiError, KubeClient
@@ -35,12 +37,18 @@ class Reconciler:
     """Brings one LLMDeployment or LLMRoute in line with its spec."""
 
     def __init__(
-        self, client: KubeClient, fleet: Fleet, publisher: Publisher, settings: OperatorSettings
+        self,
+        client: KubeClient,
+        fleet: Fleet,
+        publisher: Publisher,
+        known_generation: Callable[[str], int | None],
+        settings: OperatorSettings,
     ) -> None:
         self.children = ChildApplier(client)
         self._client = client
         self._fleet = fleet
         self._publisher = publisher
+        self._known_generation = known_generation
         self._settings = settings
         self._events = EventRecorder(client)
         self._cost_written: dict[str, float] = {}
@@ -67,15 +75,21 @@ class Reconciler:
     async def _reconcile(self, key: str, deployment: LLMDeployment) -> float | None:
         now = time.time()
         snapshot = self._fleet.snapshot_one(key, deployment)
-        plan, self._fleet.memory[key] = decide_deployment(
-            key, snapshot, self._fleet.memory.get(key), now, self._settings.policy
-        )
+        memory = self._fleet.memory.get(key)
+        if deployment.status.observed_generation == 0:
+            memory = self._begin(deployment, memory, now)
+        plan, self._fleet.memory[key] = decide_deployment(key, snapshot, memory, now, self._settings.policy)
         plan = self._check(deployment, plan)
         stored = deployment.status.gateway.generation if deployment.status.gateway else 0
+        if deployment.status.observed_generation == 0:
+            # Ready must not be said of a model that the gateway does not know yet.
+            self._fleet.plans[key] = plan
+            await self._publisher.published()
         if plan.generation != stored or plan.replicas == 0:
             # The gateway must hold new requests before the pods go, and only under a name that is written down.
-            await self._write_status(deployment, plan, snapshot, now)
+            # The plan comes first: no table may show the new name with the pods that are being put to sleep.
             self._fleet.plans[key] = plan
+            await self._write_status(deployment, plan, snapshot, now)
             self._publisher.request()
             await self._publisher.published()
         again = await self._apply(key, deployment, plan)
@@ -92,6 +106,19 @@ class Reconciler:
         self._fleet.plans[key] = plan
         self._publisher.request()
         return again
+
+    def _begin(
+        self, deployment: LLMDeployment, memory: DeploymentMemory | None, now: float
+    ) -> DeploymentMemory | None:
+        """Return the memory of a deployment that was never reconciled.
+
+        Envoy may know its name from a deployment that was deleted, and never asks twice for one cluster name.
+        """
+        known = self._known_generation(deployment.key)
+        if known is None:
+            return memory
+        memory = memory or DeploymentMemory(size=SizeMemory(since=now))
+        return replace(memory, generation=max(memory.generation, known + 1))
 
     def _check(self, deployment: LLMDeployment, plan: DeploymentPlan) -> DeploymentPlan:
         """Return the plan, refused if its workload cannot be built."""

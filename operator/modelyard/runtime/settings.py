@@ -23,8 +23,8 @@ class OperatorSettings:
     xds_port: int = 18000
     """Where Envoy gets its configuration. 18000 is the port of Envoy's own examples."""
     http_host: str = "127.0.0.1"
-    http_port: int = 8080
-    """Health and metrics."""
+    http_port: int = 8081
+    """Health and metrics; 8080 is the gateway's."""
     anonymous: bool = False
     """True: the gateway asks for no API key."""
     workers: int = 16
