@@ -67,8 +67,10 @@ def demo(
         kubeconfig=kubeconfig.resolve() if kubeconfig else None,
         interactive=interactive,
     )
-    # A stop by a service manager or CI takes the same way out as Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A stop by a service manager or CI takes the same way out as Ctrl-C, and a shell that starts the demo in the
+    # background would leave Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         good = Demo(settings, console).play()
     except KeyboardInterrupt:
