@@ -7,7 +7,7 @@ engine with zero step time.
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import platform
 import socket
@@ -61,7 +61,7 @@ class Sample:
 
 def now() -> str:
     """Return the time as Kubernetes writes it, with microseconds."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 async def create_node(client: KubeClient, pods: int) -> None:
@@ -262,7 +262,7 @@ def main(
     console.print(
         f"{len(values)} of {models} held requests answered. Ready to first byte: p50 {cuts[49]:.1f} ms, "
         f"p90 {cuts[89]:.1f} ms, p99 {cuts[98]:.1f} ms, max {values[-1]:.1f} ms "
-        f"({platform.processor() or platform.machine()}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d})"
+        f"({platform.processor() or platform.machine()}, {dt.datetime.now(dt.UTC):%Y-%m-%d})"
     )
     if cuts[49] > LIMIT_MS:
         console.print(f"The median is above the bar of {LIMIT_MS:.0f} ms.")

@@ -50,8 +50,8 @@ def demo(
     a summary, how long each step took, and a report with plots. The first run on a machine builds Kubernetes,
     about 10 minutes.
 
-    Exit code 0 if no request was lost and the replicas went up and down; 1 if not; 130 after Ctrl-C, which
-    stops everything.
+    Exit code 0 if no request was lost and the replicas went up and down; 1 if not; 130 after
+    Ctrl-C before the end. Ctrl-C stops everything at any time.
 
     **With --kubeconfig** the operator and Envoy run here and everything else there: the cluster needs nodes
     that match `examples/accelerator-classes.yaml` and pod addresses that this machine can reach. The demo

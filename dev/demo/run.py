@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -169,7 +169,7 @@ class Demo:
             return await observer.wait_for(TRAFFIC_MODEL, ready=MINIMUM_REPLICAS, timeout_s=timeout_s)
 
     async def _keep(self, observer: Observer, kubeconfig: Path) -> None:
-        """Say how to use what runs, and let it run until Ctrl-C."""
+        """Say how to use what runs, and let it run until Ctrl-C: here that is the end, not an interruption."""
         flags = f"--kubeconfig {_short(kubeconfig)} -n {DEMO_NAMESPACE}"
         for title, line in (
             ("Send a request", curl_line(self._ports.url, CHAT_BODY)),
@@ -180,8 +180,9 @@ class Demo:
             self._console.print(f"[bold]{title}:[/]")
             self._console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         self._console.print("Running until Ctrl-C.")
-        async with self._show(observer):
-            await asyncio.Event().wait()
+        with suppress(asyncio.CancelledError):
+            async with self._show(observer):
+                await asyncio.Event().wait()
 
     def _show(self, observer: Observer) -> AbstractAsyncContextManager[None]:
         def footer() -> str:

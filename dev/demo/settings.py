@@ -16,7 +16,7 @@ NODES = "h100:1=2,l4x4:2=4,cpu=1"
 """Two nodes with an H100 each, four with two L4s each, and one without GPUs: room for eight L4 replicas."""
 
 CHAT_MODEL = "gemma-3-270m"
-CHAT_PROMPT = "A good night's sleep is important because"
+CHAT_PROMPT = "A good sleep is important because"
 """Local nodes have the model's pre-trained weights, which continue a text rather than answer a question."""
 CHAT_STOP = "\n"
 """Ends the answer with its first line."""
@@ -93,12 +93,16 @@ class DemoSettings:
     def describe_time(self) -> str:
         """Return the sentences that say what is scaled and what is not."""
         every = "every recorded request" if self.scale_rate >= 1 else f"{self.scale_rate:.0%} of the requests"
+        traffic = (
+            f"{TRACE_DURATION_S / 60:.0f} minutes of the Azure 2023 conversation trace, from minute "
+            f"{TRACE_START_S / 60:.0f} on, {every}, played in {self.minutes:g} min: arrivals are {self.speed:g} times "
+            f"as fast as recorded. The operator's scale-down patience ({DOWN_WINDOW_S:.0f} s) is divided by "
+            f"{self.speed:g} too: {self.down_window_s:.0f} s."
+        )
+        if not self.local:
+            return traffic
         return (
-            f"{TRACE_DURATION_S / 60:.0f} minutes of the Azure 2023 conversation trace, from "
-            f"minute {TRACE_START_S / 60:.0f} on, {every}, played in {self.minutes:g} minutes: arrivals are "
-            f"{self.speed:g} times as fast as recorded. The stand-in's step times are those of an L4, not scaled: a "
-            f"replica answers about {REPLICA_RATE:g} requests/s as played, which is "
-            f"{REPLICA_RATE / self.speed:.1f}/s on the recorded clock. Start time ({START_S:.0f} s) and scale-down "
-            f"patience ({DOWN_WINDOW_S:.0f} s) are divided by {self.speed:g} too: {self.engine_start_s:.0f} s and "
-            f"{self.down_window_s:.0f} s."
+            f"{traffic} So is the start time of a replica ({START_S:.0f} s): {self.engine_start_s:.0f} s. The "
+            f"stand-in's step times are those of an L4, not scaled: a replica answers about {REPLICA_RATE:g} "
+            f"requests/s as played, which is {REPLICA_RATE / self.speed:.1f}/s on the recorded clock."
         )

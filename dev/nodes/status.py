@@ -127,7 +127,7 @@ def pod_status(
         "startTime": timestamp(view.start_time),
     }
     if view.pod_ip:
-        status |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
+        status |= {"podIP": view.pod_ip, "podIPs": [{"$patch": "replace"}, {"ip": view.pod_ip}]}
     if view.rejection:
         status["reason"], status["message"] = view.rejection
         return status

@@ -128,6 +128,13 @@ class Cluster:
         """Wait until the pod's object is gone; return its last state."""
         return (await self._follow(f"metadata.name={name}", None))[-1]
 
+    async def pod_is_gone(self, name: str) -> None:
+        """Wait until there is no pod of that name, which may be so already."""
+        selector = f"metadata.name={name}"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.api.get(self.path("pods"), fieldSelector=selector))["items"]:
+                await asyncio.sleep(0.05)
+
     async def event(self, reason: str) -> dict[str, Any]:
         """Wait for an Event with this reason."""
         return (await self._follow(f"reason={reason}", lambda _: True, "events"))[-1]
