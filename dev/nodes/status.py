@@ -105,7 +105,7 @@ def _nonzero(container: ContainerView) -> bool:
 def pod_status(
     pod: Mapping[str, Any], view: PodView, previous: Sequence[Mapping[str, Any]], now: datetime
 ) -> dict[str, Any]:
-    """Return the fields of the pod's `status` that a kubelet owns.
+    """Return the fields of the pod's `status` that a kubelet owns, as a strategic merge patch.
 
     `previous` are the conditions last reported; one that keeps its status keeps its transition time.
     """
@@ -123,11 +123,11 @@ def pod_status(
         "phase": phase,
         "conditions": conditions,
         "hostIP": view.host_ip,
-        "hostIPs": [{"ip": view.host_ip}],
+        "hostIPs": _only_address(view.host_ip),
         "startTime": timestamp(view.start_time),
     }
     if view.pod_ip:
-        status |= {"podIP": view.pod_ip, "podIPs": [{"$patch": "replace"}, {"ip": view.pod_ip}]}
+        status |= {"podIP": view.pod_ip, "podIPs": _only_address(view.pod_ip)}
     if view.rejection:
         status["reason"], status["message"] = view.rejection
         return status
@@ -135,6 +135,11 @@ def pod_status(
         status["initContainerStatuses"] = [_container_status(c, init=True) for c in view.init_containers]
     status["containerStatuses"] = [_container_status(c) for c in view.containers]
     return status
+
+
+def _only_address(address: str) -> list[dict[str, str]]:
+    """Make a list of one address that replaces the one an earlier agent wrote, rather than adding to it."""
+    return [{"$patch": "replace"}, {"ip": address}]
 
 
 def _conditions(pod: Mapping[str, Any], view: PodView, phase: str) -> Iterable[dict[str, Any]]:

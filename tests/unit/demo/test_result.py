@@ -168,3 +168,8 @@ def test_a_faster_run_keeps_the_rate_and_says_what_is_scaled(
     sentence = settings.describe_time()
     assert f"{speed:g} times as fast" in sentence
     assert f"{60 / speed:.0f} s" in sentence
+
+
+def test_somebodys_cluster_is_not_said_to_run_stand_ins(tmp_path: Path) -> None:
+    settings = DemoSettings(folder=Path("run"), report=Path("report"), kubeconfig=tmp_path / "kubeconfig")
+    assert "stand-in" not in settings.describe_time()
