@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,16 @@ class Backend:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     """A streamed answer pauses after its first event until this is set."""
 
+    reply: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    """Answers instead of the usual reply."""
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer as an OpenAI server does."""
         body = await request.read()
         self.bodies.append(body)
         self.headers.append({key.lower(): value for key, value in request.headers.items()})
+        if self.reply is not None:
+            return await self.reply(request)
         if self.status != 200:
             return web.json_response({"error": {"message": "refused"}}, status=self.status)
         asked = json.loads(body)

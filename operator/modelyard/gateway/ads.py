@@ -155,14 +155,24 @@ class AdsServer:
             del self._nodes[node_id]
 
     async def wait_applied(self, node_id: str, version: str) -> None:
-        """Wait until an Envoy has accepted or rejected everything that was sent to it, up to a resource version."""
+        """Wait until an Envoy has answered everything up to a resource version.
+
+        An Envoy that rejects something is done too; one that is not there, or that never asks for a type, is waited
+        for without a limit.
+        """
 
         def applied() -> bool:
             node = self._nodes.get(node_id)
-            if node is None or not node.connected or node.stream is None:
+            stream = node.stream if node is not None and node.connected else None
+            if stream is None or self._resources is None or self._resources.version != version:
                 return False
-            stream = node.stream
-            return not stream.unacknowledged and stream.pushed == version
+            # A reconnecting Envoy asks for one type after the other.
+            offered = {type_url for type_url, resources in self._resources.by_type.items() if resources}
+            return (
+                stream.pushed == version
+                and not stream.unacknowledged
+                and offered <= stream.subscriptions.keys()
+            )
 
         async with self._progress:
             await self._progress.wait_for(applied)

@@ -7,6 +7,7 @@ model name is encoded once and kept while it stays the same.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from modelyard.core.routing import Route, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
@@ -56,13 +57,10 @@ class Resources:
         A request that began before a generation ended may still ask for its name.
         """
         parsed = parse_cluster_name(name)
-        if parsed is None:
+        upstream = self.upstreams.get(parsed[0]) if parsed else None
+        if parsed is None or upstream is None or not upstream.endpoints:
             return None
-        upstream = self.upstreams.get(parsed[0])
-        if upstream is None or not upstream.endpoints:
-            return None
-        other = replace(upstream, generation=parsed[1])
-        return _cluster(other, self.settings), _endpoints(other)
+        return _alias(replace(upstream, generation=parsed[1]), self.settings)
 
 
 @dataclass(slots=True)
@@ -130,6 +128,12 @@ def build_resources(table: RoutingTable, settings: GatewaySettings) -> Resources
 
 def _encode_routes(routes: Mapping[str, Json]) -> Mapping[str, bytes]:
     return {key: protos.encode(_ACTION, route_action(route)) for key, route in routes.items()}
+
+
+@lru_cache(maxsize=4096)
+def _alias(upstream: Upstream, settings: GatewaySettings) -> tuple[Resource, Resource]:
+    """Return cluster and endpoints; kept, because every push of every stream asks for its aliases."""
+    return _cluster(upstream, settings), _endpoints(upstream)
 
 
 def _cluster(upstream: Upstream, settings: GatewaySettings) -> Resource:

@@ -22,6 +22,9 @@ WILDCARD = "*"
 PUSH_ORDER = (protos.CLUSTER, protos.ENDPOINTS, protos.LISTENER, protos.ROUTES)
 """Make before break."""
 
+_WILDCARD_TYPES = (protos.CLUSTER, protos.LISTENER)
+"""Types that Envoy wants all resources of."""
+
 logger = logging.getLogger(__name__)
 
 OnDemand = Callable[[str, int, str], None]
@@ -54,8 +57,11 @@ class Stream:
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
     """Cluster names asked for by name that do not exist (yet): requests wait for them."""
-    aliases: set[str] = field(default_factory=set)
-    """Names of other generations that were pending when their model became ready."""
+    retired: set[str] = field(default_factory=set)
+    """Names of the generation before the current one that were asked for by name. Envoy does not ask again, so a
+    request may wait for such a name unnoticed: it was still being sent when the generation ended."""
+    aliases: dict[str, tuple[Resource, Resource]] = field(default_factory=dict)
+    """Pending and retired names whose model serves under another generation: cluster and endpoints."""
     unacknowledged: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Type URL and version by nonce."""
     acknowledged: dict[str, str] = field(default_factory=dict)
@@ -63,7 +69,7 @@ class Stream:
     rejections: int = 0
     last_rejection: str | None = None
     pushed: str = ""
-    """Version of the resources that were last pushed."""
+    """Version of the resources that were last pushed; empty while a request is not answered yet."""
     _routes_nonce: str = ""
     """Nonce of the last routes while Envoy has not accepted them."""
     _nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -71,6 +77,7 @@ class Stream:
     def receive(self, request: DynamicMessage, resources: Resources) -> None:
         """Take in one `DeltaDiscoveryRequest`."""
         type_url = request.type_url
+        self.pushed = ""
         first = type_url not in self.subscriptions
         subscription = self.subscriptions.setdefault(type_url, Subscription())
         if request.response_nonce:
@@ -79,7 +86,7 @@ class Stream:
         if first:
             subscription.sent.update(request.initial_resource_versions)
             # The protocol's older form of a wildcard: a first request without names.
-            subscription.wildcard = not subscribed
+            subscription.wildcard = not subscribed and type_url in _WILDCARD_TYPES
         if WILDCARD in subscribed:
             subscription.wildcard = True
             subscribed.discard(WILDCARD)
@@ -94,9 +101,12 @@ class Stream:
 
     def push(self, resources: Resources) -> Iterator[DynamicMessage]:
         """Yield the `DeltaDiscoveryResponse`s that bring Envoy up to date."""
-        self._settle_pending(resources)
-        clusters, endpoints = self._with_aliases(resources)
-        offered = {**resources.by_type, protos.CLUSTER: clusters, protos.ENDPOINTS: endpoints}
+        self._find_aliases(resources)
+        offered = {
+            **resources.by_type,
+            protos.CLUSTER: self._with_aliases(resources.by_type[protos.CLUSTER], 0),
+            protos.ENDPOINTS: self._with_aliases(resources.by_type[protos.ENDPOINTS], 1),
+        }
         for type_url in PUSH_ORDER:
             subscription = self.subscriptions.get(type_url)
             if subscription is None:
@@ -117,7 +127,7 @@ class Stream:
             empty = subscription.wildcard and not subscription.answered and not subscription.sent
             if changed or removed or empty:
                 yield self._response(type_url, changed, removed, resources.version)
-        yield from self._remove_clusters(clusters, resources)
+        yield from self._remove_clusters(offered[protos.CLUSTER], resources)
         self.pushed = resources.version
 
     def _acknowledge(self, request: DynamicMessage) -> None:
@@ -145,6 +155,7 @@ class Stream:
             deployment, generation = parsed
             upstream = resources.upstreams.get(deployment)
             if reconnected and upstream is not None and generation < upstream.generation:
+                self.retired.add(name)
                 continue
             self.pending.add(name)
             if upstream is None or not upstream.endpoints:
@@ -158,27 +169,21 @@ class Stream:
             if not subscription.wants(name):
                 subscription.sent.pop(name, None)
 
-    def _settle_pending(self, resources: Resources) -> None:
+    def _find_aliases(self, resources: Resources) -> None:
+        """Find the names of other generations under which requests may wait for a model that serves now."""
         clusters = resources.by_type[protos.CLUSTER]
         self.pending -= clusters.keys()
-        awake = {name for name in self.pending if resources.alias(name) is not None}
+        self.retired = {name for name in self.retired if _is_previous(name, resources)} - self.pending
+        candidates = self.pending | self.retired | self.aliases.keys()
         self.aliases = {
-            name
-            for name in self.aliases | awake
-            if name not in clusters and resources.alias(name) is not None
+            name: pair for name in candidates - clusters.keys() if (pair := resources.alias(name)) is not None
         }
-        self.pending -= awake
+        self.pending -= self.aliases.keys()
 
-    def _with_aliases(self, resources: Resources) -> tuple[Mapping[str, Resource], Mapping[str, Resource]]:
-        clusters = resources.by_type[protos.CLUSTER]
-        endpoints = resources.by_type[protos.ENDPOINTS]
-        pairs = {name: pair for name in self.aliases if (pair := resources.alias(name)) is not None}
-        if not pairs:
-            return clusters, endpoints
-        return (
-            {**clusters, **{name: pair[0] for name, pair in pairs.items()}},
-            {**endpoints, **{name: pair[1] for name, pair in pairs.items()}},
-        )
+    def _with_aliases(self, resources: Mapping[str, Resource], part: int) -> Mapping[str, Resource]:
+        if not self.aliases:
+            return resources
+        return {**resources, **{name: pair[part] for name, pair in self.aliases.items()}}
 
     def _renew_endpoints(self, clusters: Iterable[str]) -> None:
         """Mark endpoints of changed clusters to be sent again: without them the new cluster never gets warm."""
@@ -200,6 +205,7 @@ class Stream:
             return
         removed = [name for name in subscription.sent if name not in clusters]
         if removed:
+            self.retired |= subscription.names.intersection(removed)
             yield self._response(protos.CLUSTER, [], removed, resources.version)
 
     def _response(
@@ -226,3 +232,10 @@ class Stream:
         if type_url == protos.ROUTES:
             self._routes_nonce = nonce
         return response
+
+
+def _is_previous(name: str, resources: Resources) -> bool:
+    """Whether a cluster name is of the generation before the current one."""
+    parsed = parse_cluster_name(name)
+    upstream = resources.upstreams.get(parsed[0]) if parsed else None
+    return parsed is not None and upstream is not None and parsed[1] == upstream.generation - 1

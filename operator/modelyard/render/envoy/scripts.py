@@ -17,4 +17,7 @@ def model_rewrite() -> str:
 
 
 def _read(name: str) -> str:
-    return (files("modelyard.render.envoy") / "lua" / name).read_text(encoding="utf-8")
+    """Return a script without comments and indentation: one of them is part of every cluster's configuration."""
+    text = (files("modelyard.render.envoy") / "lua" / name).read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("--"))

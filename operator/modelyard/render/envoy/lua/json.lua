@@ -9,6 +9,9 @@ local byte, char, find, format, sub = string.byte, string.char, string.find, str
 -- Objects and arrays inside each other. Tool schemas need about 20; Python's parser gives up near 1000.
 local MAX_DEPTH = 256
 
+-- Bytes of "model" when every letter is written as an escape of six.
+local MAX_ESCAPED = 30
+
 local BROKEN = 'The request body is not valid JSON.'
 local NOT_OBJECT = 'The request body must be a JSON object.'
 local MISSING = 'The request body must have a field "model".'
@@ -105,16 +108,43 @@ local function string_end(text, open)
   end
 end
 
-local function is_scalar_byte(c)
-  return c and (c >= 48 and c <= 57 or c >= 97 and c <= 122 or c >= 65 and c <= 90 or c == 43 or c == 45 or c == 46)
+local function is_digit(c)
+  return c and c >= 48 and c <= 57
 end
 
--- Whether a token is a number, `true`, `false` or `null`.
-local function is_scalar(token)
-  if token == 'true' or token == 'false' or token == 'null' then return true end
-  if find(token, '^%-?0%d') then return false end
-  return find(token, '^%-?%d+$') or find(token, '^%-?%d+%.%d+$')
-    or find(token, '^%-?%d+[eE][+-]?%d+$') or find(token, '^%-?%d+%.%d+[eE][+-]?%d+$')
+local function digits_end(text, position)
+  while is_digit(byte(text, position)) do position = position + 1 end
+  return position
+end
+
+-- Position after the number at `position`, or nil.
+local function number_end(text, position)
+  if byte(text, position) == 45 then position = position + 1 end
+  local c = byte(text, position)
+  if not is_digit(c) then return nil end
+  position = c == 48 and position + 1 or digits_end(text, position)
+  if byte(text, position) == 46 then
+    if not is_digit(byte(text, position + 1)) then return nil end
+    position = digits_end(text, position + 1)
+  end
+  c = byte(text, position)
+  if c == 101 or c == 69 then
+    c = byte(text, position + 1)
+    if c == 43 or c == 45 then position = position + 1 end
+    if not is_digit(byte(text, position + 1)) then return nil end
+    position = digits_end(text, position + 1)
+  end
+  return position
+end
+
+local LITERALS = { [102] = 'false', [110] = 'null', [116] = 'true' }
+
+-- Position after the number or literal at `position`, or nil. What follows is for the caller to check.
+local function scalar_end(text, position)
+  local literal = LITERALS[byte(text, position)]
+  if not literal then return number_end(text, position) end
+  local after = position + #literal
+  return sub(text, position, after - 1) == literal and after or nil
 end
 
 -- What the grammar allows next.
@@ -152,7 +182,7 @@ local function find_model(text)
           if key == 'model' then
             if first then return nil, DUPLICATE end
             model_key = true
-          elseif find(key, '\\', 1, true) and unescape(key) == 'model' then
+          elseif #key <= MAX_ESCAPED and find(key, '\\', 1, true) and unescape(key) == 'model' then
             return nil, ESCAPED
           end
         end
@@ -174,15 +204,16 @@ local function find_model(text)
       is_object[depth] = c == 123
       expected, position = c == 123 and KEY_OR_END or VALUE_OR_END, position + 1
     else
-      local start, digits = position, true
-      while is_scalar_byte(c) do
-        digits = digits and c >= 48 and c <= 57
+      -- Prompts may come as long lists of token numbers, so plain integers have a path of their own.
+      local start, first_byte = position, c
+      while c and c >= 48 and c <= 57 do
         position = position + 1
         c = byte(text, position)
       end
-      if position == start then return nil, BROKEN end
-      local plain = digits and (position == start + 1 or byte(text, start) ~= 48)
-      if not plain and not is_scalar(sub(text, start, position - 1)) then return nil, BROKEN end
+      if position == start or c == 46 or c == 101 or c == 69 or first_byte == 48 then
+        position = scalar_end(text, start)
+        if not position then return nil, BROKEN end
+      end
       if depth == 0 then return nil, NOT_OBJECT end
       expected = COMMA_OR_END
     end

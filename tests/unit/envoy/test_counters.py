@@ -1,0 +1,74 @@
+"""Reading the text format, and totals over restarts and several Envoys."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, parse_counters
+
+PAGE = """\
+# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{envoy_cluster_name="a"} 4
+# TYPE envoy_modelyard_requests counter
+envoy_modelyard_requests{route="team/a",model="llama",deployment="team/a",code="200"} 5
+envoy_modelyard_requests{route="team/a",model="llama",deployment="team/a",code="204"} 1
+envoy_modelyard_requests{route="team/a",model="llama",deployment="",code="0"} 2
+envoy_modelyard_requests{route="",model="",deployment="",code="404"} 3
+envoy_modelyard_arrivals_http_local_rate_limit_enabled{route="team/a_2e1"} 9
+envoy_modelyard_arrivals_http_local_rate_limit_ok{route="team/a_2e1"} 1
+envoy_modelyard_prompt_tokens{route="team/a",model="_2522",deployment="we\\"ird\\\\"} 12345678901234
+"""
+
+
+def test_parse():
+    counters = parse_counters(PAGE)
+    llama = Answered("team/a", "llama", "team/a")
+    assert counters.arrivals == {"team/a.1": 9}
+    assert counters.requests == {
+        (llama, "2xx"): 6,
+        (Answered("team/a", "llama", ""), "0xx"): 2,
+        (Answered("", "", ""), "4xx"): 3,
+    }
+    assert counters.prompt_tokens == {Answered("team/a", '"', 'we"ird\\'): 12345678901234}
+    assert counters.completion_tokens == {}
+
+
+def test_an_empty_page_has_no_counts():
+    assert parse_counters("") == GatewayCounters()
+
+
+def arrivals(**counts):
+    return GatewayCounters(arrivals=counts)
+
+
+def test_a_restart_counts_from_zero():
+    totals = (
+        CounterTotals().advance("x", arrivals(a=5)).advance("x", arrivals(a=7)).advance("x", arrivals(a=3))
+    )
+    assert totals.totals.arrivals == {"a": 10}
+
+
+def test_a_counter_that_is_gone_for_a_while_is_not_lost():
+    totals = CounterTotals().advance("x", arrivals(a=5)).advance("x", arrivals()).advance("x", arrivals(a=2))
+    assert totals.totals.arrivals == {"a": 7}
+
+
+def test_several_envoys_add_up_and_may_be_forgotten():
+    totals = CounterTotals().advance("x", arrivals(a=5)).advance("y", arrivals(a=2, b=1)).forget("x")
+    assert totals.totals.arrivals == {"a": 7, "b": 1}
+    assert totals.last.keys() == {"y"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("xy"), st.booleans(), st.integers(0, 50))))
+def test_totals_equal_what_was_counted(steps):
+    """Each step is a number of new requests at one Envoy, perhaps after it was restarted."""
+    totals, running, expected = CounterTotals(), {"x": 0, "y": 0}, 0
+    for node, restarted, new in steps:
+        # A restart that is followed by as many requests as before cannot be seen in the counters.
+        if restarted and new < running[node]:
+            running[node] = 0
+        running[node] += new
+        expected += new
+        before = totals.totals.arrivals.get("a", 0)
+        totals = totals.advance(node, arrivals(a=running[node]))
+        assert totals.totals.arrivals["a"] >= before
+    assert totals.totals.arrivals.get("a", 0) == expected
