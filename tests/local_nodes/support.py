@@ -124,43 +124,44 @@ class Cluster:
         """Wait until some pod of the namespace is in a state; return it."""
         return (await self._follow("", holds))[-1]
 
-    async def pod_goes(self, name: str) -> dict[str, Any]:
-        """Wait until the pod's object is gone; return its last state."""
-        return (await self._follow(f"metadata.name={name}", None))[-1]
+    async def delete_and_follow(self, name: str, **options: Any) -> dict[str, Any]:
+        """Delete the pod and wait until its object is gone; return its last state."""
+        since = await self.version()
+        await self.delete_pod(name, **options)
+        return await self.pod_goes(name, since)
 
-    async def pod_is_gone(self, name: str) -> None:
-        """Wait until there is no pod of that name, which may be so already."""
-        selector = f"metadata.name={name}"
+    async def version(self) -> str:
+        """Return the resource version of the pods as they are now."""
+        found = await self.api.get(self.path("pods"))
+        return str(found["metadata"]["resourceVersion"])
+
+    async def pod_goes(self, name: str, since: str) -> dict[str, Any]:
+        """Wait until the pod's object is gone, which may be past; `since` is a version before that."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while (await self.api.get(self.path("pods"), fieldSelector=selector))["items"]:
-                await asyncio.sleep(0.05)
+            selector = f"metadata.name={name}"
+            async for event in self.api.watch(self.path("pods"), since, fieldSelector=selector):
+                if event.type == "DELETED":
+                    return event.object
+        raise WatchExpired(410, f"the watch of pod {name} ended")
 
     async def event(self, reason: str) -> dict[str, Any]:
         """Wait for an Event with this reason."""
         return (await self._follow(f"reason={reason}", lambda _: True, "events"))[-1]
 
-    async def _follow(
-        self, selector: str, holds: Condition | None, plural: str = "pods"
-    ) -> list[dict[str, Any]]:
-        """Collect states until `holds`, or until the object is gone if there is no condition."""
+    async def _follow(self, selector: str, holds: Condition, plural: str = "pods") -> list[dict[str, Any]]:
+        """Collect the states of the selected objects until one `holds`."""
         seen: list[dict[str, Any]] = []
         async with asyncio.timeout(WAIT_SECONDS):
             found = await self.api.get(self.path(plural), fieldSelector=selector)
             for manifest in found["items"]:
                 seen.append(manifest)
-                if holds and holds(manifest):
+                if holds(manifest):
                     return seen
-            if holds is None and not seen:
-                raise AssertionError(f"no object matches {selector}")
             version = found["metadata"]["resourceVersion"]
             async for event in self.api.watch(self.path(plural), version, fieldSelector=selector):
-                if event.type == "BOOKMARK":
-                    continue
-                seen.append(event.object)
-                if event.type == "DELETED":
-                    if holds is None:
-                        return seen
-                elif holds and holds(event.object):
+                if event.type != "BOOKMARK":
+                    seen.append(event.object)
+                if event.type in {"ADDED", "MODIFIED"} and holds(event.object):
                     return seen
         raise WatchExpired(410, f"the watch of {selector} ended")
 

@@ -169,8 +169,7 @@ async def test_unknown_image_cannot_be_pulled(cluster: Cluster, cpu_node: str) -
     await cluster.create("pods", pod("m", cpu_node, engine(image="nginx:1.29")))
     seen = await cluster.pod_reaches("m", waits_for("ImagePullBackOff"))
     assert seen["status"]["phase"] == "Pending"
-    await cluster.delete_pod("m")
-    await cluster.pod_goes("m")
+    await cluster.delete_and_follow("m")
 
 
 async def test_init_container_runs_before_the_engine(cluster: Cluster, cpu_node: str) -> None:

@@ -76,9 +76,7 @@ async def test_pod_that_never_restarts_ends(
     ended = engine_status(seen)["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (exit_code, "Error" if exit_code else "Completed")
     assert not is_ready(seen)
-    await cluster.delete_pod("m")
-    # The API server may remove a pod that has ended at once.
-    await cluster.pod_is_gone("m")
+    await cluster.delete_and_follow("m")
 
 
 async def test_refused_arguments_end_the_container_as_argparse_does(cluster: Cluster, cpu_node: str) -> None:

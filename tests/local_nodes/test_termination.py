@@ -53,11 +53,11 @@ async def test_pre_stop_sleep_comes_before_sigterm(cluster: Cluster, cpu_node: s
     seen = await cluster.pod_reaches("m", is_ready)
     clock = asyncio.get_running_loop().time
 
-    asked = clock()
+    asked, since = clock(), await cluster.version()
     await cluster.delete_pod("m")
     deleting = await cluster.pod_reaches("m", lambda p: "deletionTimestamp" in p["metadata"])
     assert await fetch(deleting, "/v1/models")
-    last = await cluster.pod_goes("m")
+    last = await cluster.pod_goes("m", since)
 
     assert clock() - asked >= 2
     ended = engine_status(last)["state"]["terminated"]
@@ -77,8 +77,7 @@ async def test_process_that_ignores_sigterm_is_killed_when_its_time_is_up(
     clock = asyncio.get_running_loop().time
 
     asked = clock()
-    await cluster.delete_pod("m")
-    last = await cluster.pod_goes("m")
+    last = await cluster.delete_and_follow("m")
 
     assert clock() - asked >= 3
     ended = engine_status(last)["state"]["terminated"]
@@ -95,8 +94,7 @@ async def test_second_deletion_shortens_the_grace_period(
     await cluster.create("pods", manifest)
     await cluster.pod_reaches("m", is_ready)
     await cluster.delete_pod("m")
-    await cluster.delete_pod("m", gracePeriodSeconds=1)
-    last = await cluster.pod_goes("m")
+    last = await cluster.delete_and_follow("m", gracePeriodSeconds=1)
     assert engine_status(last)["state"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
 
 
@@ -122,7 +120,7 @@ async def test_leaving_the_block_ends_processes_and_removes_nodes_and_pods(
         await cluster.api.get(cluster.path("pods", "m"))
 
 
-async def test_killed_agent_leaves_no_process(
+async def test_killed_agent_leaves_no_process_and_its_successor_takes_over(
     control_plane: ControlPlane, cluster: Cluster, name_prefix: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "dev.nodes", "--kubeconfig", str(control_plane.kubeconfig)]
@@ -135,6 +133,12 @@ async def test_killed_agent_leaves_no_process(
         agent.kill()
         await agent.wait()
     await _process_ends(pid_of(seen))
+
+    async with LocalNodes(control_plane.kubeconfig, "cpu=1", tmp_path, name_prefix=name_prefix) as nodes:
+        again = await cluster.pod_reaches(
+            "m", lambda p: engine_status(p)["restartCount"] == 1 and is_ready(p)
+        )
+        assert nodes.pids() == {f"{cluster.namespace}/m/engine": pid_of(again)}
 
 
 async def test_agent_stops_on_sigterm(
