@@ -31,6 +31,9 @@ PLAIN_TEMPLATE = (
 )
 """The packaged weights are the pre-trained ones and carry no chat template: they continue text."""
 
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+"""Types of the KV cache that llama-server takes."""
+
 DOWNLOAD_FAILED = 1
 """llama-server's exit code when it cannot load its model."""
 
@@ -66,6 +69,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     engine.add_argument("-tb", "--threads-batch", type=int, default=-1)
     engine.add_argument("-ngl", "--gpu-layers", "--n-gpu-layers", default="auto")
     engine.add_argument("-fa", "--flash-attn", choices=("on", "off", "auto"), default="auto")
+    engine.add_argument("-kvu", "--kv-unified", action=argparse.BooleanOptionalAction)
+    engine.add_argument("-ctk", "--cache-type-k", choices=CACHE_TYPES, default="f16")
+    engine.add_argument("-ctv", "--cache-type-v", choices=CACHE_TYPES, default="f16")
+    engine.add_argument("-s", "--seed", type=int, help="-1 or absent: a random one")
     engine.add_argument("--cache-ram", type=int, default=8192, help="MiB")
     engine.add_argument("-cb", "--cont-batching", action=argparse.BooleanOptionalAction, default=True)
     engine.add_argument("--no-mmap", action="store_true")
@@ -137,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parameters(options: argparse.Namespace, path: Path) -> object:
     """Translate the command line into the library's parameters."""
-    from xllamacpp import CommonParams, llama_flash_attn_type
+    from xllamacpp import CommonParams, ggml_type, llama_flash_attn_type
 
     parameters = CommonParams()
     parameters.model.path = str(path)
@@ -169,6 +176,12 @@ def _parameters(options: argparse.Namespace, path: Path) -> object:
             options.flash_attn, "LLAMA_FLASH_ATTN_TYPE_AUTO"
         ),
     )
+    if options.kv_unified is not None:
+        parameters.kv_unified = options.kv_unified
+    parameters.cache_type_k = getattr(ggml_type, f"GGML_TYPE_{options.cache_type_k.upper()}")
+    parameters.cache_type_v = getattr(ggml_type, f"GGML_TYPE_{options.cache_type_v.upper()}")
+    if options.seed is not None and options.seed >= 0:
+        parameters.sampling.seed = options.seed
     parameters.cache_ram_mib = options.cache_ram
     parameters.cont_batching = options.cont_batching
     return parameters

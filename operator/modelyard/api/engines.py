@@ -20,11 +20,11 @@ ENGINE_PARAMETERS: Final[dict[str, tuple[str, ...]]] = {
         "gpu-memory-utilization",
         "kv-cache-dtype",
         "limit-mm-per-prompt",
+        "max-lora-rank",
         "max-num-batched-tokens",
         "max-num-seqs",
         "reasoning-parser",
         "seed",
-        "swap-space",
         "tool-call-parser",
     ),
     # llama.cpp, `llama-server --help`.
