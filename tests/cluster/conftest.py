@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from dev.cluster.control_plane import ControlPlane
 from dev.cluster.waiting import wait_until
@@ -20,6 +21,10 @@ from dev.demo.kube import Cluster, load_manifests, namespace_manifest
 from dev.demo.settings import CRDS
 from dev.stack import Stack
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.kube.resources import CHILDREN
+
+CHILD_KINDS = tuple((resource.api_version, resource.kind) for resource in CHILDREN)
+"""apiVersion and kind of every object made for an LLMDeployment."""
 
 OPERATOR_USER = "modelyard-operator"
 
@@ -86,6 +91,14 @@ class Bed:
                 writes.append(f"{event['verb']} {event['requestURI']}")
         return writes
 
+    def operator_metric(self, name: str) -> float:
+        """Return a metric of the operator, summed over its labels; 0 before it was set."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.stack.ports[1]}/metrics", timeout=5) as reply:
+            families = text_string_to_metric_families(reply.read().decode())
+            return sum(
+                sample.value for family in families for sample in family.samples if sample.name == name
+            )
+
     async def chat(self, model: str, timeout_s: float = 60) -> tuple[int, dict[str, Any]]:
         """Send one chat request and return status and body."""
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
@@ -140,8 +153,8 @@ def make_model(bed: Bed) -> Iterator[Callable[..., str]]:
     """Applies an LLMDeployment with a stand-in engine; it is deleted after the test."""
     made: list[dict[str, Any]] = []
 
-    def make(size: dict[str, Any], *, routed: bool = True, **spec: Any) -> str:
-        name = f"m{uuid.uuid4().hex[:6]}"
+    def make(size: dict[str, Any], *, name: str | None = None, routed: bool = True, **spec: Any) -> str:
+        name = name or f"m{uuid.uuid4().hex[:6]}"
         manifest = {
             "apiVersion": "modelyard.dev/v1alpha1",
             "kind": "LLMDeployment",

@@ -3,7 +3,7 @@
 import asyncio
 
 from dev.cluster.waiting import wait_until
-from tests.cluster.conftest import accelerator_class
+from tests.cluster.conftest import CHILD_KINDS, accelerator_class
 
 SLEEPER = {"scaling": {"min": 0, "max": 2, "idleAfter": "10s"}}
 
@@ -45,23 +45,16 @@ async def test_idle_model_sleeps_and_wakes_again(bed, make_model):
     assert generations[1] > generations[0] > 0
 
 
-async def test_a_model_deleted_and_made_again_still_wakes(bed):
-    manifest = {
-        "apiVersion": "modelyard.dev/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": "again"},
-        "spec": {
-            "model": {"source": "hf://a/b"},
-            "placement": {"accelerators": [{"class": "h100"}]},
-            "rollout": {"drainTimeout": "10s"},
-            **SLEEPER,
-        },
-    }
+async def test_a_model_deleted_and_made_again_still_wakes(bed, make_model):
     for _ in range(2):
-        bed.cluster.apply([manifest], bed.namespace)
-        bed.wait_condition("again", "Ready", "True", "ScaledToZero")
-        bed.wait_routed("again")
-        assert (await bed.chat("again", timeout_s=60))[0] == 200
+        name = make_model(SLEEPER, name="again")
+        bed.wait_condition(name, "Ready", "True", "ScaledToZero")
+        assert (await bed.chat(name, timeout_s=60))[0] == 200
+        manifest = {
+            "apiVersion": "modelyard.dev/v1alpha1",
+            "kind": "LLMDeployment",
+            "metadata": {"name": name},
+        }
         bed.cluster.delete([manifest], bed.namespace)
         wait_until(
             lambda: bed.get("apps/v1", "Deployment", "again") is None, "its child is gone", timeout_s=60
@@ -81,13 +74,7 @@ async def test_children_are_owned_and_the_user_object_is_untouched(bed, make_mod
     name = make_model({"replicas": 1})
     bed.wait_condition(name, "Ready", "True", "Serving")
     uid = bed.deployment(name).metadata.uid
-    for api_version, kind in (
-        ("apps/v1", "Deployment"),
-        ("v1", "Service"),
-        ("v1", "ServiceAccount"),
-        ("policy/v1", "PodDisruptionBudget"),
-        ("networking.k8s.io/v1", "NetworkPolicy"),
-    ):
+    for api_version, kind in CHILD_KINDS:
         owners = bed.get(api_version, kind, name)["metadata"]["ownerReferences"]
         assert [owner["uid"] for owner in owners] == [uid], kind
     live = bed.get("modelyard.dev/v1alpha1", "LLMDeployment", name)
@@ -149,20 +136,10 @@ async def test_a_stranger_of_the_same_name_is_left_alone(bed, make_model):
         "metadata": {"name": "taken", "labels": {"team": "other"}},
     }
     bed.cluster.apply([stranger], bed.namespace)
-    manifest = {
-        "apiVersion": "modelyard.dev/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": "taken"},
-        "spec": {
-            "model": {"source": "hf://a/b"},
-            "placement": {"accelerators": [{"class": "h100"}]},
-            "replicas": 1,
-        },
-    }
-    bed.cluster.apply([manifest], bed.namespace)
     try:
+        make_model({"replicas": 1}, name="taken", routed=False)
         bed.wait_condition("taken", "Stalled", "True", "NameConflict")
         assert bed.get("apps/v1", "Deployment", "taken") is None
         assert "ownerReferences" not in bed.get("v1", "ServiceAccount", "taken")["metadata"]
     finally:
-        bed.cluster.delete([manifest, stranger], bed.namespace)
+        bed.cluster.delete([stranger], bed.namespace)
