@@ -1,8 +1,11 @@
-"""Everything around a control plane that serves models: local nodes, operator and Envoy, for tests and benchmarks."""
+"""Everything around a control plane that serves models: local nodes, operator and Envoy.
+
+The demo, the cluster tests and the benchmarks start the same programs through the functions here.
+"""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,85 @@ from dev.envoy.binary import envoy_binary
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 
 LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports of one run."""
+
+    xds: int
+    """Where the operator tells Envoy what to serve."""
+    health: int
+    """The operator's probes and metrics."""
+    gateway: int
+    """Where clients connect to Envoy."""
+    stats: int
+    """Envoy's counters."""
+    admin: int
+    """Envoy's own pages."""
+
+    @classmethod
+    def choose(cls) -> Self:
+        """Return free ports."""
+        return cls(*free_ports(5))
+
+    @property
+    def url(self) -> str:
+        """Where clients send requests."""
+        return f"http://{LOOPBACK}:{self.gateway}"
+
+    @property
+    def stats_url(self) -> str:
+        """Where Envoy's counters are read."""
+        return f"http://{LOOPBACK}:{self.stats}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the operator's metrics are read."""
+        return f"http://{LOOPBACK}:{self.health}/metrics"
+
+
+def nodes_component(
+    kubeconfig: Path, nodes: str, folder: Path, log: Path, rules: Iterable[str], *options: str
+) -> Component:
+    """Return the agent whose nodes run pods as processes; the API server tells when its nodes are Ready."""
+    command = [sys.executable, "-m", "dev.nodes", "--kubeconfig", str(kubeconfig)]
+    command += ["--nodes", nodes, "--folder", str(folder), *options]
+    for rule in rules:
+        command += ["--standin-env", rule]
+    return Component("local nodes", command, log, lambda: True)
+
+
+def operator_component(
+    kubeconfig: Path, namespaces: Iterable[str], ports: Ports, log: Path, *options: str
+) -> Component:
+    """Return the operator, as it runs in a cluster except for its kubeconfig and its loopback ports.
+
+    There are no tenants yet, and without one the default is to answer 401: it runs with `--anonymous`.
+    """
+    command = [sys.executable, "-m", "modelyard.cli", "operator", "--kubeconfig", str(kubeconfig)]
+    for namespace in namespaces:
+        command += ["--watch-namespace", namespace]
+    command += ["--xds-address", f"{LOOPBACK}:{ports.xds}", "--health-address", f"{LOOPBACK}:{ports.health}"]
+    command += ["--gateway-address", f"{LOOPBACK}:{ports.gateway}", "--anonymous", *options]
+    return Component("operator", command, log, lambda: responds(ports.health, "/readyz"))
+
+
+def envoy_component(file: Path, ports: Ports, log: Path, node_id: str) -> Component:
+    """Return Envoy with the bootstrap that it has in a cluster, written to `file`; the operator tells it the rest."""
+    settings = BootstrapSettings(
+        control_plane_host=LOOPBACK,
+        control_plane_port=ports.xds,
+        node_id=node_id,
+        stats_address=LOOPBACK,
+        stats_port=ports.stats,
+        admin_port=ports.admin,
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
+    command = [str(envoy_binary()), "--config-path", str(file), "--concurrency", "1"]
+    command += ["--disable-hot-restart", "--log-level", "warning"]
+    return Component("Envoy", command, log, lambda: responds(ports.stats, "/ready"))
 
 
 @dataclass
@@ -29,22 +111,37 @@ class Stack:
     node_prefix: str = "stack"
     standin_rules: Sequence[str] = ("class=h100:STANDIN_PROFILE=zero",)
     operator_options: Sequence[str] = ()
-    ports: list[int] = field(default_factory=lambda: free_ports(5))
+    ports: Ports = field(default_factory=Ports.choose)
 
     def __post_init__(self) -> None:
-        self.agent = self._agent()
-        self.operator = self._operator()
-        self.envoy = self._envoy()
+        self.agent = nodes_component(
+            self.kubeconfig,
+            self.nodes,
+            self.folder / "nodes",
+            self.folder / "nodes.log",
+            self.standin_rules,
+            *("--name-prefix", self.node_prefix),
+        )
+        self.operator = operator_component(
+            self.operator_kubeconfig,
+            self.namespaces,
+            self.ports,
+            self.folder / "operator.log",
+            *self.operator_options,
+        )
+        self.envoy = envoy_component(
+            self.folder / "envoy.json", self.ports, self.folder / "envoy.log", f"{self.node_prefix}-envoy"
+        )
 
     @property
     def url(self) -> str:
         """Where clients send requests."""
-        return f"http://{LOOPBACK}:{self.ports[2]}"
+        return self.ports.url
 
     @property
     def stats_url(self) -> str:
         """Where Envoy's counters are read."""
-        return f"http://{LOOPBACK}:{self.ports[3]}"
+        return self.ports.stats_url
 
     def __enter__(self) -> Self:
         try:
@@ -65,45 +162,3 @@ class Stack:
         """Stop all parts."""
         for part in (self.envoy, self.operator, self.agent):
             part.stop()
-
-    def _agent(self) -> Component:
-        command = [sys.executable, "-m", "dev.nodes", "--kubeconfig", str(self.kubeconfig)]
-        command += [
-            "--nodes",
-            self.nodes,
-            "--folder",
-            str(self.folder / "nodes"),
-            "--name-prefix",
-            self.node_prefix,
-        ]
-        for rule in self.standin_rules:
-            command += ["--standin-env", rule]
-        return Component("local nodes", command, self.folder / "nodes.log", lambda: True)
-
-    def _operator(self) -> Component:
-        command = [sys.executable, "-m", "modelyard.runtime", "--kubeconfig", str(self.operator_kubeconfig)]
-        for namespace in self.namespaces:
-            command += ["--watch-namespace", namespace]
-        xds, health, listener, _, _ = self.ports
-        command += ["--xds-address", f"{LOOPBACK}:{xds}", "--health-address", f"{LOOPBACK}:{health}"]
-        command += ["--gateway-address", f"{LOOPBACK}:{listener}", "--anonymous", *self.operator_options]
-        return Component(
-            "operator", command, self.folder / "operator.log", lambda: responds(health, "/readyz")
-        )
-
-    def _envoy(self) -> Component:
-        xds, _, _, stats, admin = self.ports
-        settings = BootstrapSettings(
-            control_plane_host=LOOPBACK,
-            control_plane_port=xds,
-            node_id=f"{self.node_prefix}-envoy",
-            stats_address=LOOPBACK,
-            stats_port=stats,
-            admin_port=admin,
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / "envoy.json"
-        file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
-        command = [str(envoy_binary()), "--config-path", str(file), "--concurrency", "1"]
-        command += ["--disable-hot-restart", "--log-level", "warning"]
-        return Component("Envoy", command, self.folder / "envoy.log", lambda: responds(stats, "/ready"))

@@ -12,7 +12,7 @@ from dev.demo.chat import curl_line
 from dev.demo.cluster import NODE_COUNT, apply_examples, install_kinds, start_control_plane
 from dev.demo.kube import Cluster, NotReadyError, wait_until
 from dev.demo.observer import Observer
-from dev.demo.programs import Ports, envoy, local_nodes, operator
+from dev.demo.programs import envoy, local_nodes, operator
 from dev.demo.report import print_result, write_report
 from dev.demo.result import DemoResult, find_problems
 from dev.demo.settings import (
@@ -29,6 +29,7 @@ from dev.demo.table import show
 from dev.demo.traffic import CHAT_BODY, chat_with_sleeper, plan_traffic, wait_for_models
 from dev.loadgen import LoadGenerator, RequestRecord, summarise
 from dev.loadgen.schedule import peak_rate
+from dev.stack import Ports
 
 MINIMUM_REPLICAS = 1
 """`scaling.min` of examples/llama-3.1-8b.yaml."""

@@ -93,7 +93,7 @@ class Bed:
 
     def operator_metric(self, name: str) -> float:
         """Return a metric of the operator, summed over its labels; 0 before it was set."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.stack.ports[1]}/metrics", timeout=5) as reply:
+        with urllib.request.urlopen(self.stack.ports.metrics_url, timeout=5) as reply:
             families = text_string_to_metric_families(reply.read().decode())
             return sum(
                 sample.value for family in families for sample in family.samples if sample.name == name

@@ -97,6 +97,19 @@ class Condition(ApiModel):
     """RFC 3339, as the API server requires: it refuses an empty one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a spec that the schema accepts cannot be honoured as things are. Whatever already runs is left alone.
+
+    It becomes a condition, so it is a value and no exception.
+    """
+
+    reason: str
+    """Stable reason of the condition."""
+    message: str
+    """One sentence that names the field and the remedy."""
+
+
 def split_key(key: str) -> tuple[str, str]:
     """Return namespace and name of `namespace/name`."""
     namespace, _, name = key.partition("/")

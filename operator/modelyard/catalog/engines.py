@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from modelyard.api.engines import EngineName
+from modelyard.api.meta import Refusal
 
 AcceleratorKind = str
 """Which build of an engine runs: `cuda`, `rocm`, `cpu`, or the vendor's domain of another extended resource."""
@@ -22,20 +23,6 @@ _KIND_BY_VENDOR: Mapping[str, AcceleratorKind] = {"nvidia.com": "cuda", "amd.com
 
 _DEFAULT_REGISTRY = "docker.io"
 """The registry of an image reference that names none."""
-
-RefusalReason = Literal[
-    "UnknownEngineVersion", "NoEngineImage", "UnsupportedSource", "InvalidParameter", "PlacementConflict"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a spec that the schema accepts cannot be run. It becomes a condition, so it is a value and no exception."""
-
-    reason: RefusalReason
-    """Stable reason of the condition."""
-    message: str
-    """One sentence that names the field and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

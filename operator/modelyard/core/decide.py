@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.meta import Refusal
 from modelyard.core.demand import (
     DemandMemory,
     DemandPolicy,
@@ -18,7 +19,7 @@ from modelyard.core.demand import (
     split_arrivals,
 )
 from modelyard.core.names import serving_endpoints
-from modelyard.core.plan import Code, DeploymentPlan, Placement, Plan, Reason, Refusal, Size
+from modelyard.core.plan import Code, DeploymentPlan, Placement, Plan, Reason, Size
 from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
 from modelyard.core.routing import Route
 from modelyard.core.snapshot import Snapshot

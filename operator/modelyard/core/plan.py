@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.meta import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,6 @@ class Code:
     INVALID: Final = "Invalid"
     DEMAND_READ: Final = "DemandRead"
     NOT_STALLED: Final = "NotStalled"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A spec that cannot be honoured as things are. Whatever already runs is left alone."""
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[P
             READY, True, Reason(Code.SERVING, f"{serving} of {_wanted(plan, pods)} replicas serve")
         )
     if plan.refusal is not None:
-        return Verdict(READY, False, Reason(plan.refusal.code, plan.refusal.message))
+        return Verdict(READY, False, Reason(plan.refusal.reason, plan.refusal.message))
     if (sentence := explain_closed(deployment)) is not None:
         code = Code.SUSPENDED if deployment.spec.suspend else Code.SCALED_TO_ZERO
         return Verdict(READY, False, Reason(code, sentence))
@@ -124,7 +124,7 @@ def explain_wait(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Reason:
 def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDeployment | None) -> Verdict:
     """Return whether the pods are on their way to what is wanted."""
     if plan.refusal is not None:
-        return Verdict(PROGRESSING, False, Reason(plan.refusal.code, plan.refusal.message))
+        return Verdict(PROGRESSING, False, Reason(plan.refusal.reason, plan.refusal.message))
     if child is not None and child.deadline_exceeded:
         return Verdict(PROGRESSING, False, Reason(Code.START_TIMEOUT, child.message))
     serving = sum(pod.serving for pod in pods)
@@ -139,7 +139,7 @@ def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDe
 def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdict:
     """Return whether a person must act."""
     if plan.refusal is not None:
-        return Verdict(STALLED, True, Reason(plan.refusal.code, plan.refusal.message))
+        return Verdict(STALLED, True, Reason(plan.refusal.reason, plan.refusal.message))
     if child is not None and child.deadline_exceeded:
         return Verdict(STALLED, True, Reason(Code.START_TIMEOUT, child.message))
     return Verdict(STALLED, False, Reason(Code.NOT_STALLED, "no action is needed"))

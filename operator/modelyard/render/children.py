@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from modelyard.catalog.engines import Image, Refusal, resolve_image
+from modelyard.api.meta import Refusal
+from modelyard.catalog.engines import Image, resolve_image
 from modelyard.render.deployment import build_deployment
 from modelyard.render.disruption_budget import build_disruption_budget
 from modelyard.render.engines import ENGINES

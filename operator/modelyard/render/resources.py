@@ -3,9 +3,8 @@
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from modelyard.api.meta import wire
+from modelyard.api.meta import Refusal, wire
 from modelyard.api.quantities import parse_quantity
-from modelyard.catalog.engines import Refusal
 from modelyard.render.workload import Workload
 
 _DECIMAL_SUFFIXES = ("m", "", "k", "M", "G", "T", "P", "E")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 
 from modelyard.core.names import build_routing_table, resolve_names
-from modelyard.core.routing import RoutingTable
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.runtime.fleet import Fleet
@@ -22,6 +21,7 @@ class Publisher:
         self._settings = settings
         self._builder = ResourceBuilder(settings.gateway)
         self._asked = asyncio.Event()
+        self._offered = False
         self._waiters: list[asyncio.Future[None]] = []
 
     def request(self) -> None:
@@ -56,6 +56,8 @@ class Publisher:
             self._fleet.table,
             anonymous=self._settings.anonymous,
         )
-        if table != self._fleet.table or table == RoutingTable():
+        if table != self._fleet.table or not self._offered:
+            # The first table is offered even if it is empty: Envoy waits for one.
+            self._offered = True
             self._fleet.table = table
             self._server.set_resources(self._builder.build(table))

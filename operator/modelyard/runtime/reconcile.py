@@ -11,7 +11,7 @@ from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
 from modelyard.core.decide import DeploymentMemory, decide_deployment
 from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
-from modelyard.core.plan import Code, DeploymentPlan, Reason, Refusal
+from modelyard.core.plan import Code, DeploymentPlan, Reason
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.status import build_route_status, build_status, hourly_cost
@@ -124,10 +124,7 @@ class Reconciler:
         """Return the plan, refused if its workload cannot be built."""
         if plan.refusal is not None or plan.placement is None:
             return plan
-        refusal = check_workload(self._workload(deployment, plan), self._settings.render)
-        if refusal is None:
-            return plan
-        return replace(plan, refusal=Refusal(refusal.reason, refusal.message))
+        return replace(plan, refusal=check_workload(self._workload(deployment, plan), self._settings.render))
 
     @staticmethod
     def _workload(deployment: LLMDeployment, plan: DeploymentPlan) -> Workload:

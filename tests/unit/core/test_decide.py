@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.api.meta import Refusal
 from modelyard.core.decide import (
     DeploymentMemory,
     Memory,
@@ -14,7 +15,7 @@ from modelyard.core.decide import (
     decide_deployment,
     observe_demand,
 )
-from modelyard.core.plan import Code, DeploymentPlan, Placement, Refusal
+from modelyard.core.plan import Code, DeploymentPlan, Placement
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.routing import Route, WeightedTarget
 from modelyard.core.snapshot import ChildDeployment, GatewayReading, Snapshot
@@ -66,7 +67,7 @@ def test_a_deployment_without_any_class_is_refused_and_left_alone():
     snapshot = make_snapshot(make_deployment(classes=("h100",)), pods={KEY: (make_pod(),)}, children={KEY: 1})
     plan, _ = _decide(snapshot)
     assert plan.refusal is not None
-    assert plan.refusal.code == Code.ACCELERATOR_NOT_FOUND
+    assert plan.refusal.reason == Code.ACCELERATOR_NOT_FOUND
     assert "h100" in plan.refusal.message
     assert "l4" in plan.refusal.message
     assert (plan.replicas, plan.size) == (None, None)
@@ -82,7 +83,7 @@ def test_a_stranger_in_the_childs_place_is_refused():
     snapshot = replace(make_snapshot(make_deployment()), children={KEY: ChildDeployment(2, owned=False)})
     plan, _ = _decide(snapshot)
     assert plan.refusal is not None
-    assert plan.refusal.code == Code.NAME_CONFLICT
+    assert plan.refusal.reason == Code.NAME_CONFLICT
     assert plan.replicas is None
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
-from modelyard.core.plan import Code, DeploymentPlan, Placement, Reason, Refusal, Size
+from modelyard.api.meta import Refusal
+from modelyard.core.plan import Code, DeploymentPlan, Placement, Reason, Size
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.status import (
     HISTORY_LIMIT,

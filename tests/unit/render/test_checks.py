@@ -9,12 +9,11 @@ import yaml
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import wire
+from modelyard.api.meta import Refusal, wire
 from modelyard.catalog.engines import (
     EngineVersion,
     Image,
     ImageSettings,
-    Refusal,
     accelerator_kind,
     load_engines,
     resolve_image,

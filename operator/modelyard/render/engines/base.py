@@ -5,7 +5,7 @@ from typing import Protocol
 
 from modelyard.api.engines import ENGINE_PARAMETERS
 from modelyard.api.llmdeployment import Engine
-from modelyard.catalog.engines import Refusal
+from modelyard.api.meta import Refusal
 from modelyard.render.workload import Workload
 
 

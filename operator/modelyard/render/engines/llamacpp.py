@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
 
+from modelyard.api.meta import Refusal
 from modelyard.api.quantities import parse_quantity
-from modelyard.catalog.engines import Refusal
 from modelyard.render.engines.base import check_parameters
 from modelyard.render.sources import MODEL_MOUNT, ClaimSource, HubSource, join_path
 from modelyard.render.workload import Workload

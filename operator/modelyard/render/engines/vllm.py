@@ -7,7 +7,7 @@ https://docs.vllm.ai/en/v0.32.0/configuration/env_vars/, compared with the 0.32.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from modelyard.catalog.engines import Refusal
+from modelyard.api.meta import Refusal
 from modelyard.render.engines.base import check_parameters
 from modelyard.render.sources import MODEL_MOUNT, ClaimSource, HubSource, join_path
 from modelyard.render.workload import Workload

@@ -1,4 +1,4 @@
-"""`python -m modelyard.runtime`: the operator, also as `modelyard operator`."""
+"""`modelyard operator`: the options of the operator process."""
 
 import asyncio
 import logging
@@ -18,7 +18,8 @@ from modelyard.runtime.settings import SYSTEM_NAMESPACE, OperatorSettings
 DEFAULTS = OperatorSettings()
 
 
-def _split(address: str, option: str) -> tuple[str, int]:
+def split_address(address: str, option: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`. Raises typer.BadParameter, which names the option, for anything else."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise typer.BadParameter(f"{address!r} is not HOST:PORT", param_hint=option)
@@ -66,9 +67,9 @@ def operator(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     # Kopf says a line for every event of every object.
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    xds_host, xds_port = _split(xds_address, "--xds-address")
-    http_host, http_port = _split(health_address, "--health-address")
-    listener_host, listener_port = _split(gateway_address, "--gateway-address")
+    xds_host, xds_port = split_address(xds_address, "--xds-address")
+    http_host, http_port = split_address(health_address, "--health-address")
+    listener_host, listener_port = split_address(gateway_address, "--gateway-address")
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         namespaces=tuple(watch_namespace or ()),
@@ -86,9 +87,3 @@ def operator(
         ),
     )
     asyncio.run(run_operator(settings))
-
-
-if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(operator)
-    app()

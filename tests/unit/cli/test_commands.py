@@ -1,0 +1,71 @@
+"""The command line: what it prints, and the exit codes that pipelines act on."""
+
+import json
+import re
+import subprocess
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dev.envoy.binary import envoy_binary
+from modelyard.cli.main import INVALID, app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_names_every_command():
+    shown = run("--help").output
+    for command in ("operator", "validate", "bootstrap", "version"):
+        assert command in shown
+
+
+def test_envoy_accepts_the_bootstrap(tmp_path):
+    result = run("bootstrap", "--xds-address", "127.0.0.1:19000", "--node-id", "a")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["node"]["id"] == "a"
+    file = tmp_path / "envoy.json"
+    file.write_text(result.stdout)
+    checked = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "--config-path", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":1"])
+def test_a_bad_address_names_its_option(address):
+    result = run("bootstrap", "--xds-address", address)
+    assert result.exit_code == 2
+    assert "--xds-address" in re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
+def test_validate_accepts_the_examples():
+    result = run("validate", "examples")
+    assert (result.exit_code, "0 problems" in result.output) == (0, True)
+
+
+def test_validate_names_the_field_and_skips_other_groups(tmp_path):
+    bad = {
+        "apiVersion": "modelyard.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": "a"},
+        "spec": {"model": {"source": "hf://a/b"}, "placement": {"accelerators": [{"class": "c"}]}},
+    }
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump_all([bad, other]))
+    result = run("validate", tmp_path)
+    assert result.exit_code == INVALID
+    assert "replicas" in result.output
+    assert "ConfigMap skipped" in result.output
+
+
+def test_validate_says_what_is_no_yaml(tmp_path):
+    (tmp_path / "a.yml").write_text("a: [1")
+    result = run("validate", tmp_path)
+    assert result.exit_code == INVALID
+    assert "a.yml: Error: not YAML" in result.output
