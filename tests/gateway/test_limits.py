@@ -11,6 +11,7 @@ from aiohttp import web
 from dev.envoy.process import EnvoyProcess, free_port
 from modelyard.core.routing import Endpoint
 from modelyard.gateway.resources import ResourceBuilder
+from modelyard.render.envoy import routes
 from tests.gateway.conftest import table_of
 
 
@@ -154,3 +155,31 @@ async def test_hundreds_of_models(gateway, make_backend):
         assert len((await reply.json())["data"]) == 1000
     for name in ("m0", "m499"):
         assert (await gateway.post({"model": name}))[1]["model"] == f"served-{name}"
+
+
+async def test_a_rate_limited_request_gets_429_in_openai_shape(gateway, make_backend, monkeypatch):
+    """No tenant has a limit yet; the arrivals' limiter is told to enforce, which is the same filter."""
+    counter = routes._arrival_counter
+
+    def enforcing(name):
+        limiter = counter(name)
+        limiter["filter_enforced"]["default_value"]["numerator"] = 100
+        return limiter
+
+    monkeypatch.setattr(routes, "_arrival_counter", enforcing)
+    backend = await make_backend()
+    await gateway.apply(table_of(("a", (backend.endpoint,), 0)))
+    assert (await gateway.post({"model": "a"}))[0] == 200
+    status, answer, headers = await gateway.post({"model": "a"})
+    assert (status, headers["content-type"]) == (429, "application/json")
+    assert answer["error"]["code"] == "rate_limit_exceeded"
+    assert set(answer["error"]) >= {"message", "type", "code"}
+    assert len(backend.bodies) == 1
+
+
+async def test_an_engine_that_is_full_everywhere_says_so_itself(gateway, make_backend):
+    backend = await make_backend(status=429)
+    await gateway.apply(table_of(("a", (backend.endpoint,), 0)))
+    status, answer, _ = await gateway.post({"model": "a"})
+    assert (status, answer["error"]["message"]) == (429, "refused")
+    assert len(backend.bodies) == 1 + gateway.settings.retries

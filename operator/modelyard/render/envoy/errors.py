@@ -51,7 +51,7 @@ LOCAL_ERRORS = (
         "rate_limit_error",
         "rate_limit_exceeded",
         "Too many requests. Try again later.",
-        ("RL",),
+        # Whatever limits: Envoy 1.40's local limiter sets no response flag.
         retry=True,
     ),
     LocalError(
