@@ -162,6 +162,11 @@ class _NodeCases:
             yield self.accept("maxProperties", f"{limit} keys", dict.fromkeys(keys(limit), "1"))
             too_many = dict.fromkeys(keys(limit + 1), "1")
             yield self.reject("maxProperties", f"{limit + 1} keys", too_many, "Too many")
+            if "minProperties" in self.node:
+                fewest = self.node["minProperties"]
+                yield self.accept("minProperties", f"{fewest} keys", dict.fromkeys(keys(fewest), "1"))
+                too_few = dict.fromkeys(keys(fewest - 1), "1")
+                yield self.reject("minProperties", "fewer keys", too_few, "should have at least")
             for key in KEY_SAMPLES.accepted if "x-kubernetes-validations" in self.node else ():
                 yield self.accept("keys", repr(key), {key: "1"})
             for key in KEY_SAMPLES.refused if "x-kubernetes-validations" in self.node else ():

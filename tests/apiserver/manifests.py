@@ -16,6 +16,16 @@ def manifest(kind: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
+PROFILE: Final[Mapping[str, Any]] = {
+    "parameters": 8_030_261_248,
+    "layers": 32,
+    "hiddenSize": 4096,
+    "attentionHeads": 32,
+    "vocabularySize": 128_256,
+    "contextLength": 131_072,
+}
+"""The fields that a profile must have: those of Llama 3.1 8B."""
+
 BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
     "LLMDeployment": (
         manifest(
@@ -28,6 +38,12 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
         ),
         manifest(
             "LLMDeployment",
+            "profiled",
+            model={"source": "hf://org/repository", "profile": PROFILE},
+            replicas=1,
+        ),
+        manifest(
+            "LLMDeployment",
             "full",
             model={
                 "source": "hf://org/repository:Q4_K_M@main",
@@ -36,14 +52,41 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
                 "quantization": "fp8",
                 "adapters": [{"name": "tuned", "source": "hf://org/adapter"}],
                 "tokenSecret": {"name": "hub", "key": "token"},
+                "profile": {
+                    **PROFILE,
+                    # As large as can be, so that the fields that may not be above them can be, too.
+                    "parameters": 100_000_000_000_000,
+                    "layers": 1_000_000,
+                    "attentionHeads": 1_000_000,
+                    "experts": 1_000_000,
+                    "activeParameters": 3_000_000_000,
+                    "keyValueHeads": 8,
+                    "headDimension": 128,
+                    "attention": "SlidingWindow",
+                    "slidingWindow": 4096,
+                    "slidingLayers": 16,
+                    "latentDimension": 576,
+                    "activeExperts": 1,
+                    "tiedEmbeddings": True,
+                    "quantization": "fp8",
+                },
             },
             engine={"name": "vLLM", "version": "0.32.0", "parameters": {"max-num-seqs": "64"}},
             placement={
                 "accelerators": [{"class": "l4", "count": 2, "requestsPerMinute": 180}],
                 "nodeSelector": {"topology.kubernetes.io/zone": "a"},
                 "priority": "high",
+                "spot": {"onDemandBase": 2},
             },
-            scaling={"min": 1, "max": 1000, "idleAfter": "5m", "mode": "Active", "actuator": "Modelyard"},
+            scaling={
+                "min": 1,
+                "max": 1000,
+                "slo": {"timeToFirstToken": "500ms", "interTokenLatency": "50ms"},
+                "idleAfter": "5m",
+                "mode": "Active",
+                "actuator": "Modelyard",
+            },
+            load={"requestsPerMinute": 600, "inputTokens": 900, "outputTokens": 150},
             rollout={"strategy": "Drain", "startTimeout": "20m", "drainTimeout": "1m"},
             suspend=False,
         ),
@@ -67,6 +110,15 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
         ),
         manifest(
             "AcceleratorClass",
+            "spot",
+            resourceName="nvidia.com/gpu",
+            spot={
+                "nodeSelector": {"karpenter.sh/capacity-type": "spot"},
+                "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+            },
+        ),
+        manifest(
+            "AcceleratorClass",
             "full",
             resourceName="nvidia.com/gpu",
             nodeSelector={"nvidia.com/gpu.product": "NVIDIA-L4"},
@@ -81,11 +133,18 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             price={"onDemand": "5", "spot": "0.31"},
             billing="Committed",
             available=8,
+            perNode=8,
             provisionTime="4m",
+            spot={
+                "nodeSelector": {"karpenter.sh/capacity-type": "spot"},
+                "tolerations": [
+                    {"key": "spot", "operator": "Equal", "value": "present", "effect": "NoSchedule"}
+                ],
+            },
         ),
     ),
 }
-"""The manifests of each kind; the first are as small as their fields allow, the last sets every field."""
+"""The manifests of each kind; the first is as small as its fields allow, together they set every field."""
 
 
 def smallest(kind: str) -> dict[str, Any]:

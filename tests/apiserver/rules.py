@@ -36,9 +36,9 @@ def _case(
     return RuleCase(name, base, parse(accepted), parse(refused), field, message)
 
 
-_PLAIN, _FULL = BASES["LLMDeployment"]
+_PLAIN, _PROFILED, _FULL = BASES["LLMDeployment"]
 (_ROUTE,) = BASES["LLMRoute"]
-_CLASS, _FULL_CLASS = BASES["AcceleratorClass"]
+_CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
 
 
 def _range(
@@ -62,6 +62,83 @@ RULE_CASES: Final = (
         "tokenSecret is only used with an hf:// source",
         accepted=({}, {"spec.model.source": "pvc://claim", "spec.model.tokenSecret": ABSENT}),
         refused=({"spec.model.source": "pvc://claim"},),
+    ),
+    _case(
+        "ModelProfile.profile-active-parameters",
+        _PROFILED,
+        "spec.model.profile.activeParameters",
+        "activeParameters must not be above parameters",
+        accepted=({}, {"spec.model.profile.activeParameters": 8_030_261_248}),
+        refused=({"spec.model.profile.activeParameters": 8_030_261_249},),
+    ),
+    _case(
+        "ModelProfile.profile-key-value-heads",
+        _PROFILED,
+        "spec.model.profile.keyValueHeads",
+        "keyValueHeads must divide attentionHeads",
+        accepted=({"spec.model.profile.keyValueHeads": 1}, {"spec.model.profile.keyValueHeads": 32}),
+        refused=({"spec.model.profile.keyValueHeads": 5}, {"spec.model.profile.keyValueHeads": 64}),
+    ),
+    _case(
+        "ModelProfile.profile-latent-dimension",
+        _FULL,
+        "spec.model.profile.latentDimension",
+        "attention MultiHeadLatent needs latentDimension",
+        accepted=(
+            {"spec.model.profile.attention": "MultiHeadLatent"},
+            {"spec.model.profile.latentDimension": ABSENT},
+        ),
+        refused=(
+            {
+                "spec.model.profile.attention": "MultiHeadLatent",
+                "spec.model.profile.latentDimension": ABSENT,
+            },
+        ),
+    ),
+    _case(
+        "ModelProfile.profile-sliding-window",
+        _FULL,
+        "spec.model.profile.slidingWindow",
+        "attention SlidingWindow needs slidingWindow",
+        accepted=(
+            {},
+            {"spec.model.profile.attention": "Full", "spec.model.profile.slidingWindow": ABSENT},
+        ),
+        refused=({"spec.model.profile.slidingWindow": ABSENT},),
+    ),
+    _case(
+        "ModelProfile.profile-sliding-layers",
+        _PROFILED,
+        "spec.model.profile.slidingLayers",
+        "slidingLayers must not be above layers",
+        accepted=({"spec.model.profile.slidingLayers": 32}, {}),
+        refused=({"spec.model.profile.slidingLayers": 33},),
+    ),
+    _case(
+        "ModelProfile.profile-experts",
+        _FULL,
+        "spec.model.profile",
+        "set experts and activeExperts together",
+        accepted=({}, {"spec.model.profile.experts": 8, "spec.model.profile.activeExperts": 8}),
+        refused=(
+            {"spec.model.profile.experts": ABSENT},
+            {"spec.model.profile.activeExperts": ABSENT},
+            {"spec.model.profile.experts": 8, "spec.model.profile.activeExperts": 9},
+        ),
+    ),
+    _range(
+        "ServiceObjective.time-to-first-token-bounds",
+        _FULL,
+        "spec.scaling.slo.timeToFirstToken",
+        ("50ms", "300s"),
+        ("49ms", "301s", "0s"),
+    ),
+    _range(
+        "ServiceObjective.inter-token-latency-bounds",
+        _FULL,
+        "spec.scaling.slo.interTokenLatency",
+        ("1ms", "10s"),
+        ("0ms", "10001ms"),
     ),
     _case(
         "Engine.parameters-vllm",
@@ -128,8 +205,8 @@ RULE_CASES: Final = (
         _PLAIN,
         "metadata.name",
         "metadata.name names a Service and pods",
-        accepted=({"metadata.name": "a" * 52}, {"metadata.name": "a-1"}),
-        refused=({"metadata.name": "a" * 53}, {"metadata.name": "1a"}, {"metadata.name": "a.b"}),
+        accepted=({"metadata.name": "a" * 46}, {"metadata.name": "a-1"}),
+        refused=({"metadata.name": "a" * 47}, {"metadata.name": "1a"}, {"metadata.name": "a.b"}),
     ),
     _range("Timeouts.hold-bounds", _ROUTE, "spec.timeouts.hold", ("1s", "1h"), ("0s", "1h1s")),
     _range("Timeouts.request-bounds", _ROUTE, "spec.timeouts.request", ("1s", "6h"), ("0s", "6h1s")),

@@ -100,6 +100,12 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
         _duration,
         shortest="1h",
     ),
+    _pattern(quantities.Latency): Samples(
+        ("50ms", "2s", "000001s"),
+        ("50", "1.5s", "-1s", "1m", "50 ms", "1s500ms", "ms"),
+        lambda length: "100".rjust(length - 2, "0") + "ms",
+        shortest="1s",
+    ),
     _pattern(quantities.Quantity): Samples(
         ("1", "500m", "1.5", "16Gi", "80G"),
         ("-1", "1e3", ".5", "1 Gi", "1GiB", "1gi", "Gi"),

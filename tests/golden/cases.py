@@ -54,14 +54,14 @@ def read_workload(name: str) -> Workload:
     return Workload(
         deployment=deployment,
         accelerator=AcceleratorClass.model_validate(documents["AcceleratorClass"]),
-        count=deployment.spec.placement.accelerators[0].count,
+        count=deployment.spec.placement.accelerators[0].count or 1,
         replicas=replicas,
     )
 
 
 def build_case(name: str) -> tuple[dict[str, Any], ...]:
     """Build the children of a case."""
-    return build_children(read_workload(name), MIRRORED if name in _MIRRORED_CASES else SETTINGS)
+    return build_children([read_workload(name)], MIRRORED if name in _MIRRORED_CASES else SETTINGS)
 
 
 def dump(children: tuple[dict[str, Any], ...]) -> str:

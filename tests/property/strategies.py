@@ -8,6 +8,7 @@ from modelyard.api.llmdeployment import LLMDeployment, Scaling
 from modelyard.core.demand import Demand
 from modelyard.core.replicas import SizeInput, SizeMemory, Wanted
 from modelyard.core.snapshot import ChildDeployment, GatewayReading, Snapshot
+from modelyard.core.variants import variant_name
 from tests.unit.core.build import make_accelerator, make_deployment, make_pod, make_route
 
 NOW = 1_000_000.0
@@ -110,10 +111,15 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         for key in chosen
     }
     children = {
-        key: ChildDeployment(draw(st.integers(0, 9)), owned=draw(st.booleans()))
+        key: {
+            variant_name(draw(st.sampled_from(CLASSES)), 1, spot=False): ChildDeployment(
+                draw(st.integers(0, 9))
+            )
+        }
         for key in chosen
         if draw(st.booleans())
     }
+    strangers = {key: "Deployment x/y" for key in chosen if draw(st.booleans())}
     arrivals = {key: draw(st.floats(0.0, 1e6)) for key in chosen}
     return Snapshot(
         deployments={key: draw(deployments(key)) for key in chosen},
@@ -121,6 +127,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         accelerators={name: make_accelerator(name) for name in draw(st.sets(st.sampled_from(CLASSES)))},
         pods=pods,
         children=children,
+        strangers=strangers,
         reading=draw(st.none() | st.just(GatewayReading(NOW, arrivals))),
         wakes={key: NOW for key in chosen if draw(st.booleans())},
     )

@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.api.llmdeployment import Scaling
-from modelyard.core.decide import DeploymentMemory, Memory, Policy, decide, observe_demand
+from modelyard.core.decide import decide, observe_demand
 from modelyard.core.demand import Demand, DemandMemory, DemandPolicy, estimate_demand, observe
 from modelyard.core.names import Exposure, build_routing_table, resolve_names
 from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Snapshot
+from modelyard.core.state import DeploymentMemory, Memory, Policy
 from tests.property.strategies import NOW, inputs, memories, rates, scalings, snapshots
 
 POLICY = SizePolicy()

@@ -59,6 +59,17 @@ class AcceleratorPrice(ApiModel):
     )
 
 
+class Spot(ApiModel):
+    """Which of the class's nodes are spot capacity: cheaper, and taken away at short notice."""
+
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(min_length=1, max_length=16)] = Field(
+        description="Labels of spot nodes, such as karpenter.sh/capacity-type: spot. On-demand pods avoid them."
+    )
+    tolerations: Annotated[
+        tuple[Toleration, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+
+
 class AcceleratorClassSpec(ApiModel):
     """What the platform team offers."""
 
@@ -89,7 +100,12 @@ class AcceleratorClassSpec(ApiModel):
     available: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None, description="How many accelerators can be had in all, with node autoscaling."
     )
+    per_node: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="Accelerators of one node. Default: as many as the largest node there is has.",
+    )
     provision_time: Duration | None = Field(default=None, description="How long a new node takes (1s to 6h).")
+    spot: Spot | None = Field(default=None, description="Absent: the class has no spot capacity.")
 
     RULES: ClassVar[tuple[Rule["AcceleratorClassSpec"], ...]] = (
         Rule(

@@ -15,7 +15,8 @@ from modelyard.api.meta import (
     ObjectMeta,
     Rule,
 )
-from modelyard.api.quantities import Duration, Price, parse_duration
+from modelyard.api.modelprofile import ModelProfile
+from modelyard.api.quantities import Duration, Latency, Price, parse_duration, parse_latency
 
 SOURCE_PATTERN = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?(@[A-Za-z0-9][A-Za-z0-9._-]*)?"
@@ -25,10 +26,10 @@ SOURCE_PATTERN = (
 
 No path may climb (`..`), and nothing here ever reaches a shell."""
 
-NAME_LIMIT = 52
+NAME_LIMIT = 46
 """Characters in the name of an LLMDeployment.
 
-Pods add `-<10 characters>`, and a label value holds 63 characters."""
+Child Deployments add `-<5 characters>`, their pods `-<10 characters>`, and a label value holds 63 characters."""
 
 ModelSource = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=256)]
 
@@ -75,6 +76,10 @@ class Model(ApiModel):
         ),
     ] = ()
     token_secret: TokenSecret | None = Field(default=None, description="Token for a gated model on the hub.")
+    profile: ModelProfile | None = Field(
+        default=None,
+        description="The model's architecture, where neither the catalogue nor the hub can be asked.",
+    )
 
     RULES: ClassVar[tuple[Rule["Model"], ...]] = (
         Rule(
@@ -123,13 +128,22 @@ class AcceleratorOption(ApiModel):
     """A kind of accelerator that the model may run on."""
 
     class_name: DnsSubdomain = Field(alias="class", description="Name of an AcceleratorClass.")
-    count: Annotated[int, Field(ge=1, le=16)] = Field(
-        default=1, description="Accelerators of one replica (tensor parallelism)."
+    count: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        default=None,
+        description="Accelerators of one replica, all on one node. Default: what the model needs.",
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None,
         description="Requests that one replica answers per minute within its objective, as you measured it. "
-        "Default: 60.",
+        "Default: worked out from model, accelerator and objective.",
+    )
+
+
+class SpotUse(ApiModel):
+    """How far a deployment may use spot capacity."""
+
+    on_demand_base: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1, description="Replicas that are never spot, as far as there are that many."
     )
 
 
@@ -139,13 +153,59 @@ class Placement(ApiModel):
     accelerators: Annotated[
         tuple[AcceleratorOption, ...],
         Field(
-            min_length=1,
             max_length=16,
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["class"]},
+            description="Kinds of accelerator that it may run on. The cheapest that meets the objective and can be had "
+            "is used; the order decides between equals. Default: every AcceleratorClass.",
         ),
-    ] = Field(description="In order of preference. The first whose class exists is used.")
+    ] = ()
+    spot: SpotUse | None = Field(
+        default=None, description="Allow spot capacity of the classes that have it. Absent: on demand only."
+    )
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
     priority: DnsSubdomain | None = Field(default=None, description="Name of a PriorityClass.")
+
+
+class ServiceObjective(ApiModel):
+    """How fast answers must be."""
+
+    time_to_first_token: Latency = Field(default="2s", description="From 50ms to 300s.")
+    inter_token_latency: Latency = Field(
+        default="100ms", description="Between two tokens of an answer, from 1ms to 10s."
+    )
+
+    RULES: ClassVar[tuple[Rule["ServiceObjective"], ...]] = (
+        Rule(
+            name="time-to-first-token-bounds",
+            cel="duration(self.timeToFirstToken) >= duration('50ms') "
+            "&& duration(self.timeToFirstToken) <= duration('300s')",
+            message="timeToFirstToken must be from 50ms to 300s",
+            holds=lambda objective: 0.05 <= parse_latency(objective.time_to_first_token) <= 300,
+            field_path=".timeToFirstToken",
+        ),
+        Rule(
+            name="inter-token-latency-bounds",
+            cel="duration(self.interTokenLatency) >= duration('1ms') "
+            "&& duration(self.interTokenLatency) <= duration('10s')",
+            message="interTokenLatency must be from 1ms to 10s",
+            holds=lambda objective: 0.001 <= parse_latency(objective.inter_token_latency) <= 10,
+            field_path=".interTokenLatency",
+        ),
+    )
+
+
+class Load(ApiModel):
+    """What clients are expected to send."""
+
+    requests_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+        default=None, description="Mean requests per minute. `modelyard plan` sizes and prices for it."
+    )
+    input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None, description="Mean tokens of a prompt, until traffic is measured. Default: 1155."
+    )
+    output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Mean tokens of an answer, until traffic is measured. Default: 211."
+    )
 
 
 class Scaling(ApiModel):
@@ -155,6 +215,9 @@ class Scaling(ApiModel):
         default=1, description="0 lets the model sleep when idle."
     )
     max: Annotated[int, Field(ge=1, le=1000)]
+    slo: ServiceObjective = Field(
+        default_factory=ServiceObjective, description="A replica's capacity is what it answers within this."
+    )
     idle_after: Duration = Field(
         default="10m", description="With min 0: sleep after this long without a request (10s to 168h)."
     )
@@ -230,11 +293,12 @@ class LLMDeploymentSpec(ApiModel):
 
     model: Model
     engine: Engine = Field(default_factory=Engine)
-    placement: Placement
+    placement: Placement = Field(default_factory=Placement)
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None, description="A fixed number of replicas; `kubectl scale` sets it."
     )
     scaling: Scaling | None = Field(default=None, description="Let Modelyard decide the number of replicas.")
+    load: Load | None = Field(default=None, description="What clients are expected to send.")
     rollout: Rollout = Field(default_factory=Rollout)
     suspend: bool = Field(default=False, description="True: no pods, and requests are refused with 503.")
 
@@ -256,12 +320,29 @@ class LLMDeploymentSpec(ApiModel):
     )
 
 
+class VariantStatus(ApiModel):
+    """One of the ways in which the model runs."""
+
+    class_name: Annotated[str, Field(alias="class", max_length=253)]
+    count: int
+    purchase: Literal["OnDemand", "Spot"] = "OnDemand"
+    replicas: int = 0
+    ready_replicas: int = 0
+    deployment: Annotated[str, Field(max_length=253)] = Field(
+        default="", description="Name of the child Deployment."
+    )
+
+
 class PlacementStatus(ApiModel):
-    """The accelerators chosen."""
+    """The accelerators chosen. `class` and `count` are those of most replicas."""
 
     class_name: Annotated[str, Field(alias="class", max_length=253)]
     count: int
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
+    variants: Annotated[
+        tuple[VariantStatus, ...],
+        Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
 
 
 class CostStatus(ApiModel):

@@ -18,6 +18,8 @@ LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 """On every child and pod: the name of the LLMDeployment it belongs to. It is the pods' selector."""
 LABEL_ACCELERATOR = f"{GROUP}/accelerator"
 """On pods: the AcceleratorClass they run on."""
+LABEL_VARIANT = f"{GROUP}/variant"
+"""On child Deployments and pods: which way of running the model they are (class, count, on demand or spot)."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "modelyard"
 
@@ -108,6 +110,11 @@ class Refusal:
     """Stable reason of the condition."""
     message: str
     """One sentence that names the field and the remedy."""
+
+
+def child_name(deployment: str, variant: str) -> str:
+    """Return the name of the child Deployment that runs a variant of an LLMDeployment."""
+    return f"{deployment}-{variant}"
 
 
 def split_key(key: str) -> tuple[str, str]:

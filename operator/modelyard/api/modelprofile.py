@@ -69,25 +69,26 @@ class ModelProfile(ApiModel):
         ),
         Rule(
             name="profile-latent-dimension",
-            cel="(self.attention == 'MultiHeadLatent') == has(self.latentDimension)",
-            message="set latentDimension with attention MultiHeadLatent, and only with it",
+            cel="self.attention != 'MultiHeadLatent' || has(self.latentDimension)",
+            message="attention MultiHeadLatent needs latentDimension: kv_lora_rank + qk_rope_head_dim of config.json",
             holds=lambda profile: (
-                (profile.attention == "MultiHeadLatent") == (profile.latent_dimension is not None)
+                profile.attention != "MultiHeadLatent" or profile.latent_dimension is not None
             ),
+            field_path=".latentDimension",
         ),
         Rule(
             name="profile-sliding-window",
-            cel="(self.attention == 'SlidingWindow') == has(self.slidingWindow) "
-            "&& (!has(self.slidingLayers) || (has(self.slidingWindow) && self.slidingLayers <= self.layers))",
-            message="set slidingWindow with attention SlidingWindow, and only with it; slidingLayers must not be above "
-            "layers",
-            holds=lambda profile: (
-                (profile.attention == "SlidingWindow") == (profile.sliding_window is not None)
-                and (
-                    profile.sliding_layers is None
-                    or (profile.sliding_window is not None and profile.sliding_layers <= profile.layers)
-                )
-            ),
+            cel="self.attention != 'SlidingWindow' || has(self.slidingWindow)",
+            message="attention SlidingWindow needs slidingWindow: sliding_window of config.json",
+            holds=lambda profile: profile.attention != "SlidingWindow" or profile.sliding_window is not None,
+            field_path=".slidingWindow",
+        ),
+        Rule(
+            name="profile-sliding-layers",
+            cel="!has(self.slidingLayers) || self.slidingLayers <= self.layers",
+            message="slidingLayers must not be above layers",
+            holds=lambda profile: (profile.sliding_layers or 0) <= profile.layers,
+            field_path=".slidingLayers",
         ),
         Rule(
             name="profile-experts",

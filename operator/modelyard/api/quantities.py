@@ -10,6 +10,8 @@ DURATION_PATTERN = r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
 """A duration in the form that CEL's `duration()` and Go understand: hours, minutes and whole seconds."""
 
 Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
+Latency = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(ms|s)$", min_length=2, max_length=8)]
+"""A latency in whole milliseconds or seconds, such as `50ms` or `2s`."""
 Quantity = Annotated[
     str,
     StringConstraints(
@@ -43,6 +45,17 @@ def parse_duration(text: str) -> int:
     if len(text) < len("0s") or not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f"{text!r} is not a duration: write it like 90s, 10m or 1h30m")
     return sum(int(number) * _UNIT_SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
+
+
+def parse_latency(text: str) -> float:
+    """Return a latency such as `50ms` in seconds.
+
+    Raises ValueError for any other form.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})(ms|s)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a latency: write it like 50ms or 2s")
+    return int(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
 def parse_quantity(text: str) -> Decimal:

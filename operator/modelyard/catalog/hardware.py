@@ -25,3 +25,6 @@ class Hardware:
     """US dollars per hour."""
     price_source: str = ""
     """Where the price comes from, with its date."""
+    partition: bool = False
+    """A slice of a device (MIG). Slices cannot read each other's memory, so a model is never spread over several:
+    https://docs.nvidia.com/datacenter/tesla/mig-user-guide/deployment-considerations.html."""

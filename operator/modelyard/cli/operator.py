@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from modelyard.core.decide import Policy
+from modelyard.core.availability import AvailabilityPolicy
 from modelyard.core.replicas import SizePolicy
+from modelyard.core.state import Policy
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
 from modelyard.runtime.operator import run_operator
@@ -61,6 +62,21 @@ def operator(
     scale_down_window: Annotated[
         float, typer.Option(help="Seconds that less load must last before replicas go.", min=0)
     ] = DEFAULTS.policy.size.down_window,
+    pending_patience: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a pod may wait for a node, beside the class's provisionTime, before the next kind of "
+            "accelerator is used.",
+            min=0,
+        ),
+    ] = DEFAULTS.policy.availability.patience,
+    read_hub: Annotated[
+        bool,
+        typer.Option(
+            help="Read the configuration of models that are not in the catalogue from the model hub, to know their "
+            "memory and speed."
+        ),
+    ] = True,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run the operator: watch LLMDeployments, run their engines, scale them and tell Envoy where requests go."""
@@ -79,7 +95,11 @@ def operator(
         http_port=http_port,
         anonymous=anonymous,
         read_interval=read_interval,
-        policy=Policy(size=replace(SizePolicy(), down_window=scale_down_window)),
+        read_hub=read_hub,
+        policy=Policy(
+            size=replace(SizePolicy(), down_window=scale_down_window),
+            availability=replace(AvailabilityPolicy(), patience=pending_patience),
+        ),
         gateway=GatewaySettings(listener_address=listener_host, listener_port=listener_port),
         render=RenderSettings(
             gateway=PodPeer(namespace, {"app.kubernetes.io/component": "gateway"}),

@@ -1,60 +1,37 @@
 """The decision: what each LLMDeployment should be, as a chain of small checks. The first that answers wins.
 
-    placement -> name of the children free? -> size (suspended? fixed? decided) -> generation in the gateway
+    variants that fit -> name of the children free? -> size (suspended? fixed? decided) -> placement
+    -> generation in the gateway
 
 The order is the specification. Every step returns its reason.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
+from modelyard.core.allocation import Situation
+from modelyard.core.availability import AvailabilityMemory, observe_availability
+from modelyard.core.choice import expected_shape, recall_variants
 from modelyard.core.demand import (
-    DemandMemory,
-    DemandPolicy,
     estimate_demand,
     find_shares,
     observe_share,
     split_arrivals,
 )
 from modelyard.core.names import serving_endpoints
-from modelyard.core.plan import Code, DeploymentPlan, Placement, Plan, Reason, Size
-from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
+from modelyard.core.place import cost_of_load, measure_room, place
+from modelyard.core.placement.problem import Budget
+from modelyard.core.placement.solve import solve
+from modelyard.core.plan import DeploymentPlan, Plan, Size
+from modelyard.core.rearrange import adopt, build_problem
+from modelyard.core.reasons import Code, Reason
+from modelyard.core.replicas import SizeInput, SizeMemory, decide_size
 from modelyard.core.routing import Route
+from modelyard.core.shape import current_shape, observe_shape
 from modelyard.core.snapshot import Snapshot
-
-DEFAULT_REQUESTS_PER_MINUTE = 60
-"""Requests per minute and replica where the spec gives none: 1/s, below every measured 8B row of the public
-throughput tables (an L4 answers about 3/s), so that the first guess starts too many replicas, not too few."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Everything that tunes the decision. The defaults are for production; the demo plays time faster."""
-
-    demand: DemandPolicy = field(default_factory=DemandPolicy)
-    size: SizePolicy = field(default_factory=SizePolicy)
-    hold: float = 600.0
-    """Seconds that a request may wait for a sleeping model."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentMemory:
-    """What the decision remembers of one deployment."""
-
-    size: SizeMemory
-    demand: DemandMemory = field(default_factory=DemandMemory)
-    serving: bool | None = None
-    """Whether it had an endpoint at the last decision; None before the first."""
-    generation: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the decision remembers between calls."""
-
-    deployments: Mapping[str, DeploymentMemory] = field(default_factory=dict)
+from modelyard.core.state import DeploymentMemory, Memory, Policy
+from modelyard.core.variants import Variant, VariantList
 
 
 def observe_demand(
@@ -69,18 +46,34 @@ def observe_demand(
     for key, total in split_arrivals(reading, shares).items():
         remembered = deployments.get(key) or DeploymentMemory(size=SizeMemory(since=now))
         demand = observe_share(remembered.demand, reading.time, total, shares[key], policy.demand)
-        deployments[key] = replace(remembered, demand=demand)
+        shape = observe_shape(remembered.shape, reading, key)
+        deployments[key] = replace(remembered, demand=demand, shape=shape)
     return Memory(deployments)
 
 
-def decide(snapshot: Snapshot, memory: Memory, now: float, policy: Policy) -> tuple[Plan, Memory]:
-    """Return the plan for every deployment of the snapshot, and the memory for the next call."""
+def decide(
+    snapshot: Snapshot, memory: Memory, now: float, policy: Policy, budgets: tuple[Budget, ...] = ()
+) -> tuple[Plan, Memory]:
+    """Return the plan for every deployment of the snapshot, and the memory for the next call.
+
+    Each is decided on by itself, then the placement of all is solved together; where that is better, it counts.
+    """
     plans: dict[str, DeploymentPlan] = {}
     remembered: dict[str, DeploymentMemory] = {}
     for key in snapshot.deployments:
         plans[key], remembered[key] = decide_deployment(
             key, snapshot, memory.deployments.get(key), now, policy
         )
+    current = {
+        key: {variant: child.replicas for variant, child in children.items()}
+        for key, children in snapshot.children.items()
+    }
+    problem = build_problem(
+        remembered, current, snapshot.accelerators, snapshot.inventory, policy.placement, budgets
+    )
+    if problem is not None:
+        for key, better in adopt(remembered, problem, solve(problem)).items():
+            plans[key], remembered[key] = decide_deployment(key, snapshot, better, now, policy)
     return Plan(plans), Memory(remembered)
 
 
@@ -103,52 +96,63 @@ def decide_deployment(
 def _decide_workload(
     deployment: LLMDeployment, snapshot: Snapshot, memory: DeploymentMemory, now: float, policy: Policy
 ) -> tuple[DeploymentPlan, DeploymentMemory]:
-    """Decide where it runs and how many replicas it has, or refuse."""
+    """Decide how many replicas it has and where they run, or refuse."""
+    plan = DeploymentPlan(key=deployment.key)
+    shape = current_shape(memory.shape, expected_shape(deployment))
+    choice = recall_variants(deployment, snapshot, shape, policy.variants, memory.speeds, memory.choice)
+    memory = replace(memory, choice=choice)
+    found = examine(deployment, snapshot, choice.answer, memory.availability, now, policy)
+    if isinstance(found, Refusal):
+        return replace(plan, refusal=found), memory
+    memory = replace(memory, availability=found.availability)
+    size, memory = _decide_size(found, snapshot, memory, now, policy)
+    placement, size, allocation = place(found, size, memory.allocation, policy.placement)
+    counts = [item.replicas for item in placement.variants]
+    replicas = None if None in counts else sum(count or 0 for count in counts)
+    plan = replace(plan, placement=placement, size=size, replicas=replicas)
+    return plan, replace(memory, allocation=allocation)
+
+
+def examine(
+    deployment: LLMDeployment,
+    snapshot: Snapshot,
+    choice: VariantList | Refusal,
+    memory: AvailabilityMemory,
+    now: float,
+    policy: Policy,
+) -> Situation | Refusal:
+    """Return what there is of a deployment and how it may run, or why it cannot."""
     key = deployment.key
-    plan = DeploymentPlan(key=key)
-    placement = choose_placement(deployment, snapshot)
-    if isinstance(placement, Refusal):
-        return replace(plan, refusal=placement), memory
-    child = snapshot.children.get(key)
-    if child is not None and not child.owned:
-        message = (
-            f"a Deployment {key} exists that Modelyard did not make: delete it or rename this LLMDeployment"
-        )
-        return replace(plan, placement=placement, refusal=Refusal(Code.NAME_CONFLICT, message)), memory
-    size, memory = _decide_size(deployment, placement, snapshot, memory, now, policy)
-    replicas = _written_replicas(deployment, size, snapshot)
-    return replace(plan, placement=placement, size=size, replicas=replicas), memory
-
-
-def choose_placement(deployment: LLMDeployment, snapshot: Snapshot) -> Placement | Refusal:
-    """Return the first accelerator option whose class exists."""
-    options = deployment.spec.placement.accelerators
-    for option in options:
-        accelerator = snapshot.accelerators.get(option.class_name)
-        if accelerator is None:
-            continue
-        per_minute = option.requests_per_minute or DEFAULT_REQUESTS_PER_MINUTE
-        assumed = (
-            "" if option.requests_per_minute else ", assumed: set requestsPerMinute to what you measured"
-        )
-        message = f"{option.count} x {option.class_name}; {per_minute} requests a minute and replica{assumed}"
-        return Placement(accelerator, option.count, per_minute / 60, message)
-    wanted = ", ".join(option.class_name for option in options)
-    return Refusal(
-        Code.ACCELERATOR_NOT_FOUND,
-        f"placement.accelerators names no AcceleratorClass that exists ({wanted}): create one, or name one of "
-        f"{', '.join(sorted(snapshot.accelerators)) or 'none yet'}",
+    if isinstance(choice, Refusal):
+        return choice
+    if key in snapshot.strangers:
+        stranger = snapshot.strangers[key]
+        message = f"a {stranger} exists that Modelyard did not make: delete it or rename this LLMDeployment"
+        return Refusal(Code.NAME_CONFLICT, message)
+    pods = snapshot.pods.get(key, ())
+    availability = observe_availability(
+        memory,
+        choice.variants,
+        pods,
+        lambda variant: measure_room(variant, snapshot.inventory),
+        now,
+        policy.availability,
+    )
+    return Situation(
+        deployment=deployment,
+        choice=choice,
+        children=snapshot.children.get(key, {}),
+        pods=pods,
+        availability=availability,
+        inventory=snapshot.inventory,
+        priorities=snapshot.priorities,
     )
 
 
 def _decide_size(
-    deployment: LLMDeployment,
-    placement: Placement,
-    snapshot: Snapshot,
-    memory: DeploymentMemory,
-    now: float,
-    policy: Policy,
+    situation: Situation, snapshot: Snapshot, memory: DeploymentMemory, now: float, policy: Policy
 ) -> tuple[Size, DeploymentMemory]:
+    deployment = situation.deployment
     spec = deployment.spec
     if spec.suspend or spec.scaling is None:
         # History starts when load decides again: a request from before must not wake what the user switched off.
@@ -158,34 +162,40 @@ def _decide_size(
     if spec.scaling is None:
         replicas = spec.replicas or 0
         return Size(replicas, Reason(Code.FIXED, f"replicas is {replicas}")), memory
-    child = snapshot.children.get(deployment.key)
-    pods = snapshot.pods.get(deployment.key, ())
     reading = snapshot.reading
+    demand = estimate_demand(memory.demand, now, policy.demand)
+    wanted = 0.0 if demand is None else demand.rate / policy.size.utilization
+    reference = find_reference(situation, wanted)
+    capacity = {variant.name: variant.capacity for variant in situation.choice.variants}
+    written = situation.written
     data = SizeInput(
         scaling=spec.scaling,
-        current=child.replicas if child is not None else None,
-        serving=sum(pod.serving for pod in pods),
+        current=sum(written.values()) if situation.children else None,
+        serving=sum(pod.serving for pod in situation.pods),
         active=reading.active.get(deployment.key, 0) if reading is not None else 0,
-        capacity=placement.capacity,
-        demand=estimate_demand(memory.demand, now, policy.demand),
+        capacity=reference.capacity,
+        demand=demand,
         woken_at=snapshot.wakes.get(deployment.key),
         hold=policy.hold,
+        held=sum(count * capacity.get(name, reference.capacity) for name, count in written.items()),
+        largest=max(capacity.values()),
     )
     size, size_memory = decide_size(data, memory.size, now, policy.size)
     return size, replace(memory, size=size_memory)
 
 
-def _written_replicas(deployment: LLMDeployment, size: Size, snapshot: Snapshot) -> int | None:
-    """Return what is written into the child: the size, unless the user keeps that to somebody else."""
-    scaling = deployment.spec.scaling
-    if scaling is None or deployment.spec.suspend:
-        return size.replicas
-    if scaling.actuator == "External":
-        return None
-    if scaling.mode == "Advise":
-        child = snapshot.children.get(deployment.key)
-        return child.replicas if child is not None else max(scaling.min, 1)
-    return size.replicas
+def find_reference(situation: Situation, capacity: float) -> Variant:
+    """Return the variant that sizes are counted in: the cheapest that carries the load within the bounds.
+
+    Where none can, the one that carries most.
+    """
+    scaling = situation.deployment.spec.scaling
+    most = scaling.max if scaling is not None else 1
+    variants = situation.choice.variants
+    able = [variant for variant in variants if variant.capacity * most >= capacity * (1 - 1e-9)]
+    if not able:
+        return max(variants, key=lambda variant: variant.capacity)
+    return min(able, key=lambda variant: cost_of_load(variant, capacity))
 
 
 def _decide_generation(

@@ -13,7 +13,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.quantities import parse_duration
-from modelyard.core.plan import Code, Reason
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.core.snapshot import Pod, Snapshot
 

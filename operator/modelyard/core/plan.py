@@ -2,64 +2,38 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.meta import Refusal
+from modelyard.core.reasons import Code, Reason
+from modelyard.core.variants import Variant
+
+__all__ = ["Code", "DeploymentPlan", "Placement", "Plan", "Reason", "Size", "VariantPlan"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """A stable code for machines and a sentence for people. Conditions, events and metrics carry both."""
+class VariantPlan:
+    """How many replicas run in one way."""
 
-    code: str
-    message: str
-
-
-class Code:
-    """Reason codes. They are API: documented in docs/decisions.md, never renamed."""
-
-    SUSPENDED: Final = "Suspended"
-    FIXED: Final = "FixedReplicas"
-    EXTERNAL: Final = "ExternalActuator"
-    INITIAL: Final = "InitialSize"
-    AT_MINIMUM: Final = "AtMinimum"
-    AT_MAXIMUM: Final = "AtMaximum"
-    OFFERED_LOAD: Final = "OfferedLoad"
-    STABILIZING: Final = "Stabilizing"
-    NO_DATA: Final = "NoData"
-    WOKEN: Final = "Woken"
-    IDLE: Final = "Idle"
-    SCALED_TO_ZERO: Final = "ScaledToZero"
-    SERVING: Final = "Serving"
-    STARTING: Final = "Starting"
-    LOADING: Final = "Loading"
-    WAITING_FOR_GPU: Final = "WaitingForGPU"
-    UNSCHEDULABLE: Final = "Unschedulable"
-    IMAGE_PULL_FAILED: Final = "ImagePullFailed"
-    ENGINE_FAILED: Final = "EngineFailed"
-    START_TIMEOUT: Final = "StartTimeout"
-    NOT_PROGRESSING: Final = "Complete"
-    SCALING: Final = "Scaling"
-    ACCELERATOR_NOT_FOUND: Final = "AcceleratorClassNotFound"
-    NAME_CONFLICT: Final = "NameConflict"
-    SERVED_NAME_CONFLICT: Final = "ServedNameConflict"
-    ROUTED: Final = "Routed"
-    ROUTED_BY_ROUTE: Final = "RoutedByLLMRoute"
-    TARGET_NOT_FOUND: Final = "TargetNotFound"
-    INVALID: Final = "Invalid"
-    DEMAND_READ: Final = "DemandRead"
-    NOT_STALLED: Final = "NotStalled"
+    variant: Variant
+    wanted: int
+    """Replicas that the placement gives it."""
+    replicas: int | None
+    """Replicas to write into its child Deployment: `wanted`, or more while others do not serve yet. None: leave the
+    field to whoever owns it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The accelerators that a replica runs on."""
+    """Where a deployment runs."""
 
-    accelerator: AcceleratorClass
-    count: int
-    capacity: float
-    """Requests per second that one replica answers within its objective."""
+    main: Variant
+    """The variant of most replicas."""
+    variants: tuple[VariantPlan, ...]
+    """Those that have a child Deployment, the main one first."""
+    remove: tuple[str, ...] = ()
+    """Names of variants whose child Deployments go."""
+    preferred: Reason | None = None
+    """Set where it does not run as it should for its price and objective: what it waits for."""
     message: str = ""
 
 
@@ -71,6 +45,8 @@ class Size:
     reason: Reason
     known: bool = True
     """False: demand was not known, so the present size stands."""
+    capacity: float = 0.0
+    """Requests per second that the replicas must answer in all, whatever they run on. 0: only their number counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +57,7 @@ class DeploymentPlan:
     placement: Placement | None = None
     size: Size | None = None
     replicas: int | None = None
-    """Replicas to write into the child Deployment. None: leave the field to whoever owns it."""
+    """Replicas over all child Deployments. None: their number is left to whoever owns it."""
     refusal: Refusal | None = None
     """Set: nothing is applied, and the deployment is Stalled with this reason."""
     generation: int = 0

@@ -1,7 +1,8 @@
 """How many replicas: the simple rule, behind the interface that a better one will fill.
 
-Replicas follow offered load over a replica's capacity, bounded by min and max. They grow at once and shrink only to
-the highest size wanted over the last window. Unknown demand never changes the size.
+Capacity follows offered load, bounded by min and max replicas. It grows at once and shrinks only to the highest
+capacity wanted over the last window. Unknown demand never changes the size. Which variants give that capacity is the
+placement's question; the number of replicas here is that of the variant that most replicas run on.
 The step between one replica and none has its own rule: it follows use, not load.
 """
 
@@ -11,7 +12,8 @@ from dataclasses import dataclass, replace
 from modelyard.api.llmdeployment import Scaling
 from modelyard.api.quantities import parse_duration
 from modelyard.core.demand import Demand
-from modelyard.core.plan import Code, Reason, Size
+from modelyard.core.plan import Size
+from modelyard.core.reasons import Code, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,11 @@ class SizePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A size that demand asked for, at one moment."""
+    """A capacity that demand asked for, at one moment."""
 
     time: float
-    replicas: int
+    capacity: float
+    """Requests per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class SizeMemory:
     since: float
     """Unix time from which its history is known; no window may reach behind it."""
     wanted: tuple[Wanted, ...] = ()
-    """Oldest first; times rise and sizes fall: only the maxima that a later scale-down may have to respect."""
+    """Oldest first; times rise and capacities fall: only the maxima that a later scale-down may have to respect."""
     active_at: float = 0.0
     """Unix time of the last sign of use: an arrival, a wake signal, a request being answered or waiting."""
     slept_at: float | None = None
@@ -54,7 +57,7 @@ class SizeInput:
 
     scaling: Scaling
     current: int | None
-    """Replicas as written in the child Deployment; None before it exists."""
+    """Replicas as written in the child Deployments; None before there is one."""
     serving: int
     """Pods that answer requests."""
     active: int
@@ -67,6 +70,15 @@ class SizeInput:
     """Unix time of the newest wake signal."""
     hold: float = 600.0
     """Seconds that a request may wait for a pod."""
+    held: float | None = None
+    """Requests per second that the present replicas answer, where they are not all of that capacity."""
+    largest: float | None = None
+    """Requests per second of the largest replica that there may be, where it is not of that capacity."""
+
+    @property
+    def present(self) -> float:
+        """Requests per second that the present replicas answer."""
+        return (self.current or 0) * self.capacity if self.held is None else self.held
 
 
 def decide_size(
@@ -85,8 +97,8 @@ def decide_size(
         message = (
             f"stays at {held}: the gateway's counters are not known, and size never follows missing data"
         )
-        return Size(held, Reason(Code.NO_DATA, message), known=False), memory
-    size, memory = _follow_load(data, current, data.demand, memory, now, policy)
+        return Size(held, Reason(Code.NO_DATA, message), known=False, capacity=data.present), memory
+    size, memory = _follow_load(data, data.demand, memory, now, policy)
     if size.replicas == 1 and low == 0:
         return _consider_sleep(data, memory, now, size)
     return size, memory
@@ -119,33 +131,44 @@ def _decide_wake(data: SizeInput, memory: SizeMemory) -> Size:
     return Size(0, Reason(Code.SCALED_TO_ZERO, "sleeps: a request wakes it"))
 
 
+def _count(capacity: float, each: float) -> int:
+    """Return the replicas that answer so much.
+
+    The subtraction keeps a quotient such as 3.0000000000000004 from asking for one replica more.
+    """
+    return math.ceil(capacity / each - 1e-9)
+
+
 def _follow_load(
-    data: SizeInput, current: int, demand: Demand, memory: SizeMemory, now: float, policy: SizePolicy
+    data: SizeInput, demand: Demand, memory: SizeMemory, now: float, policy: SizePolicy
 ) -> tuple[Size, SizeMemory]:
-    """Decide from offered load: up at once, down to the highest size wanted within the window.
+    """Decide from offered load: up at once, down to the highest capacity wanted within the window.
 
     Never below one: whether the last replica goes is `_consider_sleep`'s question.
     """
-    low, high = max(data.scaling.min, 1), data.scaling.max
-    # The subtraction keeps a quotient such as 3.0000000000000004 from asking for one replica more.
-    needed = math.ceil(demand.rate / (data.capacity * policy.utilization) - 1e-9)
-    target = min(max(needed, low), high)
+    low, high, each = max(data.scaling.min, 1), data.scaling.max, data.capacity
+    needed = _count(demand.rate / policy.utilization, each)
+    most = high * max(data.largest or each, each)
+    target = min(max(demand.rate / policy.utilization, low * each), most)
     horizon = now - policy.down_window
-    later = tuple(item for item in memory.wanted if item.replicas > target and item.time >= horizon)
+    later = tuple(item for item in memory.wanted if item.capacity > target and item.time >= horizon)
     memory = replace(memory, wanted=(*later, Wanted(now, target)))
     bound = f", max is {high}" if needed > high else f", min is {low}" if needed < low else ""
-    load = f"{demand.rate:.2f} requests/s at {data.capacity:.2f} a replica, {policy.utilization:.0%} used,"
+    load = f"{demand.rate:.2f} requests/s at {each:.2f} a replica, {policy.utilization:.0%} used,"
     sentence = f"{load} need {needed}{bound}"
-    if target < current:
-        recent = max(item.replicas for item in memory.wanted)
+    present = min(data.present, most)
+    if target < present:
+        recent = max(item.capacity for item in memory.wanted)
         if horizon < memory.since:
-            recent = max(recent, current)
-        recent = min(recent, current, high)
-        if recent > target:
-            sentence += f"; stays at {recent} until that has held for {policy.down_window:.0f} s"
-            return Size(recent, Reason(Code.STABILIZING, sentence)), memory
+            recent = max(recent, present)
+        recent = min(recent, present)
+        if _count(recent, each) > _count(target, each):
+            count = _count(recent, each)
+            sentence += f"; stays at {count} until that has held for {policy.down_window:.0f} s"
+            return Size(count, Reason(Code.STABILIZING, sentence), capacity=recent), memory
+        target = max(target, recent)
     code = Code.AT_MAXIMUM if needed > high else Code.AT_MINIMUM if needed < low else Code.OFFERED_LOAD
-    return Size(target, Reason(code, sentence)), memory
+    return Size(_count(target, each), Reason(code, sentence), capacity=target), memory
 
 
 def _consider_sleep(data: SizeInput, memory: SizeMemory, now: float, size: Size) -> tuple[Size, SizeMemory]:

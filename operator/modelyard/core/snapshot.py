@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.inventory import Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,16 @@ class Pod:
     """The engine's port."""
     accelerator: str = ""
     """AcceleratorClass that it was made for."""
+    variant: str = ""
+    """`Variant.name` that it was made for."""
+    node: str = ""
+    """Node that it was bound to; empty until it is scheduled."""
+    accelerators: Mapping[str, int] = field(default_factory=dict)
+    """Extended resources that it asks for, such as `nvidia.com/gpu`."""
+    created: float = 0.0
+    """Unix time in seconds."""
+    ready_since: float | None = None
+    """Unix time since which it is Ready; None while it is not."""
     phase: str = "Pending"
     scheduled: bool = False
     ready: bool = False
@@ -41,15 +53,18 @@ class Pod:
         """Whether requests may be sent to it."""
         return self.ready and not self.terminating and bool(self.address)
 
+    @property
+    def live(self) -> bool:
+        """Whether it holds, or will hold, accelerators: not finished, not on its way out."""
+        return self.phase in {"Pending", "Running"} and not self.terminating
+
 
 @dataclass(frozen=True, slots=True)
 class ChildDeployment:
-    """The Kubernetes Deployment under an LLMDeployment."""
+    """A Kubernetes Deployment under an LLMDeployment: one for each variant that it runs on."""
 
     replicas: int
     """`spec.replicas` as it stands."""
-    owned: bool
-    """False: an object of that name exists that Modelyard did not make."""
     deadline_exceeded: bool = False
     """Its pods did not become available within `progressDeadlineSeconds`."""
     message: str = ""
@@ -65,6 +80,8 @@ class GatewayReading:
     """Requests that named the route, counted before any hold or queue, by `Route.name`."""
     active: Mapping[str, int] = field(default_factory=dict)
     """Requests being answered now, by `Upstream.deployment`."""
+    answers: Mapping[str, float] = field(default_factory=dict)
+    """Requests answered with tokens counted, by `Upstream.deployment`."""
     output_tokens: Mapping[str, float] = field(default_factory=dict)
     """Completion tokens, by `Upstream.deployment`."""
     input_tokens: Mapping[str, float] = field(default_factory=dict)
@@ -82,7 +99,18 @@ class Snapshot:
     """By name."""
     pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     """By `namespace/name` of their LLMDeployment."""
-    children: Mapping[str, ChildDeployment] = field(default_factory=dict)
+    children: Mapping[str, Mapping[str, ChildDeployment]] = field(default_factory=dict)
+    """By `namespace/name` of the LLMDeployment, then by `Variant.name`."""
+    strangers: Mapping[str, str] = field(default_factory=dict)
+    """Kind and name of an object that Modelyard did not make and that stands where a child should be."""
+    inventory: Inventory | None = None
+    """None: nodes are not read, which is not the same as no nodes."""
+    node_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Accelerators of one node, by AcceleratorClass, as `measure_node_sizes` gives them."""
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    """Values of the PriorityClasses, by name."""
+    profiles: Mapping[str, ModelProfile] = field(default_factory=dict)
+    """Profiles read from a model's own configuration, by `model.source`."""
     reading: GatewayReading | None = None
     """None: no gateway was read, which is not the same as no traffic."""
     wakes: Mapping[str, float] = field(default_factory=dict)

@@ -13,15 +13,18 @@ from modelyard.api.llmdeployment import (
     PlacementStatus,
     ScalingEvent,
     ScalingStatus,
+    VariantStatus,
 )
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
-from modelyard.api.meta import LABEL_DEPLOYMENT, Condition
+from modelyard.api.meta import LABEL_DEPLOYMENT, Condition, child_name
 from modelyard.core.names import explain_closed
-from modelyard.core.plan import Code, DeploymentPlan, Reason
+from modelyard.core.plan import DeploymentPlan, Placement
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
+PLACEMENT_PREFERRED = "PlacementPreferred"
 
 HISTORY_LIMIT = 20
 """Changes of size kept in status."""
@@ -60,7 +63,8 @@ def build_status(
     """
     previous = deployment.status
     pods = snapshot.pods.get(deployment.key, ())
-    child = snapshot.children.get(deployment.key)
+    children = tuple(snapshot.children.get(deployment.key, {}).values())
+    child = next((item for item in children if item.deadline_exceeded), None)
     verdicts = [
         explain_ready(deployment, plan, pods),
         explain_progress(plan, pods, child),
@@ -69,6 +73,8 @@ def build_status(
     ]
     if deployment.spec.scaling is not None and plan.size is not None:
         verdicts.append(_explain_metrics(plan))
+    if plan.placement is not None:
+        verdicts.append(explain_placement(plan.placement))
     return LLMDeploymentStatus(
         observed_generation=deployment.metadata.generation,
         conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),
@@ -76,7 +82,7 @@ def build_status(
         ready_replicas=_open_pods(plan, pods),
         selector=f"{LABEL_DEPLOYMENT}={deployment.metadata.name}",
         model=deployment.served_name,
-        placement=_placement_status(plan),
+        placement=_placement_status(deployment, plan, pods),
         cost=_cost_status(previous, plan, pods, cost_per_million),
         gateway=GatewayStatus(generation=plan.generation),
         scaling=_scaling_status(previous, plan, now),
@@ -113,7 +119,7 @@ def explain_wait(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Reason:
             )
     for pod in starting:
         if not pod.scheduled and pod.waiting == "Unschedulable":
-            accelerated = plan.placement is not None and plan.placement.accelerator.spec.resource_name
+            accelerated = plan.placement is not None and plan.placement.main.pool.resource
             code = Code.WAITING_FOR_GPU if accelerated else Code.UNSCHEDULABLE
             return Reason(code, f"pod {pod.name}: {pod.message}")
     if any(pod.phase == "Running" for pod in starting):
@@ -212,24 +218,60 @@ def _explain_metrics(plan: DeploymentPlan) -> Verdict:
     return Verdict(METRICS_AVAILABLE, True, Reason(Code.DEMAND_READ, "the gateway's counters are read"))
 
 
-def _placement_status(plan: DeploymentPlan) -> PlacementStatus | None:
-    if plan.placement is None:
-        return None
-    name = plan.placement.accelerator.metadata.name
-    return PlacementStatus(class_name=name, count=plan.placement.count, message=plan.placement.message)
+def explain_placement(placement: Placement) -> Verdict:
+    """Return whether it runs where it should for its price and objective."""
+    if placement.preferred is not None:
+        return Verdict(PLACEMENT_PREFERRED, False, placement.preferred)
+    return Verdict(
+        PLACEMENT_PREFERRED, True, Reason(Code.PREFERRED, "it runs where its price and objective want it")
+    )
+
+
+def _placement_status(
+    deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[Pod, ...]
+) -> PlacementStatus | None:
+    previous, placement = deployment.status.placement, plan.placement
+    if placement is None:
+        return previous
+    main = placement.main
+    name = main.accelerator.metadata.name
+    message = placement.message[:1024]
+    same_spec = deployment.status.observed_generation == deployment.metadata.generation
+    if same_spec and previous is not None and (previous.class_name, previous.count) == (name, main.count):
+        # The sentence holds the figures of the moment of the choice: it is only rewritten with a new one.
+        message = previous.message or message
+    variants = tuple(
+        VariantStatus(
+            class_name=item.variant.accelerator.metadata.name,
+            count=item.variant.count,
+            purchase="Spot" if item.variant.spot else "OnDemand",
+            replicas=sum(pod.live and pod.variant == item.variant.name for pod in pods),
+            ready_replicas=sum(pod.serving and pod.variant == item.variant.name for pod in pods),
+            deployment=child_name(deployment.metadata.name, item.variant.name),
+        )
+        for item in placement.variants
+    )
+    return PlacementStatus(class_name=name, count=main.count, message=message, variants=variants)
 
 
 def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
-    """Return US dollars per hour of the accelerators held, used or not; None without a price."""
-    if plan.placement is None or plan.placement.accelerator.spec.price is None:
+    """Return US dollars per hour of the accelerators held, used or not; None without a price.
+
+    A pod of a variant that is not in the plan any more costs as much as one of the main variant.
+    """
+    if plan.placement is None or plan.placement.main.price is None:
         return None
-    held = sum(pod.scheduled and pod.phase in {"Pending", "Running"} for pod in pods)
-    return Decimal(plan.placement.accelerator.spec.price.on_demand) * plan.placement.count * held
+    prices = {item.variant.name: item.variant.price for item in plan.placement.variants}
+    held = [pod for pod in pods if pod.scheduled and pod.phase in {"Pending", "Running"}]
+    main = plan.placement.main.price
+    return sum((prices.get(pod.variant) or main for pod in held), Decimal(0))
 
 
 def _cost_status(
     previous: LLMDeploymentStatus, plan: DeploymentPlan, pods: tuple[Pod, ...], per_million: Decimal | None
 ) -> CostStatus | None:
+    if plan.placement is None:
+        return previous.cost
     per_hour = hourly_cost(plan, pods)
     if per_hour is None:
         return None

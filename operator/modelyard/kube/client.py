@@ -1,7 +1,7 @@
 """A thin asynchronous client: get, list, server-side apply, create. Objects are plain JSON data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from kubernetes.aio import client as api
 from kubernetes.aio import config
 
 from modelyard.api.meta import FIELD_MANAGER
-from modelyard.kube.resources import Resource
+from modelyard.kube.resources import ACCESS_REVIEWS, Resource
 
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request; Kubernetes ends its own at 60 s (`--request-timeout`)."""
@@ -116,6 +116,47 @@ class KubeClient:
         """Create an object."""
         path = resource.path(manifest["metadata"].get("namespace", ""))
         return await self.request("POST", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        """Delete an object, if it is still the one with that UID. Returns False if it is gone or another one."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        try:
+            await self.request("DELETE", resource.path(namespace, name), body=body)
+        except ApiError as error:
+            if error.status in {404, 409}:
+                return False
+            raise
+        return True
+
+    async def may(self, resource: Resource, verb: str, namespace: str = "") -> bool:
+        """Return whether this client may do something, as the API server's authorizer says it."""
+        attributes = {"group": resource.group, "resource": resource.plural, "verb": verb}
+        review = {
+            "apiVersion": ACCESS_REVIEWS.api_version,
+            "kind": ACCESS_REVIEWS.kind,
+            "spec": {"resourceAttributes": {**attributes, "namespace": namespace}},
+        }
+        answer = await self.request("POST", ACCESS_REVIEWS.path(), body=review)
+        return bool(answer["status"].get("allowed"))
+
+    async def list_pages(
+        self, resource: Resource, query: Mapping[str, str], limit: int = 500
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield every object of a kind in all namespaces, page by page."""
+        asked = {**query, "limit": str(limit)}
+        while True:
+            page = await self.request("GET", resource.path(), query=asked)
+            for item in page["items"] or ():
+                yield item
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            asked["continue"] = token
 
     async def list_identities(
         self, resource: Resource, namespace: str = "", label_selector: str = ""

@@ -4,6 +4,7 @@ No Kopf annotations, no finalizers, no handler progress: only `@kopf.index` and 
 never touch the objects. Handlers hold no logic and never raise: Kopf drops their errors.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,22 +17,43 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.core.snapshot import Pod
-from modelyard.kube.projections import Seen, SeenChild, project_child, project_object, project_pod
+from modelyard.kube.projections import (
+    Seen,
+    SeenChild,
+    SeenNode,
+    SeenPriority,
+    project_child,
+    project_node,
+    project_object,
+    project_pod,
+    project_priority,
+)
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     CHILDREN,
     DEPLOYMENTS,
     LLM_DEPLOYMENTS,
     LLM_ROUTES,
+    NODES,
     PODS,
+    PRIORITY_CLASSES,
     Resource,
 )
 
 V = TypeVar("V")
 
-OnChange = Callable[[Resource, str, str, bool], None]
-"""Called with the kind, `namespace/name` of the object (of the LLMDeployment, for children and pods), the version of
-its spec, and whether it is gone."""
+OnChange = Callable[[Resource, str, "Change"], None]
+"""Called with the kind, `namespace/name` of the object (of the LLMDeployment, for children and pods), and the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a watch event says of an object."""
+
+    name: str
+    version: str
+    """`spec_version`."""
+    gone: bool
 
 
 @dataclass
@@ -43,6 +65,10 @@ class Indices:
     accelerators: Mapping[str, Iterable[Seen[AcceleratorClass]]] = field(default_factory=dict)
     pods: Mapping[str, Iterable[Pod]] = field(default_factory=dict)
     children: Mapping[str, Iterable[SeenChild]] = field(default_factory=dict)
+    """By `namespace/name` of their LLMDeployment, like the pods."""
+    nodes: Mapping[str, Iterable[SeenNode]] | None = None
+    """None: nodes may not be read."""
+    priorities: Mapping[str, Iterable[SeenPriority]] | None = None
     started: bool = False
     """Whether Kopf has handed over its indices; until then they are empty stand-ins."""
 
@@ -69,11 +95,16 @@ def spec_version(metadata: Mapping[str, Any]) -> str:
 
 
 def build_registry(
-    configuration: api.Configuration, indices: Indices, on_change: OnChange
+    configuration: api.Configuration,
+    indices: Indices,
+    on_change: OnChange,
+    optional: frozenset[Resource] = frozenset(),
 ) -> kopf.OperatorRegistry:
-    """Return the handlers: one index and one event callback per kind."""
+    """Return the handlers: one index and one event callback per kind.
+
+    `optional` are those of `OPTIONAL` that may be read. A watch without the right ends the process.
+    """
     registry = kopf.OperatorRegistry()
-    labelled = {LABEL_DEPLOYMENT: kopf.PRESENT}
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -85,60 +116,88 @@ def build_registry(
         indices.routes = kwargs["llmroutes"]
         indices.accelerators = kwargs["acceleratorclasses"]
         indices.pods = kwargs["pods"]
-        indices.children = kwargs["children"]
+        indices.children = kwargs["deployments"]
+        indices.nodes = kwargs.get("nodes")
+        indices.priorities = kwargs.get("priorityclasses")
         indices.started = True
 
-    def index_own(resource: Resource, model: type[Any]) -> None:
-        @kopf.index(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)
-        def index(body: kopf.Body, **_: Any) -> dict[str, Any]:
-            return {object_key(body["metadata"]): project_object(model, body)}
-
-        @kopf.on.event(
-            resource.group,
-            resource.version,
-            resource.plural,
-            id=f"{resource.plural}-event",
-            registry=registry,
-        )
-        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
-            metadata = body["metadata"]
-            on_change(resource, object_key(metadata), spec_version(metadata), event["type"] == "DELETED")
-
-    index_own(LLM_DEPLOYMENTS, LLMDeployment)
-    index_own(LLM_ROUTES, LLMRoute)
-    index_own(ACCELERATOR_CLASSES, AcceleratorClass)
-
-    @kopf.index(PODS.version, PODS.plural, id="pods", labels=labelled, registry=registry)
-    def index_pod(body: kopf.Body, **_: Any) -> dict[str, Pod]:
-        return {owner_key(body["metadata"]): project_pod(body)}
-
-    @kopf.index(
-        DEPLOYMENTS.group,
-        DEPLOYMENTS.version,
-        DEPLOYMENTS.plural,
-        id="children",
-        labels=labelled,
-        registry=registry,
-    )
-    def index_child(body: kopf.Body, **_: Any) -> dict[str, SeenChild]:
-        return {object_key(body["metadata"]): project_child(body)}
-
-    def watch_labelled(resource: Resource) -> None:
-        @kopf.on.event(
-            resource.group,
-            resource.version,
-            resource.plural,
-            id=f"{resource.plural}-event",
-            labels=labelled,
-            registry=registry,
-        )
-        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
-            metadata = body["metadata"]
-            on_change(resource, owner_key(metadata), spec_version(metadata), event["type"] == "DELETED")
-
+    watch = _Watches(registry, on_change)
+    for resource, model in _OWN.items():
+        watch.index(resource, object_key, functools.partial(project_object, model))
+        watch.call_back(resource, object_key)
+    watch.index(PODS, owner_key, project_pod, _LABELLED)
+    watch.index(DEPLOYMENTS, owner_key, project_child, _LABELLED)
     for resource in (PODS, *CHILDREN):
-        watch_labelled(resource)
+        watch.call_back(resource, owner_key, _LABELLED)
+    for resource, project in OPTIONAL.items():
+        if resource in optional:
+            watch.index(resource, object_key, project)
+            watch.call_back(resource, object_key)
     return registry
+
+
+_LABELLED = {LABEL_DEPLOYMENT: kopf.PRESENT}
+_OWN: Mapping[Resource, type[Any]] = {
+    LLM_DEPLOYMENTS: LLMDeployment,
+    LLM_ROUTES: LLMRoute,
+    ACCELERATOR_CLASSES: AcceleratorClass,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watches:
+    """Adds handlers to a registry."""
+
+    registry: kopf.OperatorRegistry
+    on_change: OnChange
+
+    def index(
+        self,
+        resource: Resource,
+        find_key: Callable[[Mapping[str, Any]], str],
+        project: Callable[[Mapping[str, Any]], Any],
+        labels: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep a view of every object, under the key that its metadata give."""
+
+        @kopf.index(
+            resource.group,
+            resource.version,
+            resource.plural,
+            id=resource.plural,
+            labels=labels,
+            registry=self.registry,
+        )
+        def index(body: kopf.Body, **_: Any) -> dict[str, Any]:
+            return {find_key(body["metadata"]): project(body)}
+
+    def call_back(
+        self,
+        resource: Resource,
+        find_key: Callable[[Mapping[str, Any]], str],
+        labels: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Report every event."""
+
+        @kopf.on.event(
+            resource.group,
+            resource.version,
+            resource.plural,
+            id=f"{resource.plural}-event",
+            labels=labels,
+            registry=self.registry,
+        )
+        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+            metadata = body["metadata"]
+            change = Change(str(metadata["name"]), spec_version(metadata), event["type"] == "DELETED")
+            self.on_change(resource, find_key(metadata), change)
+
+
+OPTIONAL: Mapping[Resource, Callable[[Mapping[str, Any]], Any]] = {
+    NODES: project_node,
+    PRIORITY_CLASSES: project_priority,
+}
+"""Kinds that the operator does without where it may not read them."""
 
 
 async def connection_info(configuration: api.Configuration) -> kopf.ConnectionInfo:

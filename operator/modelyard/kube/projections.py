@@ -6,7 +6,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, ApiModel
+from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_VARIANT, ApiModel
+from modelyard.api.quantities import parse_quantity
+from modelyard.core.inventory import Node, Taint, Usage
+from modelyard.core.names import unix_time
 from modelyard.core.snapshot import ChildDeployment, Pod
 
 M = TypeVar("M", bound=ApiModel)
@@ -31,9 +34,28 @@ class SeenChild:
 
     uid: str
     version: str
+    name: str
+    variant: str
+    """`Variant.name` that it runs; empty if it does not say."""
     owner: str
     """UID of the controlling owner; empty if it has none."""
     child: ChildDeployment
+
+
+@dataclass(frozen=True, slots=True)
+class SeenNode:
+    """A watched node."""
+
+    uid: str
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPriority:
+    """A watched PriorityClass."""
+
+    uid: str
+    value: int
 
 
 def project_object(model: type[M], body: Mapping[str, Any]) -> Seen[M]:
@@ -52,6 +74,7 @@ def project_pod(body: Mapping[str, Any]) -> Pod:
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     conditions = {item["type"]: item for item in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
+    ready = conditions.get("Ready", {})
     waiting, message, restarts = _container_state(status)
     if not waiting and scheduled.get("status") == "False":
         waiting, message = scheduled.get("reason", ""), scheduled.get("message", "")
@@ -64,12 +87,87 @@ def project_pod(body: Mapping[str, Any]) -> Pod:
         accelerator=metadata["labels"].get(LABEL_ACCELERATOR, ""),
         phase=status.get("phase", "Pending"),
         scheduled=bool(spec.get("nodeName")),
-        ready=conditions.get("Ready", {}).get("status") == "True",
+        ready=ready.get("status") == "True",
         terminating="deletionTimestamp" in metadata,
         waiting=waiting,
         message=message[:512],
         restarts=restarts,
+        variant=metadata["labels"].get(LABEL_VARIANT, ""),
+        node=spec.get("nodeName", ""),
+        accelerators=accelerator_requests(spec),
+        created=unix_time(metadata.get("creationTimestamp", "")),
+        ready_since=unix_time(ready.get("lastTransitionTime", "")) if ready.get("status") == "True" else None,
     )
+
+
+def accelerator_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Return the extended resources that a pod asks for: names with a domain, which CPU and memory have not.
+
+    Init containers run before the others, so the larger of the two counts
+    (https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers).
+    """
+    running: dict[str, int] = {}
+    for container in spec.get("containers", ()):
+        for resource, count in _extended(container).items():
+            running[resource] = running.get(resource, 0) + count
+    for container in spec.get("initContainers", ()):
+        for resource, count in _extended(container).items():
+            running[resource] = max(running.get(resource, 0), count)
+    return running
+
+
+def _extended(container: Mapping[str, Any]) -> dict[str, int]:
+    resources = container.get("resources", {})
+    # A limit alone is a request too (https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/).
+    requests = {**resources.get("limits", {}), **resources.get("requests", {})}
+    return {
+        name: int(parse_quantity(str(value)))
+        for name, value in requests.items()
+        if "/" in name and not name.startswith("hugepages-")
+    }
+
+
+def project_usage(body: Mapping[str, Any]) -> Usage | None:
+    """Return the accelerators that a pod of somebody else holds; None if it holds none."""
+    spec = body.get("spec", {})
+    accelerators = accelerator_requests(spec)
+    node = spec.get("nodeName", "")
+    finished = body.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+    if not accelerators or not node or finished:
+        return None
+    return Usage(node=node, deployment="", variant="", accelerators=accelerators)
+
+
+def project_node(body: Mapping[str, Any]) -> SeenNode:
+    """Return the view of a node. One without accelerators has none in it."""
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    ready = any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions", ()))
+    allocatable = status.get("allocatable", {})
+    node = Node(
+        name=metadata["name"],
+        labels=dict(metadata.get("labels", {})),
+        taints=tuple(
+            Taint(item["key"], item.get("value", ""), item["effect"])
+            for item in spec.get("taints", ())
+            if item["effect"] in {"NoSchedule", "NoExecute"} and item["key"] != _UNSCHEDULABLE_TAINT
+        ),
+        schedulable=ready and not spec.get("unschedulable", False),
+        accelerators={
+            name: int(parse_quantity(str(value)))
+            for name, value in allocatable.items()
+            if "/" in name and not name.startswith("hugepages-") and "attachable-volumes" not in name
+        },
+    )
+    return SeenNode(metadata["uid"], node)
+
+
+_UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
+"""Set on a cordoned node, which `spec.unschedulable` says already."""
+
+
+def project_priority(body: Mapping[str, Any]) -> SeenPriority:
+    """Return the value of a PriorityClass."""
+    return SeenPriority(body["metadata"]["uid"], int(body.get("value", 0)))
 
 
 def _container_state(status: Mapping[str, Any]) -> tuple[str, str, int]:
@@ -97,10 +195,11 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
     return SeenChild(
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
+        name=metadata["name"],
+        variant=metadata.get("labels", {}).get(LABEL_VARIANT, ""),
         owner=owner.get("uid", ""),
         child=ChildDeployment(
             replicas=spec.get("replicas", 1),
-            owned=bool(owner),
             deadline_exceeded=progress.get("reason") == "ProgressDeadlineExceeded",
             message=progress.get("message", "") if progress.get("status") == "False" else "",
         ),

@@ -34,6 +34,11 @@ LLM_DEPLOYMENTS = Resource(GROUP, VERSION, "llmdeployments", "LLMDeployment")
 LLM_ROUTES = Resource(GROUP, VERSION, "llmroutes", "LLMRoute")
 ACCELERATOR_CLASSES = Resource(GROUP, VERSION, "acceleratorclasses", "AcceleratorClass", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
 SERVICES = Resource("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 EVENTS = Resource("", "v1", "events", "Event")

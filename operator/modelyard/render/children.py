@@ -1,5 +1,6 @@
 """All objects that run one deployment."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from modelyard.api.meta import Refusal
@@ -23,23 +24,32 @@ def check_workload(workload: Workload, settings: RenderSettings) -> Refusal | No
     return ENGINES[workload.deployment.spec.engine.name].check(workload) or check_placement(workload)
 
 
-def build_children(workload: Workload, settings: RenderSettings) -> tuple[dict[str, Any], ...]:
-    """Return every child of the deployment, in the order in which to apply them.
+def build_children(workloads: Sequence[Workload], settings: RenderSettings) -> tuple[dict[str, Any], ...]:
+    """Return every child of a deployment that runs on these variants, in the order in which to apply them.
 
-    The policy and the account come before the pods. Raises ValueError for a workload that `check_workload` refuses.
+    The policy and the account come before the pods; variants share them. Raises ValueError for a workload that
+    `check_workload` refuses, or without any.
     """
+    if not workloads:
+        raise ValueError("a deployment has at least one variant")
+    first = workloads[0]
+    engine = ENGINES[first.deployment.spec.engine.name]
+    return (
+        build_service_account(first),
+        build_network_policy(first, engine, settings),
+        build_service(first),
+        build_disruption_budget(first),
+        *(_build_deployment(workload, settings) for workload in workloads),
+    )
+
+
+def _build_deployment(workload: Workload, settings: RenderSettings) -> dict[str, Any]:
     image = _resolve_image(workload, settings)
     refusal = check_workload(workload, settings)
     if refusal is not None or isinstance(image, Refusal):
         raise ValueError(f"{workload.deployment.key} cannot be built: {refusal}")
     engine = ENGINES[workload.deployment.spec.engine.name]
-    return (
-        build_service_account(workload),
-        build_network_policy(workload, engine, settings),
-        build_service(workload),
-        build_disruption_budget(workload),
-        build_deployment(workload, engine, image, settings),
-    )
+    return build_deployment(workload, engine, image, settings)
 
 
 def _resolve_image(workload: Workload, settings: RenderSettings) -> Image | Refusal:

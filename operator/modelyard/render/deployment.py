@@ -16,10 +16,10 @@ _REVISION_HISTORY = 3
 def build_deployment(
     workload: Workload, engine: EngineAdapter, image: Image, settings: RenderSettings
 ) -> dict[str, Any]:
-    """Return the Deployment. Without `replicas` in the workload the field is left to its other owner."""
+    """Return the Deployment of one variant. Without `replicas` in the workload the field is left to its other owner."""
     surge = workload.deployment.spec.rollout.strategy == "Surge"
     spec: dict[str, Any] = {
-        "selector": {"matchLabels": workload.selector},
+        "selector": {"matchLabels": workload.variant_selector},
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}
@@ -32,9 +32,7 @@ def build_deployment(
     }
     if workload.replicas is not None:
         spec["replicas"] = workload.replicas
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": workload.build_metadata(),
-        "spec": spec,
-    }
+    metadata = workload.build_metadata()
+    metadata["name"] = workload.child_name
+    metadata["labels"] = {**workload.labels, **workload.variant_selector}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}

@@ -5,6 +5,7 @@ from typing import Any
 
 from modelyard.api.meta import Refusal, wire
 from modelyard.api.quantities import parse_quantity
+from modelyard.core.inventory import ZONE_LABEL
 from modelyard.render.workload import Workload
 
 _DECIMAL_SUFFIXES = ("m", "", "k", "M", "G", "T", "P", "E")
@@ -74,10 +75,43 @@ def check_placement(workload: Workload) -> Refusal | None:
 def build_placement(workload: Workload) -> dict[str, Any]:
     """Return the fields of the pod spec that say where it may run."""
     spec, placement = workload.accelerator.spec, workload.deployment.spec.placement
+    selector = {**placement.node_selector, **spec.node_selector}
+    tolerations = list(spec.tolerations)
+    if workload.spot and spec.spot is not None:
+        selector |= spec.spot.node_selector
+        tolerations += spec.spot.tolerations
     fields = {
-        "nodeSelector": {**placement.node_selector, **spec.node_selector},
-        "tolerations": [wire(item) for item in spec.tolerations],
+        "nodeSelector": selector,
+        "tolerations": [wire(item) for item in tolerations],
         "runtimeClassName": spec.runtime_class_name,
         "priorityClassName": placement.priority,
+        "affinity": _avoid_spot(workload),
+        "topologySpreadConstraints": _spread_over_zones(workload),
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _avoid_spot(workload: Workload) -> dict[str, Any] | None:
+    """Keep pods on demand off the class's spot nodes. Node selector terms are alternatives: one label is enough."""
+    spot = workload.accelerator.spec.spot
+    if spot is None or workload.spot:
+        return None
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "NotIn", "values": [value]}]}
+        for key, value in sorted(spot.node_selector.items())
+    ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _spread_over_zones(workload: Workload) -> list[dict[str, Any]] | None:
+    """Spread spot pods evenly, so that the loss of one zone's spot capacity takes no more than its share."""
+    if not workload.spot:
+        return None
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": ZONE_LABEL,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": workload.variant_selector},
+        }
+    ]

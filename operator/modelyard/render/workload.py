@@ -5,9 +5,18 @@ from typing import Any
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import API_VERSION, LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
+from modelyard.api.meta import (
+    API_VERSION,
+    LABEL_ACCELERATOR,
+    LABEL_DEPLOYMENT,
+    LABEL_MANAGED_BY,
+    LABEL_VARIANT,
+    MANAGED_BY,
+    child_name,
+)
 from modelyard.api.quantities import parse_duration
 from modelyard.catalog.engines import AcceleratorKind, accelerator_kind
+from modelyard.core.variants import variant_name
 from modelyard.render.sources import ADAPTER_MOUNT, MODEL_MOUNT, ClaimSource, HubSource, parse_source
 
 
@@ -21,11 +30,37 @@ class Workload:
     """Accelerators of one replica."""
     replicas: int | None
     """None leaves the field to an outside autoscaler (`actuator: External`)."""
+    pipeline: int = 1
+    """Accelerators, one after the other, that share the layers; the rest of `count` share each layer."""
+    spot: bool = False
+    fitting_context: int | None = None
+    """Tokens of the longest sequence that the accelerators hold, where the spec asks for none and the model's own
+    does not fit."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest prompt plus answer, in tokens; None: what the model was made for."""
+        return self.deployment.spec.model.context_length or self.fitting_context
 
     @property
     def name(self) -> str:
-        """The name of every child."""
+        """The name of every child that all variants share."""
         return self.deployment.metadata.name
+
+    @property
+    def variant(self) -> str:
+        """`Variant.name`."""
+        return variant_name(self.accelerator.metadata.name, self.count, spot=self.spot)
+
+    @property
+    def child_name(self) -> str:
+        """The name of the child Deployment."""
+        return child_name(self.name, self.variant)
+
+    @property
+    def tensor(self) -> int:
+        """Accelerators that share each layer."""
+        return self.count // self.pipeline
 
     @property
     def kind(self) -> AcceleratorKind:
@@ -78,8 +113,13 @@ class Workload:
 
     @property
     def selector(self) -> dict[str, str]:
-        """The label that selects the pods; it never changes, as a Deployment's selector may not."""
+        """The label that selects all pods."""
         return {LABEL_DEPLOYMENT: self.name}
+
+    @property
+    def variant_selector(self) -> dict[str, str]:
+        """The labels that select the variant's pods; they never change, as a Deployment's selector may not."""
+        return {**self.selector, LABEL_VARIANT: self.variant}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -96,7 +136,8 @@ class Workload:
     def pod_labels(self) -> dict[str, str]:
         """Labels of the pods."""
         # A class name may be longer than a label value; the label is for people and dashboards.
-        return {**self.labels, LABEL_ACCELERATOR: self.accelerator.metadata.name[:63].rstrip("-.")}
+        accelerator = self.accelerator.metadata.name[:63].rstrip("-.")
+        return {**self.labels, **self.variant_selector, LABEL_ACCELERATOR: accelerator}
 
     def build_metadata(self) -> dict[str, Any]:
         """Return the metadata of a child.

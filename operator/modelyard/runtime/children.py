@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard.api.meta import split_key
 from modelyard.kube.client import KubeClient
 from modelyard.kube.compare import is_applied
-from modelyard.kube.informers import spec_version
+from modelyard.kube.informers import Change, spec_version
 from modelyard.kube.resources import Resource, child_resource
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class ChildApplier:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._verified: dict[tuple[str, str], _Verified] = {}
+        self._verified: dict[str, dict[tuple[str, str], _Verified]] = {}
+        """By `namespace/name` of the LLMDeployment, then by kind and name of the child."""
 
     async def apply(self, key: str, manifest: Mapping[str, Any]) -> dict[str, Any] | Stranger | None:
         """Make one child stand as its manifest says.
@@ -47,34 +49,44 @@ class ChildApplier:
         Returns the object if it was written, a Stranger if the name is taken, and None if nothing had to be done.
         """
         resource = child_resource(dict(manifest))
+        metadata = manifest["metadata"]
+        child = (resource.kind, str(metadata["name"]))
         digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-        verified = self._verified.get((resource.kind, key))
+        verified = self._verified.get(key, {}).get(child)
         if verified is not None and verified.digest == digest:
             return None
-        metadata = manifest["metadata"]
         live = await self._client.get(resource, metadata["namespace"], metadata["name"])
         if live is not None:
             owners = {owner["uid"] for owner in live["metadata"].get("ownerReferences", ())}
             if metadata["ownerReferences"][0]["uid"] not in owners:
-                return Stranger(resource.kind, key)
+                return Stranger(resource.kind, f"{metadata['namespace']}/{metadata['name']}")
             if is_applied(manifest, live):
-                self._remember(resource, key, digest, live)
+                self._remember(key, child, digest, live)
                 return None
         written = await self._client.apply(resource, manifest)
-        logger.info("Applied %s %s", resource.kind, key)
-        self._remember(resource, key, digest, written)
+        logger.info("Applied %s %s/%s", resource.kind, metadata["namespace"], metadata["name"])
+        self._remember(key, child, digest, written)
         return written
 
-    def _remember(self, resource: Resource, key: str, digest: str, live: Mapping[str, Any]) -> None:
-        self._verified[resource.kind, key] = _Verified(digest, spec_version(live["metadata"]))
+    async def remove(self, key: str, resource: Resource, name: str, uid: str) -> bool:
+        """Delete a child that is not wanted any more. Returns whether it was there."""
+        namespace, _ = split_key(key)
+        self._verified.get(key, {}).pop((resource.kind, name), None)
+        gone = await self._client.delete(resource, namespace, name, uid)
+        if gone:
+            logger.info("Deleted %s %s/%s", resource.kind, namespace, name)
+        return gone
 
-    def notice(self, resource: Resource, key: str, version: str, *, gone: bool) -> None:
+    def _remember(self, key: str, child: tuple[str, str], digest: str, live: Mapping[str, Any]) -> None:
+        self._verified.setdefault(key, {})[child] = _Verified(digest, spec_version(live["metadata"]))
+
+    def notice(self, resource: Resource, key: str, change: Change) -> None:
         """Take in a watch event: a child that changed otherwise than by us must be compared again."""
-        verified = self._verified.get((resource.kind, key))
-        if verified is not None and (gone or verified.version != version):
-            del self._verified[resource.kind, key]
+        verified = self._verified.get(key, {})
+        known = verified.get((resource.kind, change.name))
+        if known is not None and (change.gone or known.version != change.version):
+            del verified[resource.kind, change.name]
 
     def forget(self, key: str) -> None:
         """Compare all children of a deployment again at the next apply."""
-        for entry in [entry for entry in self._verified if entry[1] == key]:
-            del self._verified[entry]
+        self._verified.pop(key, None)

@@ -1,20 +1,23 @@
 """What the process knows: the watched objects, our own writes, the gateway's counters, and the decision's memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import split_key
+from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.cost import TokenMemory
-from modelyard.core.decide import DeploymentMemory
 from modelyard.core.names import Claim, Exposure
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.snapshot import GatewayReading, Pod, Snapshot
+from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
 from modelyard.kube.informers import Indices, first
 from modelyard.kube.projections import Seen, SeenChild
+from modelyard.runtime.capacity import CapacityView
 
 
 @dataclass
@@ -25,14 +28,21 @@ class Fleet:
     written: Expectations[Seen[LLMDeployment]] = field(default_factory=Expectations)
     written_routes: Expectations[Seen[LLMRoute]] = field(default_factory=Expectations)
     written_children: Expectations[SeenChild] = field(default_factory=Expectations)
+    """By `namespace/name` of the child."""
     strangers: dict[str, str] = field(default_factory=dict)
-    """Kind and name of an object that stands where a child should be and is not ours, by `namespace/name`."""
+    """Kind and name of an object that stands where a child should be and is not ours, by `namespace/name` of the
+    LLMDeployment."""
+    profiles: dict[str, ModelProfile] = field(default_factory=dict)
+    """What was read from models' own configurations, by `model.source`."""
+    capacity: CapacityView = field(default_factory=CapacityView)
     memory: dict[str, DeploymentMemory] = field(default_factory=dict)
     tokens: dict[str, TokenMemory] = field(default_factory=dict)
     plans: dict[str, DeploymentPlan] = field(default_factory=dict)
     """The newest plan of each deployment whose status has been written."""
     reading: GatewayReading | None = None
     wakes: dict[str, float] = field(default_factory=dict)
+    child_names: dict[str, set[str]] = field(default_factory=dict)
+    """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
     owners: dict[str, Claim] = field(default_factory=dict)
     table: RoutingTable = field(default_factory=RoutingTable)
 
@@ -52,19 +62,34 @@ class Fleet:
             return None
         return self.written_routes.resolve(key, seen.uid, seen.version, seen)
 
-    def child(self, key: str, uid: str) -> ChildDeployment | None:
-        """Return the newest view of the Deployment under an LLMDeployment with that UID."""
-        if key in self.strangers:
-            return ChildDeployment(replicas=0, owned=False, message=self.strangers[key])
-        seen = first(self.indices.children, key)
-        newest = (
-            self.written_children.pending(key)
-            if seen is None
-            else self.written_children.resolve(key, seen.uid, seen.version, seen)
-        )
-        if newest is None:
-            return None
-        return replace(newest.child, owned=newest.owner == uid)
+    def children(self, key: str, uid: str) -> dict[str, SeenChild]:
+        """Return the newest views of the Deployments under an LLMDeployment with that UID, by variant."""
+        index = self.indices.children
+        seen = {child.name: child for child in index[key]} if key in index else {}
+        namespace, _ = split_key(key)
+        newest = {}
+        for name in seen.keys() | self.child_names.get(key, set()):
+            child, child_key = seen.get(name), f"{namespace}/{name}"
+            view = (
+                self.written_children.pending(child_key)
+                if child is None
+                else self.written_children.resolve(child_key, child.uid, child.version, child)
+            )
+            if view is not None and view.owner == uid and view.variant:
+                newest[view.variant] = view
+        return newest
+
+    def note_child(self, key: str, child: SeenChild) -> None:
+        """Remember a child Deployment that was just written."""
+        namespace, _ = split_key(key)
+        self.child_names.setdefault(key, set()).add(child.name)
+        self.written_children.note(f"{namespace}/{child.name}", child.uid, child.version, child)
+
+    def forget_child(self, key: str, name: str) -> None:
+        """Drop what is remembered of a child Deployment that was deleted."""
+        namespace, _ = split_key(key)
+        self.child_names.get(key, set()).discard(name)
+        self.written_children.forget(f"{namespace}/{name}")
 
     def pods(self, key: str) -> tuple[Pod, ...]:
         """Return the pods of an LLMDeployment, by name."""
@@ -90,15 +115,30 @@ class Fleet:
 
     def snapshot_one(self, key: str, deployment: LLMDeployment) -> Snapshot:
         """Return what the decision about one deployment looks at."""
-        child = self.child(key, deployment.metadata.uid)
+        children = {
+            variant: seen.child for variant, seen in self.children(key, deployment.metadata.uid).items()
+        }
+        accelerators = self.accelerators()
+        inventory, node_sizes = self.capacity.measure(self.indices, accelerators)
+        source = deployment.spec.model.source
         return Snapshot(
             deployments={key: deployment},
-            accelerators=self.accelerators(),
+            accelerators=accelerators,
             pods={key: self.pods(key)},
-            children={} if child is None else {key: child},
+            children={key: children} if children else {},
+            strangers={key: self.strangers[key]} if key in self.strangers else {},
+            inventory=inventory,
+            node_sizes=node_sizes,
+            priorities=self.priorities(),
+            profiles={source: self.profiles[source]} if source in self.profiles else {},
             reading=self.reading,
             wakes={key: self.wakes[key]} if key in self.wakes else {},
         )
+
+    def priorities(self) -> dict[str, int]:
+        """Return the values of the PriorityClasses, by name; none where they may not be read."""
+        index = self.indices.priorities or {}
+        return {name: seen.value for name in list(index) if (seen := first(index, name)) is not None}
 
     def snapshot_names(self) -> Snapshot:
         """Return what names and routes are decided from: every deployment, route and pod.
@@ -145,7 +185,8 @@ class Fleet:
 
     def forget(self, key: str) -> None:
         """Drop everything remembered of a deployment that is gone."""
-        for store in (self.memory, self.tokens, self.plans, self.wakes, self.strangers):
+        for name in tuple(self.child_names.get(key, ())):
+            self.forget_child(key, name)
+        for store in (self.memory, self.tokens, self.plans, self.wakes, self.strangers, self.child_names):
             store.pop(key, None)
         self.written.forget(key)
-        self.written_children.forget(key)

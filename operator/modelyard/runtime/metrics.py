@@ -22,3 +22,31 @@ READINGS = Counter(
     registry=REGISTRY,
 )
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
+PLACEMENT_SECONDS = Histogram(
+    "modelyard_placement_seconds",
+    "Duration of one solution of the placement of the fleet.",
+    registry=REGISTRY,
+)
+PLACEMENT_GAP = Gauge(
+    "modelyard_placement_gap",
+    "Distance of the last placement to the optimum, relative, at most.",
+    registry=REGISTRY,
+)
+ENGINE_READINGS = Counter(
+    "modelyard_engine_readings",
+    "Readings of engines' own metrics, by outcome.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+SPEED_FACTOR = Gauge(
+    "modelyard_learned_speed_factor",
+    "Latency that warm pods show, relative to what was worked out from the model and its accelerator.",
+    ["deployment", "variant", "latency"],
+    registry=REGISTRY,
+)
+SPEED_UNCERTAINTY = Gauge(
+    "modelyard_learned_speed_uncertainty",
+    "Relative standard deviation of modelyard_learned_speed_factor.",
+    ["deployment", "variant", "latency"],
+    registry=REGISTRY,
+)

@@ -4,23 +4,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any
 
 from modelyard.gateway.ads import AdsServer
 from modelyard.kube.client import KubeClient
-from modelyard.kube.informers import Indices, build_registry, build_settings, run_informers
+from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     CHILDREN,
     LLM_DEPLOYMENTS,
     LLM_ROUTES,
+    NODES,
     PODS,
+    PRIORITY_CLASSES,
     Resource,
 )
+from modelyard.runtime.capacity import OccupancyReader
+from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
+from modelyard.runtime.placer import Placer
+from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
@@ -38,6 +45,9 @@ class Operator:
     """One operator process."""
 
     def __init__(self, client: KubeClient, settings: OperatorSettings) -> None:
+        # One table of images decides both what may run and what does.
+        variants = replace(settings.policy.variants, images=settings.render.images)
+        settings = replace(settings, policy=replace(settings.policy, variants=variants))
         self._client = client
         self._settings = settings
         self._queue = WorkQueue()
@@ -49,13 +59,17 @@ class Operator:
             client, self.fleet, self._publisher, lambda key: self._server.generations.get(key), settings
         )
         self._reader = Reader(self.fleet, self._server, self._queue, settings)
+        self._placer = Placer(self.fleet, self._queue, settings)
+        self._profiles = ProfileReader(self.fleet, self._queue, settings)
+        self._engines = EngineReader(self.fleet, self._queue, settings)
 
     async def run(self) -> None:
         """Run until the watches end (a signal, or one that cannot go on) or anything else fails."""
         settings = self._settings
         indices = Indices()
         self.fleet.indices = indices
-        registry = build_registry(self._client.configuration, indices, self._changed)
+        optional = await self._find_optional()
+        registry = build_registry(self._client.configuration, indices, self._changed, optional)
         health = await serve_health(
             self._health, settings.http_host, settings.http_port, self._refresh_metrics
         )
@@ -73,6 +87,28 @@ class Operator:
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def _find_optional(self) -> frozenset[Resource]:
+        """Return the kinds that may be read of those that the operator can do without."""
+        found = set()
+        for resource in OPTIONAL:
+            if all([await self._client.may(resource, verb) for verb in ("list", "watch")]):
+                found.add(resource)
+            else:
+                logger.warning(
+                    "%s may not be read: placement learns of free accelerators and priorities from Pending pods "
+                    "alone; grant list and watch to the operator",
+                    resource.plural,
+                )
+        return frozenset(found)
+
+    def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield the loops that placement and speed need."""
+        yield self._placer.run()
+        yield self._profiles.run()
+        yield self._engines.run()
+        if not self._settings.namespaces:
+            yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
     async def _work(self) -> None:
         """Wait for the first full view of the cluster, then act on it."""
@@ -96,6 +132,7 @@ class Operator:
                     self._reader.run(),
                     self._health.beat(),
                     self._verify(),
+                    *self._extra_loops(),
                 ):
                     group.create_task(_forever(loop))
         finally:
@@ -127,10 +164,15 @@ class Operator:
         if again is not None:
             self._queue.add_later(key, again)
 
-    def _changed(self, resource: Resource, key: str, version: str, gone: bool) -> None:
+    def _changed(self, resource: Resource, key: str, change: Change) -> None:
         """Take in a watch event. Never raises, never waits: Kopf would drop the error."""
+        if resource in {NODES, PODS, ACCELERATOR_CLASSES}:
+            self.fleet.capacity.changed = True
+        if resource in {NODES, PRIORITY_CLASSES}:
+            # Nodes report often and seldom change anything: the placement loop looks at them.
+            return
         if resource in CHILDREN:
-            self._reconciler.children.notice(resource, key, version, gone=gone)
+            self._reconciler.children.notice(resource, key, change)
         if resource == PODS:
             # A pod that became ready releases held requests now, not after its turn in the queue.
             self._publisher.request()

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import aiohttp
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
-from modelyard.core.decide import Memory, decide_deployment, observe_demand
+from modelyard.core.decide import decide_deployment, observe_demand
+from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import Route
 from modelyard.core.snapshot import GatewayReading, Snapshot
+from modelyard.core.state import Memory
 from modelyard.core.status import hourly_cost
 from modelyard.gateway.ads import AdsServer, Node
 from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, read_counters
@@ -101,8 +103,14 @@ class Reader:
                     plan.size.replicas,
                     plan.size.reason.code,
                 )
-                if changed or new.replicas != plan.replicas:
+                if changed or _counts(new) != _counts(plan):
                     self._queue.add(key)
+
+
+def _counts(plan: DeploymentPlan) -> tuple[int | None, tuple[tuple[str, int | None], ...]]:
+    """Return the replicas that a plan writes, in all and by variant."""
+    variants = plan.placement.variants if plan.placement is not None else ()
+    return plan.replicas, tuple((item.variant.name, item.replicas) for item in variants)
 
 
 def build_reading(
@@ -129,8 +137,16 @@ def build_reading(
         time=now,
         arrivals=totals.arrivals,
         active=active,
+        answers=_answers(totals.requests),
         input_tokens=_by_deployment(totals.prompt_tokens),
         output_tokens=_by_deployment(totals.completion_tokens),
+    )
+
+
+def _answers(counts: Mapping[tuple[Answered, str], int]) -> dict[str, float]:
+    """Return the requests that were answered well, by deployment."""
+    return _by_deployment(
+        {answered: value for (answered, code), value in sorted(counts.items()) if code == "2xx"}
     )
 
 

@@ -9,15 +9,17 @@ from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
-from modelyard.core.decide import DeploymentMemory, decide_deployment
+from modelyard.core.decide import decide_deployment
 from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
-from modelyard.core.plan import Code, DeploymentPlan, Reason
+from modelyard.core.plan import DeploymentPlan, Placement
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.snapshot import Snapshot
+from modelyard.core.state import DeploymentMemory
 from modelyard.core.status import build_route_status, build_status, hourly_cost
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import Seen, project_child, project_object
-from modelyard.kube.resources import LLM_DEPLOYMENTS, LLM_ROUTES
+from modelyard.kube.resources import DEPLOYMENTS, LLM_DEPLOYMENTS, LLM_ROUTES
 from modelyard.render.children import build_children, check_workload
 from modelyard.render.workload import Workload
 from modelyard.runtime.children import ChildApplier, Stranger
@@ -121,27 +123,35 @@ class Reconciler:
         return replace(memory, generation=max(memory.generation, known + 1))
 
     def _check(self, deployment: LLMDeployment, plan: DeploymentPlan) -> DeploymentPlan:
-        """Return the plan, refused if its workload cannot be built."""
+        """Return the plan, refused if one of its workloads cannot be built."""
         if plan.refusal is not None or plan.placement is None:
             return plan
-        return replace(plan, refusal=check_workload(self._workload(deployment, plan), self._settings.render))
+        for workload in self._workloads(deployment, plan.placement):
+            refusal = check_workload(workload, self._settings.render)
+            if refusal is not None:
+                return replace(plan, refusal=refusal)
+        return plan
 
     @staticmethod
-    def _workload(deployment: LLMDeployment, plan: DeploymentPlan) -> Workload:
-        if plan.placement is None:
-            raise ValueError(f"{plan.key} has no placement")
-        return Workload(
-            deployment=deployment,
-            accelerator=plan.placement.accelerator,
-            count=plan.placement.count,
-            replicas=plan.replicas,
-        )
+    def _workloads(deployment: LLMDeployment, placement: Placement) -> list[Workload]:
+        return [
+            Workload(
+                deployment=deployment,
+                accelerator=item.variant.accelerator,
+                count=item.variant.count,
+                replicas=item.replicas,
+                pipeline=item.variant.parallelism.pipeline,
+                spot=item.variant.spot,
+                fitting_context=item.variant.fitting_context,
+            )
+            for item in placement.variants
+        ]
 
     async def _apply(self, key: str, deployment: LLMDeployment, plan: DeploymentPlan) -> float | None:
         """Apply the children. Returns a delay if a stranger has the name."""
-        if plan.refusal is not None:
+        if plan.refusal is not None or plan.placement is None:
             return CONFLICT_RETRY if self._fleet.strangers.pop(key, None) else None
-        for manifest in build_children(self._workload(deployment, plan), self._settings.render):
+        for manifest in build_children(self._workloads(deployment, plan.placement), self._settings.render):
             written = await self.children.apply(key, manifest)
             if isinstance(written, Stranger):
                 self._fleet.strangers[key] = str(written)
@@ -150,10 +160,21 @@ class Reconciler:
                 continue
             WRITES.labels(kind=manifest["kind"]).inc()
             if manifest["kind"] == "Deployment":
-                view = project_child(written)
-                self._fleet.written_children.note(key, view.uid, view.version, view)
+                self._fleet.note_child(key, project_child(written))
         self._fleet.strangers.pop(key, None)
+        await self._remove(key, deployment, plan.placement)
         return None
+
+    async def _remove(self, key: str, deployment: LLMDeployment, placement: Placement) -> None:
+        """Delete the child Deployments of variants that are not used any more; their pods finish their requests."""
+        children = self._fleet.children(key, deployment.metadata.uid)
+        for variant in placement.remove:
+            child = children.get(variant)
+            if child is None:
+                continue
+            if await self.children.remove(key, DEPLOYMENTS, child.name, child.uid):
+                WRITES.labels(kind="Deployment").inc()
+            self._fleet.forget_child(key, child.name)
 
     async def _write_status(
         self, deployment: LLMDeployment, plan: DeploymentPlan, snapshot: Snapshot, now: float

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelyard.core.decide import Policy
+from modelyard.core.state import Policy
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
 
@@ -34,6 +34,15 @@ class OperatorSettings:
     """Seconds between two readings of the gateway's counters: small against any start time."""
     cost_interval: float = 30.0
     """Seconds between two updates of cost figures in status."""
+    occupancy_interval: float = 15.0
+    """Seconds between two readings of the accelerators that other pods hold: the sync period of the HPA, and short
+    against the start of an engine."""
+    placement_interval: float = 5.0
+    """Seconds between two looks at whether the fleet should be placed otherwise. Only what changed is worked out."""
+    engine_interval: float = 15.0
+    """Seconds between two readings of an engine's own metrics, from which its speed is learned."""
+    read_hub: bool = True
+    """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0
     """Seconds after which children are compared with the API server again, even without an event."""
     policy: Policy = field(default_factory=Policy)

@@ -24,6 +24,7 @@ KEYWORDS: Final[Mapping[str, str]] = {
     "minItems": "minItems",
     "maxItems": "maxItems",
     "maxProperties": "maxProperties",
+    "minProperties": "minProperties",
     "required": "required",
     "patternProperties": "keys",
     "x-kubernetes-list-map-keys": "unique",

@@ -1,12 +1,17 @@
 """Short ways to write the objects that a decision looks at. The defaults serve one model on one GPU class."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
+from modelyard.core.inventory import Pool
+from modelyard.core.memory import Parallelism
+from modelyard.core.plan import Placement, VariantPlan
 from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.variants import Variant, variant_name
 
 KEY = "team/llama"
 CREATED = "2026-01-01T00:00:00Z"
@@ -74,6 +79,29 @@ def make_accelerator(name: str = "l4", *, price: str | None = "0.8") -> Accelera
     return AcceleratorClass.model_validate({"metadata": {"name": name}, "spec": spec})
 
 
+def make_variant(
+    accelerator: AcceleratorClass | None = None, count: int = 1, *, capacity: float = 1.0, spot: bool = False
+) -> Variant:
+    """A variant whose price is that of the class."""
+    accelerator = accelerator or make_accelerator()
+    price = accelerator.spec.price
+    return Variant(
+        name=variant_name(accelerator.metadata.name, count, spot=spot),
+        accelerator=accelerator,
+        parallelism=Parallelism(count, 1),
+        spot=spot,
+        pool=Pool("nvidia.com/gpu"),
+        capacity=capacity,
+        price=None if price is None else Decimal(price.on_demand) * count,
+    )
+
+
+def make_placement(variant: Variant | None = None, replicas: int | None = 1, message: str = "") -> Placement:
+    """A placement on one variant."""
+    variant = variant or make_variant()
+    return Placement(variant, (VariantPlan(variant, replicas or 0, replicas),), message=message)
+
+
 def make_pod(name: str = "pod-a", key: str = KEY, **changes: Any) -> Pod:
     """A pod that serves, unless the changes say otherwise."""
     fields: dict[str, Any] = {
@@ -95,14 +123,15 @@ def make_snapshot(
     reading: GatewayReading | None = None,
     wakes: Mapping[str, float] | None = None,
 ) -> Snapshot:
-    """A snapshot; `children` are the replicas of our own child Deployments."""
+    """A snapshot; `children` are the replicas of child Deployments on one L4."""
     return Snapshot(
         deployments={item.key: item for item in deployments},
         routes={item.key: item for item in routes},
         accelerators={name: make_accelerator(name) for name in classes},
         pods=pods or {},
         children={
-            key: ChildDeployment(replicas=count, owned=True) for key, count in (children or {}).items()
+            key: {variant_name("l4", 1, spot=False): ChildDeployment(replicas=count)}
+            for key, count in (children or {}).items()
         },
         reading=reading,
         wakes=wakes or {},

@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
-from modelyard.core.plan import DeploymentPlan, Placement
+from modelyard.core.plan import DeploymentPlan, Placement, VariantPlan
 from modelyard.core.snapshot import GatewayReading
 from modelyard.core.status import format_price, hourly_cost
-from tests.unit.core.build import KEY, make_accelerator, make_pod
+from tests.unit.core.build import KEY, make_accelerator, make_placement, make_pod, make_variant
 
 
 def test_tokens_of_a_deployment_and_its_adapters_count_both_ways():
@@ -38,7 +38,7 @@ def test_cost_is_unknown_without_price_or_traffic(hourly: Decimal | None, rate: 
 
 
 def test_every_accelerator_held_is_paid_used_or_not():
-    plan = DeploymentPlan(KEY, placement=Placement(make_accelerator(price="0.8"), 2, 1.0))
+    plan = DeploymentPlan(KEY, placement=make_placement(make_variant(make_accelerator(price="0.8"), 2)))
     pods = (
         make_pod("serving"),
         make_pod("loading", ready=False),
@@ -50,9 +50,20 @@ def test_every_accelerator_held_is_paid_used_or_not():
 
 
 def test_without_a_price_there_is_no_cost():
-    plan = DeploymentPlan(KEY, placement=Placement(make_accelerator(price=None), 1, 1.0))
+    plan = DeploymentPlan(KEY, placement=make_placement(make_variant(make_accelerator(price=None))))
     assert hourly_cost(plan, (make_pod(),)) is None
     assert hourly_cost(DeploymentPlan(KEY), (make_pod(),)) is None
+
+
+def test_each_variant_costs_its_own_price():
+    cheap, dear = make_variant(), make_variant(make_accelerator("h100", price="6.88"))
+    placement = Placement(dear, (VariantPlan(dear, 1, 1), VariantPlan(cheap, 1, 1)))
+    pods = (
+        make_pod("a", variant=cheap.name),
+        make_pod("b", variant=dear.name),
+        make_pod("c", variant="gone"),
+    )
+    assert hourly_cost(DeploymentPlan(KEY, placement=placement), pods) == Decimal("14.56")
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,13 @@ from typing import Any
 
 import pytest
 
-from modelyard.api.meta import Refusal
-from modelyard.core.decide import (
-    DeploymentMemory,
-    Memory,
-    Policy,
-    choose_placement,
-    decide,
-    decide_deployment,
-    observe_demand,
-)
-from modelyard.core.plan import Code, DeploymentPlan, Placement
+from modelyard.core.decide import decide, decide_deployment, observe_demand
+from modelyard.core.plan import DeploymentPlan
+from modelyard.core.reasons import Code
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.routing import Route, WeightedTarget
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Snapshot
+from modelyard.core.snapshot import GatewayReading, Snapshot
+from modelyard.core.state import DeploymentMemory, Memory, Policy
 from tests.unit.core.build import KEY, NOW, make_deployment, make_pod, make_snapshot
 
 POLICY = Policy()
@@ -45,22 +38,22 @@ def _loaded(rate: float, now: float = NOW) -> Memory:
     return memory
 
 
-def test_the_first_option_whose_class_exists_is_taken():
-    deployment = make_deployment(classes=("h100", "l4", "a100"), requests_per_minute=90)
-    placement = choose_placement(deployment, make_snapshot(classes=("a100", "l4")))
-    assert isinstance(placement, Placement)
-    assert placement.accelerator.metadata.name == "l4"
-    assert (placement.count, placement.capacity) == (1, 1.5)
+def test_a_class_that_does_not_exist_is_passed_over():
+    deployment = make_deployment(classes=("h100", "l4"), requests_per_minute=90)
+    plan, _ = _decide(make_snapshot(deployment))
+    assert plan.placement is not None
+    assert plan.placement.main.label == "1 x l4"
+    assert plan.placement.main.capacity == 1.5
 
 
 def test_an_assumed_capacity_is_said_to_be_assumed():
-    placement = choose_placement(make_deployment(requests_per_minute=None), make_snapshot())
-    assert isinstance(placement, Placement)
-    assert placement.capacity == 1.0
-    assert "assumed" in placement.message
-    measured = choose_placement(make_deployment(), make_snapshot())
-    assert isinstance(measured, Placement)
-    assert "assumed" not in measured.message
+    plan, _ = _decide(make_snapshot(make_deployment(requests_per_minute=None)))
+    assert plan.placement is not None
+    assert plan.placement.main.capacity == 1.0
+    assert "assumed" in plan.placement.message
+    plan, _ = _decide(make_snapshot(make_deployment()))
+    assert plan.placement is not None
+    assert "assumed" not in plan.placement.message
 
 
 def test_a_deployment_without_any_class_is_refused_and_left_alone():
@@ -74,16 +67,16 @@ def test_a_deployment_without_any_class_is_refused_and_left_alone():
 
 
 def test_without_classes_the_remedy_is_still_said():
-    refusal = choose_placement(make_deployment(), make_snapshot(classes=()))
-    assert isinstance(refusal, Refusal)
-    assert "none yet" in refusal.message
+    plan, _ = _decide(make_snapshot(make_deployment(), classes=()))
+    assert plan.refusal is not None
+    assert "none yet" in plan.refusal.message
 
 
 def test_a_stranger_in_the_childs_place_is_refused():
-    snapshot = replace(make_snapshot(make_deployment()), children={KEY: ChildDeployment(2, owned=False)})
-    plan, _ = _decide(snapshot)
+    plan, _ = _decide(replace(make_snapshot(make_deployment()), strangers={KEY: "Deployment team/llama-x"}))
     assert plan.refusal is not None
     assert plan.refusal.reason == Code.NAME_CONFLICT
+    assert "Deployment team/llama-x" in plan.refusal.message
     assert plan.replicas is None
 
 

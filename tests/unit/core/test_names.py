@@ -1,7 +1,7 @@
 """Who owns a model name."""
 
 from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name, resolve_names
-from modelyard.core.plan import Code
+from modelyard.core.reasons import Code
 from tests.unit.core.build import make_deployment, make_route, make_snapshot
 
 OLDER, NEWER = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"

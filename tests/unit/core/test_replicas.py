@@ -7,7 +7,8 @@ import pytest
 
 from modelyard.api.llmdeployment import Scaling
 from modelyard.core.demand import Demand
-from modelyard.core.plan import Code, Size
+from modelyard.core.plan import Size
+from modelyard.core.reasons import Code
 from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
 
 POLICY = SizePolicy(utilization=0.8, down_window=300.0)

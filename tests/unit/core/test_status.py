@@ -7,12 +7,14 @@ import pytest
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.meta import Refusal
-from modelyard.core.plan import Code, DeploymentPlan, Placement, Reason, Size
+from modelyard.core.plan import DeploymentPlan, Size
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.status import (
     HISTORY_LIMIT,
     METRICS_AVAILABLE,
     NAME_ACCEPTED,
+    PLACEMENT_PREFERRED,
     PROGRESSING,
     READY,
     STALLED,
@@ -25,9 +27,11 @@ from tests.unit.core.build import (
     NOW,
     make_accelerator,
     make_deployment,
+    make_placement,
     make_pod,
     make_route,
     make_snapshot,
+    make_variant,
 )
 
 ROUTED = (True, Reason(Code.ROUTED, "requests for llama come here"))
@@ -36,7 +40,7 @@ SCALED = {"scaling": {"min": 0, "max": 10}}
 
 def _plan(replicas: int | None = 1, code: str = Code.OFFERED_LOAD, **changes: Any) -> DeploymentPlan:
     fields: dict[str, Any] = {
-        "placement": Placement(make_accelerator(), 1, 1.0, "1 x l4"),
+        "placement": make_placement(message="1 x l4"),
         "size": Size(replicas if replicas is not None else 2, Reason(code, f"because of {code}")),
         "replicas": replicas,
         **changes,
@@ -55,7 +59,9 @@ def _status(
 ) -> LLMDeploymentStatus:
     deployment = deployment or make_deployment(**SCALED)
     snapshot = Snapshot(
-        deployments={KEY: deployment}, pods={KEY: pods}, children={} if child is None else {KEY: child}
+        deployments={KEY: deployment},
+        pods={KEY: pods},
+        children={} if child is None else {KEY: {make_variant().name: child}},
     )
     return build_status(deployment, plan, snapshot, name, cost, now)
 
@@ -76,6 +82,7 @@ def test_a_deployment_that_serves_as_wanted():
         STALLED: ("False", Code.NOT_STALLED),
         NAME_ACCEPTED: ("True", Code.ROUTED),
         METRICS_AVAILABLE: ("True", Code.DEMAND_READ),
+        PLACEMENT_PREFERRED: ("True", Code.PREFERRED),
     }
     assert (status.replicas, status.ready_replicas, status.observed_generation) == (2, 2, 3)
     assert (status.model, status.selector) == ("llama", "modelyard.dev/deployment=llama")
@@ -148,7 +155,7 @@ def test_a_refused_deployment_is_stalled_and_serves_on():
 
 
 def test_pods_that_do_not_start_in_time_stall():
-    child = ChildDeployment(1, owned=True, deadline_exceeded=True, message="took too long")
+    child = ChildDeployment(1, deadline_exceeded=True, message="took too long")
     conditions = _conditions(_status(_plan(1), make_pod(ready=False), child=child))
     assert conditions[STALLED] == ("True", Code.START_TIMEOUT)
     assert conditions[PROGRESSING] == ("False", Code.START_TIMEOUT)
@@ -259,7 +266,7 @@ def test_cost_per_token_moves_only_by_more_than_a_tenth(
 
 
 def test_a_class_without_price_has_no_cost():
-    plan = _plan(placement=Placement(make_accelerator(price=None), 1, 1.0))
+    plan = _plan(placement=make_placement(make_variant(make_accelerator(price=None))))
     assert _status(plan, make_pod(), cost=Decimal(1)).cost is None
 
 

@@ -97,9 +97,15 @@ def workloads(draw: st.DrawFn, engines: tuple[str, ...] = ("vLLM", "LlamaCpp")) 
         },
     }
     metadata = {"name": draw(_NAMES), "namespace": "team", "uid": "0"}
+    pipeline = draw(st.sampled_from([1, 2]))
+    spot = draw(st.booleans())
+    if spot or draw(st.booleans()):
+        class_spec["spot"] = {"nodeSelector": {"capacity": "spot", "kind": "cheap"}}
     return Workload(
         deployment=LLMDeployment.model_validate({"metadata": metadata, "spec": spec}),
         accelerator=AcceleratorClass.model_validate({"metadata": {"name": "any"}, "spec": class_spec}),
-        count=draw(st.integers(1, 16)),
+        count=draw(st.integers(1, 8)) * pipeline,
+        pipeline=pipeline,
+        spot=spot,
         replicas=draw(st.none() | st.integers(0, 1000)),
     )

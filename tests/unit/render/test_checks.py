@@ -88,7 +88,7 @@ def test_refusals(workload: Workload, reason: str, words: str) -> None:
     assert refusal.reason == reason
     assert words in refusal.message
     with pytest.raises(ValueError, match=workload.name):
-        build_children(workload, SETTINGS)
+        build_children([workload], SETTINGS)
 
 
 def test_every_engine_has_an_adapter_and_images() -> None:
@@ -161,14 +161,14 @@ def test_llama_server_shares_the_context_of_a_model_without_a_limit() -> None:
 
 def test_a_parameter_cannot_read_the_token() -> None:
     workload = _change("vllm-one-l4", engine__parameters={"dtype": "$(HF_TOKEN)"})
-    container = build_children(workload, SETTINGS)[-1]["spec"]["template"]["spec"]["containers"][0]
+    container = build_children([workload], SETTINGS)[-1]["spec"]["template"]["spec"]["containers"][0]
     # The kubelet writes `$$` as `$`, and leaves what follows alone.
     assert container["args"][-1] == "--dtype=$$(HF_TOKEN)"
 
 
 def test_the_network_of_a_hub_mirror_can_be_opened() -> None:
     settings = replace(SETTINGS, closed_networks=(), closed_networks_v6=())
-    policy = build_children(read_workload("vllm-one-l4"), settings)[1]["spec"]
+    policy = build_children([read_workload("vllm-one-l4")], settings)[1]["spec"]
     assert policy["egress"][-1]["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
 
 
@@ -188,5 +188,5 @@ def test_examples_render() -> None:
     assert deployments
     for deployment in deployments:
         for option in deployment.spec.placement.accelerators:
-            workload = Workload(deployment, classes[option.class_name], option.count, replicas=1)
+            workload = Workload(deployment, classes[option.class_name], option.count or 1, replicas=1)
             assert check_workload(workload, SETTINGS) is None

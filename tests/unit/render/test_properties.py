@@ -17,7 +17,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 
 def _template(workload: Workload) -> dict[str, Any]:
-    template: dict[str, Any] = build_children(workload, SETTINGS)[-1]["spec"]["template"]
+    template: dict[str, Any] = build_children([workload], SETTINGS)[-1]["spec"]["template"]
     return template
 
 
@@ -53,7 +53,7 @@ def test_a_valid_workload_builds_restricted_pods(workload: Workload) -> None:
 @unhurried
 @given(workloads())
 def test_building_twice_gives_the_same(workload: Workload) -> None:
-    assert build_children(workload, SETTINGS) == build_children(workload, SETTINGS)
+    assert build_children([workload], SETTINGS) == build_children([workload], SETTINGS)
 
 
 @unhurried
@@ -85,7 +85,7 @@ def test_vllm_reads_every_user_value_as_that_value(workload: Workload) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
     for name in ("model", "served-model-name", "host", "port", "shutdown-timeout", "tensor-parallel-size"):
         parser.add_argument(f"--{name}")
-    for name in ("revision", "max-model-len", "max-loras", "max-cpu-loras"):
+    for name in ("pipeline-parallel-size", "revision", "max-model-len", "max-loras", "max-cpu-loras"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--enable-force-include-usage", action="store_true")
     parser.add_argument("--enable-lora", action="store_true")
@@ -129,7 +129,7 @@ def test_a_pod_has_time_to_start_and_to_drain(workload: Workload) -> None:
     container, spec = _engine(workload), _template(workload)["spec"]
     start = container["startupProbe"]
     assert start["periodSeconds"] * start["failureThreshold"] >= workload.start_seconds
-    deployment = build_children(workload, SETTINGS)[-1]
+    deployment = build_children([workload], SETTINGS)[-1]
     assert deployment["spec"]["progressDeadlineSeconds"] > workload.start_seconds
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     in_engine = workload.drain_seconds if workload.deployment.spec.engine.name == "vLLM" else 0
@@ -140,7 +140,7 @@ def test_a_pod_has_time_to_start_and_to_drain(workload: Workload) -> None:
 @unhurried
 @given(workloads())
 def test_only_a_pod_that_downloads_may_connect_out(workload: Workload) -> None:
-    policy = build_children(workload, SETTINGS)[1]["spec"]
+    policy = build_children([workload], SETTINGS)[1]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     ports = [port["port"] for rule in policy.get("egress", []) for port in rule["ports"]]
     assert sorted(ports) == ([53, 53, 443] if workload.is_remote else [])

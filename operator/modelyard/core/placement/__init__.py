@@ -1,0 +1,1 @@
+"""Placement: which variant, and how many replicas, of every deployment at once."""

@@ -64,6 +64,10 @@ class NodeGroup:
     """Failure zone. Spot capacity of one zone may be lost as a whole."""
     delay: float = 0.0
     """Seconds until its accelerators can be used: how long a new node takes, 0 for nodes that exist."""
+    running: tuple[Mapping[tuple[str, str], int], ...] = ()
+    """For each node (in the order of `free`), the replicas of `PlacementDemand.current` on it, by (key, candidate). A
+    running replica stays on its node, where it may keep a larger one out, unless one of higher priority takes its
+    place (as the kube-scheduler preempts). Empty: not known, so they count as if they could be packed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ class PlacementPolicy:
     switching_hours: float = 0.5
     """Hours over which a cheaper variant must earn what a change costs: a replica that is moved is paid for twice
     while the new one starts, and this many hours of its saving must cover that. Keeps the choice from flapping."""
+    hysteresis: float = 0.05
+    """Share of the price of a replica that its replacement must save at the least, however fast it starts: prices
+    that wobble by 1 or 2 % change nothing."""
     gap: float = 0.01
     """Relative distance to the optimum at which the search stops."""
     node_limit: int = 2_000

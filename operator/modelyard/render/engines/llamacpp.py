@@ -87,6 +87,8 @@ def _own_options(engine: LlamaCpp, workload: Workload) -> dict[str, str]:
     options |= {"alias": workload.deployment.served_name, "host": "0.0.0.0", "port": str(engine.port)}  # noqa: S104
     parallel = _parallel(workload)
     options["parallel"] = str(parallel)
+    if model.context_length is None and workload.fitting_context is not None:
+        options["ctx-size"] = str(workload.fitting_context)
     if model.context_length is not None:
         # llama-server divides the context by the number of slots
         # (https://github.com/ggml-org/llama.cpp/issues/11681).

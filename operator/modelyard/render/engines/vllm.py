@@ -90,10 +90,12 @@ def _own_arguments(engine: VLLM, workload: Workload) -> Iterator[str]:
     yield f"--shutdown-timeout={workload.drain_seconds}"
     # Token counters at the gateway need usage in every answer, streams included.
     yield "--enable-force-include-usage"
-    if workload.count > 1:
-        yield f"--tensor-parallel-size={workload.count}"
-    if model.context_length is not None:
-        yield f"--max-model-len={model.context_length}"
+    if workload.tensor > 1:
+        yield f"--tensor-parallel-size={workload.tensor}"
+    if workload.pipeline > 1:
+        yield f"--pipeline-parallel-size={workload.pipeline}"
+    if workload.context_length is not None:
+        yield f"--max-model-len={workload.context_length}"
     if model.quantization is not None:
         yield f"--quantization={model.quantization}"
     if workload.adapters:

@@ -1,0 +1,158 @@
+"""Where a deployment runs: the variants that carry its size, and what it waits for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from modelyard.core.allocation import (
+    UNKNOWN_PRICE,
+    AllocationMemory,
+    Situation,
+    allocate,
+    build_demand,
+    hold_back,
+)
+from modelyard.core.inventory import Inventory
+from modelyard.core.placement.problem import Allocation, PlacementPolicy
+from modelyard.core.plan import Placement, Size, VariantPlan
+from modelyard.core.reasons import Code, Reason
+from modelyard.core.variants import Variant
+
+
+def place(
+    situation: Situation, size: Size, memory: AllocationMemory | None, policy: PlacementPolicy
+) -> tuple[Placement, Size, AllocationMemory | None]:
+    """Return where the deployment runs, its size in real replicas, and the memory for the next decision."""
+    scaling = situation.deployment.spec.scaling
+    suspended = situation.deployment.spec.suspend
+    if scaling is not None and not suspended and scaling.actuator == "External":
+        return _leave(situation, None), size, None
+    if scaling is not None and not suspended and scaling.mode == "Advise":
+        return _leave(situation, max(scaling.min, 1)), size, None
+    demand = build_demand(situation, size)
+    memory = allocate(situation, demand, memory, policy)
+    targets = memory.allocation.replicas
+    if scaling is not None and size.known and targets:
+        size = replace(size, replicas=sum(targets.values()))
+    serving = {name: situation.serving(name) for name in situation.written}
+    replicas = hold_back(targets, situation.written, serving, situation.choice.variants)
+    main = find_main(situation, targets)
+    placement = _build(situation, main, targets, replicas)
+    waiting = explain_waiting(situation, memory.allocation, main)
+    return replace(placement, preferred=waiting), size, memory
+
+
+def _leave(situation: Situation, initial: int | None) -> Placement:
+    """Return a placement that changes no number of replicas.
+
+    `initial` is for a deployment that does not run yet; None leaves the field to an outside autoscaler, which acts on
+    one child Deployment.
+    """
+    main = find_main(situation, situation.written)
+    present = {main.name: initial} if initial is not None else {}
+    if initial is not None and situation.children:
+        known = {variant.name for variant in situation.choice.variants}
+        present = {
+            name: child.replicas for name, child in situation.children.items() if name in known
+        } or present
+    placement = _build(situation, main, present, present)
+    if initial is None:
+        only = VariantPlan(main, 0, None)
+        return replace(placement, variants=(only,), remove=())
+    return replace(placement, remove=())
+
+
+def find_main(situation: Situation, targets: Mapping[str, int]) -> Variant:
+    """Return the variant of most replicas; with none, the one that stands, else the cheapest that can be had."""
+    choice = situation.choice
+    for counts in (targets, {name: child.replicas + 1 for name, child in situation.children.items()}):
+        known = [variant for variant in choice.variants if counts.get(variant.name)]
+        if known:
+            return max(known, key=lambda variant: counts[variant.name])
+    short = situation.availability.shortages
+    return min(choice.variants, key=lambda variant: (variant.name in short, variant.spot, hourly(variant)))
+
+
+def hourly(variant: Variant) -> float:
+    """Return US dollars per hour and replica, or the stand-in for a price that is not known."""
+    return UNKNOWN_PRICE * variant.count if variant.price is None else float(variant.price)
+
+
+def _build(
+    situation: Situation, main: Variant, targets: Mapping[str, int], replicas: Mapping[str, int]
+) -> Placement:
+    """Return the placement: the main variant always has a child Deployment, the others while they have replicas."""
+    others = [
+        variant
+        for variant in situation.choice.variants
+        if variant.name != main.name and replicas.get(variant.name)
+    ]
+    variants = tuple(
+        VariantPlan(variant, targets.get(variant.name, 0), replicas.get(variant.name, 0))
+        for variant in (main, *others)
+    )
+    kept = {item.variant.name for item in variants} | set(replicas)
+    return Placement(
+        main=main,
+        variants=variants,
+        remove=tuple(sorted(set(situation.children) - kept)),
+        message=explain_choice(situation, main),
+    )
+
+
+def measure_room(variant: Variant, inventory: Inventory | None) -> int | None:
+    """Return how many more replicas of a variant the nodes have space for; None where nodes are not read."""
+    resource = variant.pool.resource
+    if inventory is None or resource is None:
+        return None
+    return sum(
+        state.free.get(resource, 0) // variant.count
+        for state in inventory.nodes
+        if state.node.schedulable and variant.pool.admits(state.node)
+    )
+
+
+def cost_of_load(variant: Variant, capacity: float) -> float:
+    """Return US dollars per hour of the replicas that answer so many requests per second."""
+    if variant.capacity <= 0:
+        return math.inf
+    return hourly(variant) * max(math.ceil(capacity / variant.capacity - 1e-9), 1)
+
+
+def explain_choice(situation: Situation, main: Variant) -> str:
+    """Return one sentence: what runs, what it answers, and the next best variant."""
+    price = "price not known" if main.price is None else f"${main.price.normalize():f}/h"
+    sentence = f"{main.label} ({price} a replica): {main.capacity * 60:.0f} requests a minute and replica, {main.basis}"
+    if main.fitting_context is not None and main.fit is not None:
+        sentence += (
+            f"; context {main.fitting_context} of {main.fit.profile.context_length} tokens, all that fits: set "
+            "model.contextLength"
+        )
+    others = [item for item in situation.choice.variants if item.name != main.name]
+    if others:
+        second = min(others, key=lambda item: hourly(item) / item.capacity if item.capacity else math.inf)
+        its_price = "price not known" if second.price is None else f"${second.price.normalize():f}/h"
+        sentence += f"; next: {second.label} ({its_price}, {second.capacity * 60:.0f} requests a minute)"
+    return sentence
+
+
+def explain_waiting(situation: Situation, allocation: Allocation, main: Variant) -> Reason | None:
+    """Return why the deployment does not run as it should, or None."""
+    names = {variant.name: variant for variant in situation.choice.variants}
+    used = ", ".join(names[name].label for name in allocation.replicas if name in names) or main.label
+    for name, shortage in sorted(situation.availability.shortages.items()):
+        variant = names.get(name)
+        if variant is None or len(names) == 1:
+            continue
+        when = datetime.fromtimestamp(int(shortage.retry_at), UTC).strftime("%H:%M:%SZ")
+        message = (
+            f"waits for {variant.label}: {shortage.message or 'no node has room'}; runs on {used} meanwhile, and "
+            f"{variant.label} is tried again when there is room, at {when} at the latest"
+        )
+        return Reason(Code.CAPACITY_MISSING, message)
+    if allocation.limits and allocation.replicas:
+        return Reason(Code.CAPACITY_MISSING, f"runs on {used}: {'; '.join(allocation.limits)}")
+    if main.speed is not None and not main.meets_objective:
+        return Reason(Code.OBJECTIVE_MISSED, f"{main.label}: {main.speed.explain()}")
+    return None

@@ -1,0 +1,53 @@
+"""Why: reason codes for machines, sentences for people."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A stable code for machines and a sentence for people. Conditions, events and metrics carry both."""
+
+    code: str
+    message: str
+
+
+class Code:
+    """Reason codes. They are API: documented in docs/decisions.md, never renamed."""
+
+    SUSPENDED: Final = "Suspended"
+    FIXED: Final = "FixedReplicas"
+    EXTERNAL: Final = "ExternalActuator"
+    INITIAL: Final = "InitialSize"
+    AT_MINIMUM: Final = "AtMinimum"
+    AT_MAXIMUM: Final = "AtMaximum"
+    OFFERED_LOAD: Final = "OfferedLoad"
+    STABILIZING: Final = "Stabilizing"
+    NO_DATA: Final = "NoData"
+    WOKEN: Final = "Woken"
+    IDLE: Final = "Idle"
+    SCALED_TO_ZERO: Final = "ScaledToZero"
+    SERVING: Final = "Serving"
+    STARTING: Final = "Starting"
+    LOADING: Final = "Loading"
+    WAITING_FOR_GPU: Final = "WaitingForGPU"
+    UNSCHEDULABLE: Final = "Unschedulable"
+    IMAGE_PULL_FAILED: Final = "ImagePullFailed"
+    ENGINE_FAILED: Final = "EngineFailed"
+    START_TIMEOUT: Final = "StartTimeout"
+    NOT_PROGRESSING: Final = "Complete"
+    SCALING: Final = "Scaling"
+    ACCELERATOR_NOT_FOUND: Final = "AcceleratorClassNotFound"
+    DOES_NOT_FIT: Final = "DoesNotFit"
+    PLACEMENT_CONFLICT: Final = "PlacementConflict"
+    PREFERRED: Final = "Preferred"
+    CAPACITY_MISSING: Final = "CapacityMissing"
+    OBJECTIVE_MISSED: Final = "ObjectiveMissed"
+    NAME_CONFLICT: Final = "NameConflict"
+    SERVED_NAME_CONFLICT: Final = "ServedNameConflict"
+    ROUTED: Final = "Routed"
+    ROUTED_BY_ROUTE: Final = "RoutedByLLMRoute"
+    TARGET_NOT_FOUND: Final = "TargetNotFound"
+    INVALID: Final = "Invalid"
+    DEMAND_READ: Final = "DemandRead"
+    NOT_STALLED: Final = "NotStalled"

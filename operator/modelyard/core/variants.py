@@ -1,0 +1,95 @@
+"""The ways in which a deployment may run: which accelerator, how many of them, on demand or spot, and how fast."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from decimal import Decimal
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.meta import Refusal
+from modelyard.api.modelprofile import ModelProfile
+from modelyard.catalog.hardware import Hardware
+from modelyard.core.fit import Fit
+from modelyard.core.inventory import Pool
+from modelyard.core.memory import Parallelism
+from modelyard.core.perf.predict import Capacity
+from modelyard.core.perf.step import StepTime
+
+DEFAULT_START_TIME = 120.0
+"""Seconds from a new pod to its first answer: llm-d measured 98 to 130 s (llm-d/llm-d-autoscaling issues 1404, 1412
+and 1421)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of running a deployment."""
+
+    name: str
+    accelerator: AcceleratorClass
+    parallelism: Parallelism
+    spot: bool
+    pool: Pool
+    capacity: float
+    """Requests per second that one replica answers within the objective."""
+    price: Decimal | None
+    """US dollars per hour and replica; None: not known."""
+    hardware: Hardware | None = None
+    fit: Fit | None = None
+    """None: memory was not checked, because model or accelerator is not known."""
+    prior: StepTime | None = None
+    """What its speed is thought to be before anything is learned; None: not known."""
+    speed: Capacity | None = None
+    """What it answers within the objective; None: its speed is not known."""
+    basis: str = ""
+    """Where the capacity comes from, as a clause."""
+    start_time: float = DEFAULT_START_TIME
+
+    @property
+    def count(self) -> int:
+        """Accelerators of one replica."""
+        return self.parallelism.accelerators
+
+    @property
+    def meets_objective(self) -> bool:
+        """Whether one replica answers at least one request at a time within the objective, as far as is known."""
+        return self.speed is None or self.speed.feasible
+
+    @property
+    def fitting_context(self) -> int | None:
+        """Tokens of the longest sequence, where the spec asks for none and the model's own does not fit."""
+        fit = self.fit
+        if fit is None or fit.settings.context_length is not None:
+            return None
+        return fit.context_length if fit.context_length < fit.profile.context_length else None
+
+    @property
+    def label(self) -> str:
+        """How people read it: `2 x h100`, `1 x l4 spot`."""
+        return f"{self.count} x {self.accelerator.metadata.name}{' spot' if self.spot else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A class, or a size of replica on it, that cannot be used."""
+
+    label: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class VariantList:
+    """The ways that work, in the spec's order, and why others do not."""
+
+    variants: tuple[Variant, ...]
+    rejected: tuple[Rejection, ...] = ()
+    profile: ModelProfile | None = None
+
+    def find(self, name: str) -> Variant | None:
+        """Return the variant of a name."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def variant_name(class_name: str, count: int, *, spot: bool) -> str:
+    """Return the name of a variant: five characters, which a child Deployment's name ends in."""
+    digest = hashlib.sha256(f"{class_name}/{count}/{'spot' if spot else 'on-demand'}".encode()).digest()
+    return base64.b32encode(digest)[:5].decode().lower()
