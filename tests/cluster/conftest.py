@@ -21,10 +21,15 @@ from dev.demo.kube import Cluster, load_manifests, namespace_manifest
 from dev.demo.settings import CRDS
 from dev.stack import Stack
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.meta import child_name
+from modelyard.core.variants import variant_name
 from modelyard.kube.resources import CHILDREN
 
 CHILD_KINDS = tuple((resource.api_version, resource.kind) for resource in CHILDREN)
 """apiVersion and kind of every object made for an LLMDeployment."""
+
+H100 = variant_name("h100", 1, spot=False)
+"""The variant of `make_model`'s deployments."""
 
 OPERATOR_USER = "modelyard-operator"
 
@@ -82,12 +87,19 @@ class Bed:
                 return None
             raise
 
+    def child(self, api_version: str, kind: str, name: str, variant: str = H100) -> Any:
+        """Return a child of an LLMDeployment: one of a kind, but for the Deployment, of which each variant has one."""
+        return self.get(api_version, kind, child_name(name, variant) if kind == "Deployment" else name)
+
     def operator_writes(self) -> list[str]:
         """Return what the operator wrote so far, from the API server's audit log."""
         writes = []
         for line in self.audit_log.read_text(encoding="utf-8").splitlines():
             event = json.loads(line)
-            if event["user"]["username"] == OPERATOR_USER and event["verb"] not in {"get", "list", "watch"}:
+            own = event["user"]["username"] == OPERATOR_USER
+            # A question about rights is a POST, but nothing is stored.
+            asks = "selfsubjectaccessreviews" in event["requestURI"]
+            if own and not asks and event["verb"] not in {"get", "list", "watch"}:
                 writes.append(f"{event['verb']} {event['requestURI']}")
         return writes
 
@@ -124,8 +136,13 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             kubeconfig=control_plane.kubeconfig,
             operator_kubeconfig=control_plane.user_kubeconfig(OPERATOR_USER, ["system:masters"]),
             namespaces=(namespace,),
+            nodes="h100:8=1,l4=2,cpu=1",
             node_prefix=f"c{uuid.uuid4().hex[:5]}",
-            operator_options=("--read-interval", "0.5", "--scale-down-window", "5"),
+            standin_rules=("class=h100:STANDIN_PROFILE=zero", "class=l4:STANDIN_PROFILE=zero"),
+            operator_options=(
+                *("--read-interval", "0.5", "--scale-down-window", "5", "--pending-patience", "2"),
+                *("--placement-interval", "1", "--no-read-hub"),
+            ),
         )
         assert control_plane.audit_log is not None
         with stack:

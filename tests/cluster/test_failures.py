@@ -101,7 +101,7 @@ async def test_lost_metrics_hold_the_size(bed, make_model):
     bed.stack.envoy.kill()
     try:
         bed.wait_condition(name, "MetricsAvailable", "False", "NoData")
-        assert bed.get("apps/v1", "Deployment", name)["spec"]["replicas"] == 1
+        assert bed.child("apps/v1", "Deployment", name)["spec"]["replicas"] == 1
     finally:
         bed.stack.envoy.start()
         bed.stack.envoy.wait_ready()

@@ -12,8 +12,8 @@ async def test_held_request_wakes_a_sleeping_model(bed, make_model):
     name = make_model(SLEEPER)
     bed.wait_condition(name, "Ready", "True", "ScaledToZero")
     # The status comes first, so that no request is sent to pods that are about to go.
-    wait_until(lambda: bed.get("apps/v1", "Deployment", name), "the Deployment exists", timeout_s=20)
-    assert bed.get("apps/v1", "Deployment", name)["spec"]["replicas"] == 0
+    wait_until(lambda: bed.child("apps/v1", "Deployment", name), "the Deployment exists", timeout_s=20)
+    assert bed.child("apps/v1", "Deployment", name)["spec"]["replicas"] == 0
 
     status, body = await bed.chat(name)
 
@@ -57,7 +57,7 @@ async def test_a_model_deleted_and_made_again_still_wakes(bed, make_model):
         }
         bed.cluster.delete([manifest], bed.namespace)
         wait_until(
-            lambda: bed.get("apps/v1", "Deployment", "again") is None, "its child is gone", timeout_s=60
+            lambda: bed.child("apps/v1", "Deployment", "again") is None, "its child is gone", timeout_s=60
         )
 
 
@@ -75,7 +75,7 @@ async def test_children_are_owned_and_the_user_object_is_untouched(bed, make_mod
     bed.wait_condition(name, "Ready", "True", "Serving")
     uid = bed.deployment(name).metadata.uid
     for api_version, kind in CHILD_KINDS:
-        owners = bed.get(api_version, kind, name)["metadata"]["ownerReferences"]
+        owners = bed.child(api_version, kind, name)["metadata"]["ownerReferences"]
         assert [owner["uid"] for owner in owners] == [uid], kind
     live = bed.get("modelyard.dev/v1alpha1", "LLMDeployment", name)
     assert "finalizers" not in live["metadata"]
@@ -139,7 +139,7 @@ async def test_a_stranger_of_the_same_name_is_left_alone(bed, make_model):
     try:
         make_model({"replicas": 1}, name="taken", routed=False)
         bed.wait_condition("taken", "Stalled", "True", "NameConflict")
-        assert bed.get("apps/v1", "Deployment", "taken") is None
+        assert bed.child("apps/v1", "Deployment", "taken") is None
         assert "ownerReferences" not in bed.get("v1", "ServiceAccount", "taken")["metadata"]
     finally:
         bed.cluster.delete([stranger], bed.namespace)

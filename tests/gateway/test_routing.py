@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+from dataclasses import replace
+
+import pytest
 
 from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
 from tests.gateway.conftest import table_of
@@ -55,6 +58,16 @@ async def test_weights_split_requests(gateway, make_backend):
     assert len(one.bodies) + len(two.bodies) == 200
     # 150 expected; five standard deviations of a binomial (6.1) either way.
     assert 119 <= len(one.bodies) <= 181
+
+
+async def test_faster_pods_get_more_requests(gateway, make_backend):
+    slow, fast = await make_backend(), await make_backend()
+    endpoints = (slow.endpoint, replace(fast.endpoint, weight=5))
+    await gateway.apply(table_of(("a", endpoints, 0)))
+    for _ in range(120):
+        assert (await gateway.post(chat("a")))[0] == 200
+    # One at a time, Envoy goes round by weight: 20 and 100.
+    assert (len(slow.bodies), len(fast.bodies)) == (pytest.approx(20, abs=2), pytest.approx(100, abs=2))
 
 
 async def test_streams_pass_unbuffered_and_are_counted(gateway, make_backend):

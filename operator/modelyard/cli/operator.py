@@ -70,6 +70,10 @@ def operator(
             min=0,
         ),
     ] = DEFAULTS.policy.availability.patience,
+    placement_interval: Annotated[
+        float,
+        typer.Option(help="Seconds between two looks at whether the fleet should be placed otherwise.", min=0.1),
+    ] = DEFAULTS.placement_interval,
     read_hub: Annotated[
         bool,
         typer.Option(
@@ -96,6 +100,7 @@ def operator(
         anonymous=anonymous,
         read_interval=read_interval,
         read_hub=read_hub,
+        placement_interval=placement_interval,
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),

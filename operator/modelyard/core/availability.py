@@ -71,11 +71,13 @@ def observe_availability(
         scheduled = sum(pod.scheduled for pod in mine)
         known = memory.shortages.get(variant.name)
         last = known or memory.failures.get(variant.name)
-        if known is not None and not _again(known, measure_room(variant), now):
-            shortages[variant.name] = replace(known, ceiling=max(known.ceiling, scheduled))
-            continue
         refused = [pod for pod in mine if not pod.scheduled and pod.waiting == "Unschedulable"]
         late = [pod for pod in refused if now - pod.created > _patience(variant, policy)]
+        if known is not None and not _again(known, measure_room(variant), now):
+            # Pods that wait say that there is no more than what has a node, even if there was more before.
+            ceiling = scheduled if late else max(known.ceiling, scheduled)
+            shortages[variant.name] = replace(known, ceiling=ceiling)
+            continue
         if known is None and late:
             failed = 1 if last is None else last.failures + 1
             wait = min(policy.retry * 2.0 ** (failed - 1), policy.longest_retry)

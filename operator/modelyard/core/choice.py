@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import AcceleratorOption, LLMDeployment
@@ -181,6 +182,15 @@ def _refuse_all(rejected: Iterable[Rejection]) -> Refusal:
     return Refusal(first.refusal.reason, f"{message}; {also}" if also else message)
 
 
+def _unit_price(accelerator: AcceleratorClass, hardware: Hardware | None, *, spot: bool) -> Decimal | None:
+    """Return US dollars per hour and accelerator: the class may state them even where nothing else is known of it."""
+    if hardware is not None:
+        return hardware.spot if spot else hardware.on_demand
+    stated = accelerator.spec.price
+    text = None if stated is None else stated.spot if spot else stated.on_demand
+    return None if text is None else Decimal(text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Maker:
     """Makes the variants of one deployment."""
@@ -227,7 +237,7 @@ class _Maker:
         return None
 
     def _may_be_spot(self, accelerator: AcceleratorClass, hardware: Hardware | None) -> bool:
-        priced = hardware is not None and hardware.spot is not None
+        priced = _unit_price(accelerator, hardware, spot=True) is not None
         return (
             self.deployment.spec.placement.spot is not None and accelerator.spec.spot is not None and priced
         )
@@ -268,7 +278,9 @@ class _Maker:
             answer = check_fit(self.profile, settings, hardware, parallelism)
             if isinstance(answer, Fit):
                 return answer
-        sentence = answer.reason() if isinstance(answer, DoesNotFit) else f"it cannot be split over {count} accelerators"
+        if isinstance(answer, DoesNotFit):
+            return Refusal(Code.DOES_NOT_FIT, answer.reason())
+        sentence = f"it cannot be split over {count} accelerators: change placement.accelerators[].count"
         return Refusal(Code.DOES_NOT_FIT, sentence)
 
     def _build(
@@ -285,10 +297,8 @@ class _Maker:
         step = self._prior(hardware, fit) if isinstance(fit, Fit) else None
         speed = self._speed(name, step, fit) if isinstance(fit, Fit) else None
         capacity, basis = self._capacity(option, speed)
-        price = None
-        if hardware is not None:
-            unit = hardware.spot if spot else hardware.on_demand
-            price = None if unit is None else unit * parallelism.accelerators
+        unit = _unit_price(accelerator, hardware, spot=spot)
+        price = None if unit is None else unit * parallelism.accelerators
         return Variant(
             name=name,
             accelerator=accelerator,

@@ -6,11 +6,12 @@
 The order is the specification. Every step returns its reason.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
-from modelyard.core.allocation import Situation
+from modelyard.core.allocation import AllocationMemory, Situation
 from modelyard.core.availability import AvailabilityMemory, observe_availability
 from modelyard.core.choice import expected_shape, recall_variants
 from modelyard.core.demand import (
@@ -167,21 +168,32 @@ def _decide_size(
     wanted = 0.0 if demand is None else demand.rate / policy.size.utilization
     reference = find_reference(situation, wanted)
     capacity = {variant.name: variant.capacity for variant in situation.choice.variants}
-    written = situation.written
+    present = find_present(situation, memory.allocation)
     data = SizeInput(
         scaling=spec.scaling,
-        current=sum(written.values()) if situation.children else None,
+        current=sum(present.values()) if situation.children else None,
         serving=sum(pod.serving for pod in situation.pods),
         active=reading.active.get(deployment.key, 0) if reading is not None else 0,
         capacity=reference.capacity,
         demand=demand,
         woken_at=snapshot.wakes.get(deployment.key),
         hold=policy.hold,
-        held=sum(count * capacity.get(name, reference.capacity) for name, count in written.items()),
+        held=sum(count * capacity.get(name, reference.capacity) for name, count in present.items()),
         largest=max(capacity.values()),
     )
     size, size_memory = decide_size(data, memory.size, now, policy.size)
     return size, replace(memory, size=size_memory)
+
+
+def find_present(situation: Situation, allocation: AllocationMemory | None) -> Mapping[str, int]:
+    """Return the replicas that count as present, by variant: without those that only stay until others serve.
+
+    Counted as present, they would be replaced too, and that at every decision anew. What was decided before a restart
+    is not known; then all that is written counts.
+    """
+    written = situation.written
+    decided = allocation.allocation.replicas if allocation is not None else {}
+    return decided if written and decided else written
 
 
 def find_reference(situation: Situation, capacity: float) -> Variant:
@@ -190,12 +202,12 @@ def find_reference(situation: Situation, capacity: float) -> Variant:
     Where none can, the one that carries most.
     """
     scaling = situation.deployment.spec.scaling
-    most = scaling.max if scaling is not None else 1
+    least, most = (scaling.min, scaling.max) if scaling is not None else (1, 1)
     variants = situation.choice.variants
     able = [variant for variant in variants if variant.capacity * most >= capacity * (1 - 1e-9)]
     if not able:
         return max(variants, key=lambda variant: variant.capacity)
-    return min(able, key=lambda variant: cost_of_load(variant, capacity))
+    return min(able, key=lambda variant: cost_of_load(variant, capacity, least))
 
 
 def _decide_generation(

@@ -6,7 +6,7 @@ a name that it already serves.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -89,6 +89,8 @@ class Exposure:
     """Generation of its cluster name."""
     asleep: bool = False
     """True: it is being put to sleep, so pods that still run get no new requests."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Weight of a pod of each variant, by `Variant.name`, where the variants differ."""
 
 
 def build_routing_table(
@@ -112,7 +114,9 @@ def build_routing_table(
     for key, deployment in sorted(snapshot.deployments.items()):
         exposure = exposures.get(key, Exposure())
         generation = exposure.generation
-        endpoints = () if exposure.asleep else serving_endpoints(snapshot.pods.get(key, ()))
+        endpoints = () if exposure.asleep else serving_endpoints(
+            snapshot.pods.get(key, ()), exposure.weights
+        )
         before = previous.upstreams.get(key)
         if not endpoints and before is not None and before.generation == generation:
             endpoints = before.endpoints
@@ -135,9 +139,31 @@ def build_routing_table(
     return RoutingTable(routes=tuple(routes), upstreams=upstreams, anonymous=anonymous)
 
 
-def serving_endpoints(pods: Iterable[Pod]) -> tuple[Endpoint, ...]:
+def serving_endpoints(
+    pods: Iterable[Pod], weights: Mapping[str, int] | None = None
+) -> tuple[Endpoint, ...]:
     """Return where requests may be sent, sorted."""
-    return tuple(sorted(Endpoint(pod.address, pod.port) for pod in pods if pod.serving))
+    known = weights or {}
+    return tuple(
+        sorted(Endpoint(pod.address, pod.port, known.get(pod.variant, 1)) for pod in pods if pod.serving)
+    )
+
+
+MAX_WEIGHT = 128
+"""Largest weight of an endpoint that Envoy takes (`load_balancing_weight` of `LbEndpoint`)."""
+
+
+def weigh_variants(capacities: Mapping[str, float]) -> dict[str, int]:
+    """Return the weight of a pod of each variant, from what one replica answers; empty if all answer the same.
+
+    Whole multiples of the smallest: small moves of a learned capacity move no weight.
+    """
+    known = {name: capacity for name, capacity in capacities.items() if capacity > 0}
+    if len(known) < 2:
+        return {}
+    smallest = min(known.values())
+    weights = {name: min(max(round(capacity / smallest), 1), MAX_WEIGHT) for name, capacity in known.items()}
+    return weights if len(set(weights.values())) > 1 else {}
 
 
 def _deployment_route(deployment: LLMDeployment, name: str, target: str, models: tuple[str, ...]) -> Route:

@@ -39,7 +39,7 @@ def place(
     replicas = hold_back(targets, situation.written, serving, situation.choice.variants)
     main = find_main(situation, targets)
     placement = _build(situation, main, targets, replicas)
-    waiting = explain_waiting(situation, memory.allocation, main)
+    waiting = explain_waiting(situation, memory.allocation, main, demand.capacity)
     return replace(placement, preferred=waiting), size, memory
 
 
@@ -113,11 +113,11 @@ def measure_room(variant: Variant, inventory: Inventory | None) -> int | None:
     )
 
 
-def cost_of_load(variant: Variant, capacity: float) -> float:
-    """Return US dollars per hour of the replicas that answer so many requests per second."""
+def cost_of_load(variant: Variant, capacity: float, least: int = 1) -> float:
+    """Return US dollars per hour of the replicas, at least so many, that answer so many requests per second."""
     if variant.capacity <= 0:
         return math.inf
-    return hourly(variant) * max(math.ceil(capacity / variant.capacity - 1e-9), 1)
+    return hourly(variant) * max(math.ceil(capacity / variant.capacity - 1e-9), least, 1)
 
 
 def explain_choice(situation: Situation, main: Variant) -> str:
@@ -137,7 +137,9 @@ def explain_choice(situation: Situation, main: Variant) -> str:
     return sentence
 
 
-def explain_waiting(situation: Situation, allocation: Allocation, main: Variant) -> Reason | None:
+def explain_waiting(
+    situation: Situation, allocation: Allocation, main: Variant, capacity: float
+) -> Reason | None:
     """Return why the deployment does not run as it should, or None."""
     names = {variant.name: variant for variant in situation.choice.variants}
     used = ", ".join(names[name].label for name in allocation.replicas if name in names) or main.label
@@ -151,8 +153,25 @@ def explain_waiting(situation: Situation, allocation: Allocation, main: Variant)
             f"{variant.label} is tried again when there is room, at {when} at the latest"
         )
         return Reason(Code.CAPACITY_MISSING, message)
-    if allocation.limits and allocation.replicas:
-        return Reason(Code.CAPACITY_MISSING, f"runs on {used}: {'; '.join(allocation.limits)}")
+    missing = _explain_room(situation, allocation, capacity)
+    if missing or (allocation.limits and allocation.replicas):
+        return Reason(Code.CAPACITY_MISSING, f"runs on {used}: {'; '.join((*missing, *allocation.limits))}")
     if main.speed is not None and not main.meets_objective:
         return Reason(Code.OBJECTIVE_MISSED, f"{main.label}: {main.speed.explain()}")
     return None
+
+
+def _explain_room(situation: Situation, allocation: Allocation, capacity: float) -> tuple[str, ...]:
+    """Return a sentence if the cheapest variant is not used because the nodes lack room for it."""
+    variants = situation.choice.variants
+    if len(variants) == 1 or not allocation.replicas:
+        return ()
+    best = min(variants, key=lambda variant: cost_of_load(variant, capacity))
+    needed = (
+        max(math.ceil(capacity / best.capacity - 1e-9), 1) if capacity else sum(allocation.replicas.values())
+    )
+    missing = needed - allocation.replicas.get(best.name, 0)
+    room = measure_room(best, situation.inventory)
+    if best.spot or missing <= 0 or room is None or room >= missing:
+        return ()
+    return (f"waits for {best.label}: its nodes have room for {room} of {missing} more replicas",)

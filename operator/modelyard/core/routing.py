@@ -14,6 +14,8 @@ class Endpoint:
 
     address: str
     port: int
+    weight: int = 1
+    """Share of the requests, among pods that answer different numbers of them: 1 to 128, Envoy's bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ def observe_shape(memory: ShapeMemory, reading: GatewayReading, deployment: str)
         _sum(reading.output_tokens, deployment),
     )
     samples = memory.samples
-    if samples and (sample.time <= samples[-1].time or sample.requests < samples[-1].requests):
+    if samples and sample.time <= samples[-1].time:
+        return memory
+    if samples and sample.requests < samples[-1].requests:
         samples = ()
     kept = [item for item in samples if item.time >= sample.time - WINDOW]
     if len(kept) >= 2 and kept[-1].time - kept[-2].time < SPACING:

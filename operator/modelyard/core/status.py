@@ -237,7 +237,7 @@ def _placement_status(
     name = main.accelerator.metadata.name
     message = placement.message[:1024]
     same_spec = deployment.status.observed_generation == deployment.metadata.generation
-    if same_spec and previous is not None and (previous.class_name, previous.count) == (name, main.count):
+    if same_spec and previous is not None and _main_of(previous) == (name, main.count, main.spot):
         # The sentence holds the figures of the moment of the choice: it is only rewritten with a new one.
         message = previous.message or message
     variants = tuple(
@@ -254,6 +254,12 @@ def _placement_status(
     return PlacementStatus(class_name=name, count=main.count, message=message, variants=variants)
 
 
+def _main_of(previous: PlacementStatus) -> tuple[str, int, bool]:
+    """Return class, count and whether it is spot; the main variant is listed first."""
+    spot = bool(previous.variants) and previous.variants[0].purchase == "Spot"
+    return previous.class_name, previous.count, spot
+
+
 def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
     """Return US dollars per hour of the accelerators held, used or not; None without a price.
 
@@ -264,7 +270,7 @@ def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
     prices = {item.variant.name: item.variant.price for item in plan.placement.variants}
     held = [pod for pod in pods if pod.scheduled and pod.phase in {"Pending", "Running"}]
     main = plan.placement.main.price
-    return sum((prices.get(pod.variant) or main for pod in held), Decimal(0))
+    return sum((main if (price := prices.get(pod.variant)) is None else price for pod in held), Decimal(0))
 
 
 def _cost_status(

@@ -9,7 +9,7 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.cost import TokenMemory
-from modelyard.core.names import Claim, Exposure
+from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Snapshot
@@ -174,6 +174,7 @@ class Fleet:
         return Exposure(
             generation=stored.generation if stored is not None else first_one,
             asleep=plan is not None and plan.replicas == 0,
+            weights=_weights(plan),
         )
 
     def readable(self) -> Iterator[LLMDeployment]:
@@ -190,3 +191,9 @@ class Fleet:
         for store in (self.memory, self.tokens, self.plans, self.wakes, self.strangers, self.child_names):
             store.pop(key, None)
         self.written.forget(key)
+
+
+def _weights(plan: DeploymentPlan | None) -> dict[str, int]:
+    if plan is None or plan.placement is None:
+        return {}
+    return weigh_variants({item.variant.name: item.variant.capacity for item in plan.placement.variants})

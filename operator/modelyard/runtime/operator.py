@@ -74,7 +74,7 @@ class Operator:
             self._health, settings.http_host, settings.http_port, self._refresh_metrics
         )
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
-        work = asyncio.create_task(self._work())
+        work = asyncio.create_task(self._work(optional))
         try:
             await asyncio.wait({informers, work}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -110,9 +110,9 @@ class Operator:
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
-    async def _work(self) -> None:
+    async def _work(self, optional: frozenset[Resource]) -> None:
         """Wait for the first full view of the cluster, then act on it."""
-        await wait_synced(self._client, self.fleet.indices, self._settings.namespaces)
+        await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

@@ -13,7 +13,9 @@ from modelyard.kube.resources import (
     DEPLOYMENTS,
     LLM_DEPLOYMENTS,
     LLM_ROUTES,
+    NODES,
     PODS,
+    PRIORITY_CLASSES,
     Resource,
 )
 
@@ -25,17 +27,29 @@ LIST_AGAIN_SECONDS = 10.0
 """Until the API server is asked again: objects may have gone meanwhile."""
 
 
-async def wait_synced(client: KubeClient, indices: Indices, namespaces: Iterable[str]) -> None:
+async def wait_synced(
+    client: KubeClient,
+    indices: Indices,
+    namespaces: Iterable[str],
+    optional: frozenset[Resource] = frozenset(),
+) -> None:
     """Wait until the indices hold every object that the API server lists.
+
+    `optional` are the kinds that are watched beside those that always are.
 
     Kopf calls no handler on an empty cluster, so its own readiness cannot be waited for from outside.
     """
+    views: dict[Resource, Callable[[], set[str]]] = {
+        NODES: lambda: _uids(indices.nodes or {}),
+        PRIORITY_CLASSES: lambda: _uids(indices.priorities or {}),
+    }
     seen: tuple[tuple[Resource, str, Callable[[], set[str]]], ...] = (
         (LLM_DEPLOYMENTS, "", lambda: _uids(indices.deployments)),
         (LLM_ROUTES, "", lambda: _uids(indices.routes)),
         (ACCELERATOR_CLASSES, "", lambda: _uids(indices.accelerators)),
         (PODS, LABEL_DEPLOYMENT, lambda: _uids(indices.pods)),
         (DEPLOYMENTS, LABEL_DEPLOYMENT, lambda: _uids(indices.children)),
+        *((resource, "", view) for resource, view in views.items() if resource in optional),
     )
     while True:
         expected = [await _list(client, resource, selector, namespaces) for resource, selector, _ in seen]

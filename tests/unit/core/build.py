@@ -7,7 +7,7 @@ from typing import Any
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
-from modelyard.core.inventory import Pool
+from modelyard.core.inventory import Node, Pool
 from modelyard.core.memory import Parallelism
 from modelyard.core.plan import Placement, VariantPlan
 from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
@@ -71,29 +71,41 @@ def make_route(key: str, model: str, targets: Mapping[str, int], *, created: str
     )
 
 
-def make_accelerator(name: str = "l4", *, price: str | None = "0.8") -> AcceleratorClass:
-    """A GPU class; the price is in US dollars per hour."""
+def make_accelerator(name: str = "l4", *, price: str | None = "0.8", **changes: Any) -> AcceleratorClass:
+    """A GPU class; the price is in US dollars per hour. `changes` are fields of the spec."""
     spec: dict[str, Any] = {"resourceName": "nvidia.com/gpu"}
     if price is not None:
         spec["price"] = {"onDemand": price}
-    return AcceleratorClass.model_validate({"metadata": {"name": name}, "spec": spec})
+    return AcceleratorClass.model_validate({"metadata": {"name": name}, "spec": spec | changes})
+
+
+def make_node(name: str = "node-1", gpus: int = 1, **changes: Any) -> Node:
+    """A node with so many GPUs, and the label `kind` that it has of its own name's first part."""
+    fields: dict[str, Any] = {"labels": {"kind": name.split("-")[0]}, "accelerators": {"nvidia.com/gpu": gpus}}
+    return Node(name=name, **{**fields, **changes})
 
 
 def make_variant(
-    accelerator: AcceleratorClass | None = None, count: int = 1, *, capacity: float = 1.0, spot: bool = False
+    accelerator: AcceleratorClass | None = None,
+    count: int = 1,
+    *,
+    capacity: float = 1.0,
+    spot: bool = False,
+    **changes: Any,
 ) -> Variant:
-    """A variant whose price is that of the class."""
+    """A variant whose price is that of the class. `changes` are fields of it."""
     accelerator = accelerator or make_accelerator()
     price = accelerator.spec.price
-    return Variant(
-        name=variant_name(accelerator.metadata.name, count, spot=spot),
-        accelerator=accelerator,
-        parallelism=Parallelism(count, 1),
-        spot=spot,
-        pool=Pool("nvidia.com/gpu"),
-        capacity=capacity,
-        price=None if price is None else Decimal(price.on_demand) * count,
-    )
+    fields: dict[str, Any] = {
+        "name": variant_name(accelerator.metadata.name, count, spot=spot),
+        "accelerator": accelerator,
+        "parallelism": Parallelism(count, 1),
+        "spot": spot,
+        "pool": Pool("nvidia.com/gpu"),
+        "capacity": capacity,
+        "price": None if price is None else Decimal(price.on_demand) * count,
+    }
+    return Variant(**{**fields, **changes})
 
 
 def make_placement(variant: Variant | None = None, replicas: int | None = 1, message: str = "") -> Placement:

@@ -1,6 +1,12 @@
 """The routing table that follows from names, pods and generations."""
 
-from modelyard.core.names import Exposure, build_routing_table, resolve_names
+from modelyard.core.names import (
+    Exposure,
+    build_routing_table,
+    resolve_names,
+    serving_endpoints,
+    weigh_variants,
+)
 from modelyard.core.routing import (
     Endpoint,
     Route,
@@ -15,6 +21,14 @@ from tests.unit.core.build import KEY, make_deployment, make_pod, make_route, ma
 
 EMPTY = RoutingTable()
 SERVED = (Endpoint("10.0.0.1", 8000),)
+
+
+def test_pods_of_unequal_variants_get_their_share():
+    assert weigh_variants({"a": 1.0, "b": 3.4, "c": 1000.0}) == {"a": 1, "b": 3, "c": 128}
+    assert weigh_variants({"a": 1.0}) == {}
+    assert weigh_variants({"a": 1.0, "b": 1.2}) == {}, "rounding makes them equal"
+    pods = (make_pod("a", address="10.0.0.1", variant="a"), make_pod("b", address="10.0.0.2", variant="b"))
+    assert [item.weight for item in serving_endpoints(pods, {"a": 1, "b": 5})] == [1, 5]
 
 
 def _build(

@@ -2,7 +2,7 @@
 
 import json
 
-from modelyard.core.routing import Upstream
+from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.names import METADATA, ROUTE_HEADER, SERVED_MODEL_HEADER
 from modelyard.render.envoy.settings import GatewaySettings
@@ -71,13 +71,16 @@ def endpoints(upstream: Upstream) -> Json:
         "cluster_name": upstream.cluster,
         "endpoints": [
             {
-                "lb_endpoints": [
-                    {"endpoint": {"address": socket_address(endpoint.address, endpoint.port)}}
-                    for endpoint in upstream.endpoints
-                ]
+                "lb_endpoints": [_endpoint(endpoint) for endpoint in upstream.endpoints],
             }
         ],
     }
+
+
+def _endpoint(endpoint: Endpoint) -> Json:
+    """Return one address. Of unequal weights, Envoy divides each by the requests that the pod has."""
+    address: Json = {"endpoint": {"address": socket_address(endpoint.address, endpoint.port)}}
+    return address if endpoint.weight == 1 else {**address, "load_balancing_weight": endpoint.weight}
 
 
 def _upstream_filters(model: str) -> list[Json]:
