@@ -73,7 +73,7 @@ def read_quantization_fields(stated: Mapping[str, Any]) -> str:
         raise UnreadableConfigError("quantization_config.quant_method is missing")
     method = method.lower()
     if method in {"fp8", "fbgemm_fp8", "mxfp4", "awq"}:
-        return "fp8" if method == "fbgemm_fp8" else method
+        return method
     if method in {"gptq", "auto-round"}:
         return _read_bits(fields)
     if method == "bitsandbytes":

@@ -74,6 +74,8 @@ def find_model(source: str) -> CatalogModel | None:
         name = split[0]
         stored.append(split[1])
         model = _models_by_name().get(name)
+    if stored and stored[0] == "fp8" and organisation == "meta-llama":
+        stored[0] = "fbgemm_fp8"  # The publisher's own format, which leaves attention in 16 bits.
     if tag:
         stored.insert(0, tag.upper())
     return _store_as(model, stored[0]) if stored else model

@@ -43,6 +43,15 @@ _LLAMA_CPP_HELP = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quant
 _FORMATS = (
     WeightFormat("bf16", 16.0, "bf16", keeps_embeddings=True, source="https://arxiv.org/abs/1905.12322"),
     WeightFormat("fp8", 8.0, "fp8", keeps_embeddings=True, source=f"{_VLLM}fp8/"),
+    # Meta's own: attention stays in 16 bits, and so do the first and last of its 126 layers (not counted here).
+    WeightFormat(
+        "fbgemm-fp8",
+        8.0,
+        "fp8",
+        keeps_embeddings=True,
+        keeps_attention=True,
+        source="https://arxiv.org/abs/2407.21783",
+    ),
     # One scale for each output channel: less than 0.01 bits.
     WeightFormat("int8", 8.0, "int8", keeps_embeddings=True, source=f"{_VLLM}int8/"),
     # For each group of 128 a 16-bit scale and a 4-bit zero point: 4 + 20 / 128.
@@ -117,7 +126,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     "float16": "bf16",
     "fp16": "bf16",
     "half": "bf16",
-    "fbgemm-fp8": "fp8",
     "ptpc-fp8": "fp8",
     "deepgemm-fp8": "fp8",
     "fp8-w8a8": "fp8",

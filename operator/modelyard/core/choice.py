@@ -296,7 +296,7 @@ class _Maker:
         name = variant_name(accelerator.metadata.name, parallelism.accelerators, spot=spot)
         step = self._prior(hardware, fit) if isinstance(fit, Fit) else None
         speed = self._speed(name, step, fit) if isinstance(fit, Fit) else None
-        capacity, basis = self._capacity(option, speed)
+        capacity, basis = self._capacity(option, speed, name)
         unit = _unit_price(accelerator, hardware, spot=spot)
         price = None if unit is None else unit * parallelism.accelerators
         return Variant(
@@ -331,12 +331,14 @@ class _Maker:
         most = fit.settings.max_sequences or 1
         return sustainable(step, self.shape, self.objective, fit.cache_tokens, most)
 
-    def _capacity(self, option: AcceleratorOption, speed: Capacity | None) -> tuple[float, str]:
+    def _capacity(self, option: AcceleratorOption, speed: Capacity | None, name: str) -> tuple[float, str]:
         if option.requests_per_minute is not None:
             return option.requests_per_minute / 60, "as declared"
         if speed is None:
             return DEFAULT_REQUESTS_PER_MINUTE / 60, "assumed: set requestsPerMinute to what you measured"
+        memory = self.speeds.get(name)
+        basis = speed.explain() + (f"; {memory.explain()}" if memory is not None and memory.readings else "")
         if speed.feasible:
-            return speed.requests_per_second, speed.explain()
+            return speed.requests_per_second, basis
         # The best that it can do, one request at a time: it misses the objective, and the condition says so.
-        return max(speed.performance.requests_per_second, MINIMUM_CAPACITY), speed.explain()
+        return max(speed.performance.requests_per_second, MINIMUM_CAPACITY), basis

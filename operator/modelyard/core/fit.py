@@ -43,6 +43,10 @@ _ASKABLE_CONTEXT: Final = 128
 _MOST_ACCELERATORS: Final = 16
 """Upper bound of `placement.accelerators[].count`."""
 
+_LARGER_SHARE: Final = 0.95
+"""Share of the memory for the engine that published vLLM runs use where the default is too little
+(https://docs.vllm.ai/en/latest/configuration/conserving_memory/ names the parameter)."""
+
 _SMALLER_WEIGHTS: Final[Mapping[EngineName, tuple[tuple[WeightFormat, str], ...]]] = {
     "vLLM": (
         (FORMATS["fp8"], "set model.quantization to fp8"),
@@ -311,6 +315,7 @@ def _with_remedies(answer: DoesNotFit, settings: MemorySettings, hardware: Hardw
             for sentence, changed in _smaller_values(settings)
             if isinstance(_measure(answer.profile, changed, hardware, answer.parallelism), Fit)
         ]
+        remedies += _larger_share(answer, settings, hardware)
     remedies += _more_accelerators(answer, settings, hardware)
     return replace(answer, remedies=tuple(remedies))
 
@@ -335,6 +340,16 @@ def _smaller_values(settings: MemorySettings) -> Iterator[tuple[str, MemorySetti
     for smaller, sentence in _SMALLER_WEIGHTS[settings.engine]:
         if smaller.bits < settings.weights.bits:
             yield sentence, replace(settings, weights=smaller)
+
+
+def _larger_share(answer: DoesNotFit, settings: MemorySettings, hardware: Hardware) -> Iterator[Remedy]:
+    """Yield the larger share of the memory that people give vLLM, if that is enough."""
+    if settings.engine != "vLLM" or settings.memory_share >= _LARGER_SHARE:
+        return
+    larger = replace(settings, memory_share=_LARGER_SHARE)
+    if isinstance(_measure(answer.profile, larger, hardware, answer.parallelism), Fit):
+        sentence = f"set engine.parameters.gpu-memory-utilization to {_LARGER_SHARE}"
+        yield Remedy(sentence, larger, answer.parallelism)
 
 
 def _more_accelerators(answer: DoesNotFit, settings: MemorySettings, hardware: Hardware) -> Iterator[Remedy]:

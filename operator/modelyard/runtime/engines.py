@@ -187,9 +187,8 @@ class EngineReader:
     def _learn(self, source: SampledVariant, pod: Pod, observation: Observation) -> str:
         memory = self._fleet.memory.get(source.key)
         name = source.variant.name
-        if memory is None or (name, source.prior) not in (
-            (variant.name, prior) for variant, prior in self._variants(source.key)
-        ):
+        priors = {variant.name: prior for variant, prior in self._variants(source.key)}
+        if memory is None or priors.get(name) != source.prior:
             logger.debug("The variant of pod %s of %s changed meanwhile", pod.name, source.key)
             return "refused"
         speed = memory.speeds.get(name)

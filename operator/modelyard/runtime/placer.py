@@ -7,6 +7,7 @@ import time
 from modelyard.core.placement.problem import PlacementProblem
 from modelyard.core.placement.solve import solve
 from modelyard.core.rearrange import adopt, build_problem
+from modelyard.core.state import DeploymentMemory
 from modelyard.core.variants import VariantList
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import PLACEMENT_GAP, PLACEMENT_SECONDS
@@ -35,8 +36,7 @@ class Placer:
     def _look_at_waiting(self) -> None:
         """Ask for work on deployments whose decision time alone may change: pods wait, or a variant is tried later."""
         for key, memory in self._fleet.memory.items():
-            choice = memory.choice.answer if memory.choice is not None else None
-            if not isinstance(choice, VariantList) or len(choice.variants) < 2:
+            if count_variants(memory) < 2:
                 continue
             availability = memory.availability
             waiting = any(pod.live and not pod.scheduled for pod in self._fleet.pods(key))
@@ -45,6 +45,8 @@ class Placer:
 
     async def _place(self) -> None:
         fleet = self._fleet
+        if not any(count_variants(memory) > 1 for memory in fleet.memory.values()):
+            return
         accelerators = fleet.accelerators()
         inventory, _ = fleet.capacity.measure(fleet.indices, accelerators)
         current = {
@@ -53,7 +55,7 @@ class Placer:
                 for variant, seen in fleet.children(deployment.key, deployment.metadata.uid).items()
             }
             for deployment in fleet.readable()
-            if _has_choice(fleet, deployment.key)
+            if count_variants(fleet.memory.get(deployment.key))
         }
         policy = self._settings.policy.placement
         problem = build_problem(fleet.memory, current, accelerators, inventory, policy)
@@ -72,7 +74,7 @@ class Placer:
             self._queue.add(key)
 
 
-def _has_choice(fleet: Fleet, key: str) -> bool:
-    memory = fleet.memory.get(key)
+def count_variants(memory: DeploymentMemory | None) -> int:
+    """Return in how many ways a deployment may run; 0 if it is not known or refused."""
     choice = memory.choice.answer if memory is not None and memory.choice is not None else None
-    return isinstance(choice, VariantList)
+    return len(choice.variants) if isinstance(choice, VariantList) else 0

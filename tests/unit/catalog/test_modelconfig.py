@@ -375,7 +375,7 @@ def weights(kind: str, bits: int, style: str) -> dict[str, Any]:
     ("stated", "expected"),
     [
         ({"quant_method": "fp8"}, "fp8"),
-        ({"quant_method": "fbgemm_fp8"}, "fp8"),
+        ({"quant_method": "fbgemm_fp8"}, "fbgemm_fp8"),
         ({"quant_method": "awq", "bits": 4}, "awq"),
         ({"quant_method": "gptq", "bits": 4}, "gptq"),
         ({"quant_method": "gptq", "bits": 8}, "gptq-int8"),

@@ -1,0 +1,1 @@
+"""25 well-known models and GPUs, compared with public figures."""
