@@ -40,7 +40,7 @@ def install_kinds(cluster: Cluster, stack: ExitStack, *, tidy: bool) -> None:
 
 def apply_examples(cluster: Cluster, stack: ExitStack, *, tidy: bool) -> None:
     """Apply the examples. With `tidy` the stack deletes those that were not there before."""
-    manifests = load_manifests([EXAMPLES])
+    manifests = load_manifests(EXAMPLES)
     if tidy:
         _delete_later(cluster, stack, manifests)
     cluster.apply(manifests, DEMO_NAMESPACE)

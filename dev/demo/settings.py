@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-EXAMPLES = REPOSITORY / "examples"
+EXAMPLES = tuple(
+    path for path in sorted((REPOSITORY / "examples").glob("*.yaml")) if path.name != "inventory.yaml"
+)
+"""Manifests for a cluster: the folders beside them are for pipelines, and the inventory is for `modelyard plan`."""
 CRDS = REPOSITORY / "crds"
 
 DEMO_NAMESPACE = "modelyard-demo"

@@ -34,7 +34,7 @@ def test_the_server_and_the_offline_check_agree(kinds: ApiServer, case: Case) ->
 @pytest.mark.parametrize(
     ("metadata", "accepted"),
     [
-        ({"name": "a" * 50}, True),
+        ({"name": "a" * 46}, True),
         ({"name": "a", "labels": {"team": "search"}, "annotations": {"note": "ü"}}, True),
         ({"name": "a", "creationTimestamp": None, "labels": None}, True),
         ({"generateName": "model-"}, True),

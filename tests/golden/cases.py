@@ -35,6 +35,11 @@ MIRRORED = RenderSettings(
     hub_endpoint="https://hub.example",
 )
 _MIRRORED_CASES = {"external-actuator"}
+_SPOT_CASES = {"vllm-spot-l40s"}
+_PIPELINES = {"vllm-pipeline-of-six": 3}
+"""Stages over which the layers are spread."""
+_FITTING_CONTEXTS = {"vllm-pipeline-of-six": 24576}
+"""Tokens that fit, where the spec names no context length and the model's own is too long."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -56,6 +61,9 @@ def read_workload(name: str) -> Workload:
         accelerator=AcceleratorClass.model_validate(documents["AcceleratorClass"]),
         count=deployment.spec.placement.accelerators[0].count or 1,
         replicas=replicas,
+        pipeline=_PIPELINES.get(name, 1),
+        spot=name in _SPOT_CASES,
+        fitting_context=_FITTING_CONTEXTS.get(name),
     )
 
 

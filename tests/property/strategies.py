@@ -5,11 +5,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from modelyard.api.llmdeployment import LLMDeployment, Scaling
+from modelyard.core.availability import AvailabilityMemory, Shortage
 from modelyard.core.demand import Demand
+from modelyard.core.inventory import Inventory, Usage, build_inventory
 from modelyard.core.replicas import SizeInput, SizeMemory, Wanted
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Snapshot
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
 from modelyard.core.variants import variant_name
-from tests.unit.core.build import make_accelerator, make_deployment, make_pod, make_route
+from tests.unit.core.build import make_accelerator, make_deployment, make_node, make_pod, make_route
 
 NOW = 1_000_000.0
 rates = st.floats(0.0, 10_000.0)
@@ -54,7 +56,31 @@ def inputs(draw: st.DrawFn, *, low: int = 0, known: bool | None = None) -> SizeI
 
 NAMES = ("alpha", "beta", "gamma")
 NAMESPACES = ("one", "two")
-CLASSES = ("cpu", "l4", "h100")
+GPU = "nvidia.com/gpu"
+CLASSES = ("a10g", "l4", "h100")
+ACCELERATORS = {
+    "a10g": make_accelerator("a10g", nodeSelector={"kind": "a10g"}, price="0.5"),
+    "l4": make_accelerator("l4", nodeSelector={"kind": "l4"}, price="0.8"),
+    "h100": make_accelerator(
+        "h100",
+        price=None,
+        nodeSelector={"kind": "h100"},
+        spot={"nodeSelector": {"type": "spot"}},
+        available=4,
+    ),
+}
+VARIANTS = tuple(
+    variant_name(name, count, spot=spot) for name in CLASSES for count in (1, 2) for spot in (False, True)
+)
+"""Some of them are in no deployment's list, as after a change of its spec."""
+ZONE = "topology.kubernetes.io/zone"
+NODES = (
+    make_node("l4-1", 2),
+    make_node("l4-2", 1, schedulable=False),
+    make_node("h100-1", 4),
+    make_node("h100-2", 2, labels={"kind": "h100", "type": "spot", ZONE: "a"}),
+    make_node("h100-3", 2, labels={"kind": "h100", "type": "spot", ZONE: "b"}),
+)
 
 
 @st.composite
@@ -79,14 +105,78 @@ def deployments(draw: st.DrawFn, key: str) -> LLMDeployment:
         "readyReplicas": draw(st.integers(0, 2)),
         "gateway": {"generation": draw(st.integers(0, 5))},
     }
+    options = [
+        {
+            "class": name,
+            "count": draw(st.integers(1, 2)),
+            "requestsPerMinute": draw(st.none() | st.integers(30, 300)),
+        }
+        for name in draw(st.lists(st.sampled_from(CLASSES), unique=True, min_size=1))
+    ]
+    placement: dict[str, Any] = {"accelerators": options, "priority": draw(st.none() | st.just("high"))}
+    if draw(st.booleans()):
+        placement["spot"] = {"onDemandBase": draw(st.integers(0, 2))}
     return make_deployment(
         key,
         created=f"2026-01-0{draw(st.integers(1, 3))}T00:00:00Z",
         model=model,
-        classes=tuple(draw(st.lists(st.sampled_from(CLASSES), unique=True, min_size=1))),
+        placement=placement,
         status=status,
         **spec,
     )
+
+
+@st.composite
+def pods(draw: st.DrawFn, key: str) -> tuple[Pod, ...]:
+    """Pods of several variants that serve, load or wait for a node."""
+    found = []
+    for index in range(draw(st.integers(0, 4))):
+        node = draw(st.sampled_from(("", *(node.name for node in NODES))))
+        ready = bool(node) and draw(st.booleans())
+        found.append(
+            make_pod(
+                f"pod-{index}",
+                key,
+                address=f"10.0.0.{index}",
+                variant=draw(st.sampled_from(VARIANTS)),
+                node=node,
+                scheduled=bool(node),
+                ready=ready,
+                phase="Running" if ready else "Pending",
+                terminating=draw(st.booleans()),
+                waiting="" if node else draw(st.sampled_from(("", "Unschedulable"))),
+                accelerators={GPU: draw(st.integers(1, 2))} if node else {},
+                created=NOW - draw(st.integers(0, 200)),
+            )
+        )
+    return tuple(found)
+
+
+def make_inventory(found: dict[str, tuple[Pod, ...]]) -> Inventory:
+    """The nodes with what these pods and some of others hold."""
+    usages = [
+        Usage(pod.node, key if pod.live else "", pod.variant, pod.accelerators)
+        for key, items in found.items()
+        for pod in items
+        if pod.node
+    ]
+    return build_inventory(NODES, [*usages, Usage("h100-1", "", "", {GPU: 1})], complete=True)
+
+
+@st.composite
+def availabilities(draw: st.DrawFn) -> AvailabilityMemory:
+    """What may be remembered of variants that could not be had."""
+    shortages = st.builds(
+        Shortage,
+        ceiling=st.integers(0, 3),
+        retry_at=st.integers(-100, 600).map(lambda seconds: NOW + seconds),
+        failures=st.integers(1, 5),
+        free=st.none() | st.integers(0, 4),
+        message=st.just("0/5 nodes are available"),
+    )
+    missing = draw(st.dictionaries(st.sampled_from(VARIANTS), shortages, max_size=3))
+    tried = draw(st.dictionaries(st.sampled_from(VARIANTS), shortages, max_size=2))
+    return AvailabilityMemory(missing, {name: item for name, item in tried.items() if name not in missing})
 
 
 @st.composite
@@ -103,31 +193,24 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         )
         for key in draw(st.lists(st.sampled_from(keys), unique=True, max_size=3))
     ]
-    pods = {
-        key: tuple(
-            make_pod(f"pod-{index}", key, address=f"10.0.0.{index}", ready=draw(st.booleans()))
-            for index in range(1, draw(st.integers(1, 4)))
-        )
-        for key in chosen
-    }
+    running = {key: draw(pods(key)) for key in chosen}
+    counts = st.builds(ChildDeployment, st.integers(0, 6))
     children = {
-        key: {
-            variant_name(draw(st.sampled_from(CLASSES)), 1, spot=False): ChildDeployment(
-                draw(st.integers(0, 9))
-            )
-        }
+        key: draw(st.dictionaries(st.sampled_from(VARIANTS), counts, min_size=1, max_size=3))
         for key in chosen
         if draw(st.booleans())
     }
-    strangers = {key: "Deployment x/y" for key in chosen if draw(st.booleans())}
+    strangers = {key: "Deployment x/y" for key in chosen if draw(st.integers(0, 3)) == 0}
     arrivals = {key: draw(st.floats(0.0, 1e6)) for key in chosen}
     return Snapshot(
         deployments={key: draw(deployments(key)) for key in chosen},
         routes={route.key: route for route in routes},
-        accelerators={name: make_accelerator(name) for name in draw(st.sets(st.sampled_from(CLASSES)))},
-        pods=pods,
+        accelerators={name: ACCELERATORS[name] for name in draw(st.sets(st.sampled_from(CLASSES)))},
+        pods=running,
         children=children,
         strangers=strangers,
+        inventory=draw(st.none() | st.just(make_inventory(running))),
+        priorities={"high": 1000},
         reading=draw(st.none() | st.just(GatewayReading(NOW, arrivals))),
         wakes={key: NOW for key in chosen if draw(st.booleans())},
     )

@@ -5,6 +5,7 @@ defaults, checks types and bounds, and only if those hold the cross-field rules.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +14,8 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelyard.api.crd import KINDS, Schema, build_schema
-from modelyard.api.meta import API_VERSION, ApiModel, DnsSubdomain
+from modelyard.api.crd import KINDS, Kind, Schema, build_schema
+from modelyard.api.meta import API_VERSION, ApiModel, DnsLabel, DnsSubdomain
 
 MAX_SHOWN: Final = 64
 """Characters of a refused value that a message repeats."""
@@ -22,7 +23,12 @@ MAX_SHOWN: Final = 64
 _GENERATED_SUFFIX: Final = "00000"
 """Stands for the five characters that the API server appends to `metadata.generateName`."""
 
+_HAS: Final = re.compile(r"\bhas\([^)]*\)")
+_SELECTED: Final = re.compile(r"\.([A-Za-z]\w*)")
+"""A field in a CEL expression, and what stands there like one: methods, which no field is called like."""
+
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(DnsSubdomain)
+_NAMESPACE: Final[TypeAdapter[str]] = TypeAdapter(DnsLabel)
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,33 @@ def validate(manifest: object) -> list[Problem]:
 
     An empty list, or one of warnings only, means that the API server takes it.
     """
+    return read_manifest(manifest)[1]
+
+
+def read_manifest(manifest: object) -> tuple[ApiModel | None, list[Problem]]:
+    """Return the object as the API server would store it, without status, and what `validate` says of the manifest.
+
+    None if the API server would refuse it.
+    """
     if not isinstance(manifest, Mapping):
-        return [Problem("", "a manifest is a mapping with apiVersion, kind, metadata and spec")]
+        return None, [Problem("", "a manifest is a mapping with apiVersion, kind, metadata and spec")]
     kind = KINDS.get(str(manifest.get("kind")))
     if kind is None:
-        return [Problem("kind", f"{manifest.get('kind')!r} is none of {', '.join(KINDS)}")]
+        return None, [Problem("kind", f"{_show(manifest.get('kind'))} is none of {', '.join(KINDS)}")]
     if manifest.get("apiVersion") != API_VERSION:
-        return [Problem("apiVersion", f"{manifest.get('apiVersion')!r} must be {API_VERSION}")]
+        return None, [Problem("apiVersion", f"{_show(manifest.get('apiVersion'))} must be {API_VERSION}")]
     # The server takes the status from the /status subresource only.
     document = {name: value for name, value in manifest.items() if name != "status"}
-    pruned = _Pruned(document, kind.name)
+    pruned = _Pruned(document, kind)
     problems = pruned.problems
     metadata = _with_name(pruned.value.get("metadata"))
-    problems += _check_name(metadata)
+    problems += _check_names(metadata)
     model, found = _parse(kind.model, {**pruned.value, "metadata": metadata})
     problems += found
     if model is not None and not any(problem.severity == "Error" for problem in problems):
         problems += _check_rules(model, "")
-    return problems
+    refused = any(problem.severity == "Error" for problem in problems)
+    return None if refused else model, problems
 
 
 @cache
@@ -70,27 +85,42 @@ def _schema_of(kind: str) -> Schema:
     return build_schema(KINDS[kind].model)
 
 
+def _read_by_rules(schema: Schema) -> frozenset[str]:
+    """Return the names of the fields whose values the rules of a schema read; `has()` alone reads none."""
+    rules = (rule["rule"] for rule in schema.get("x-kubernetes-validations", ()))
+    return frozenset(name for rule in rules for name in _SELECTED.findall(_HAS.sub("", rule)))
+
+
 class _Pruned:
     """A manifest without nulls and unknown fields, and what was found on the way."""
 
-    def __init__(self, document: Mapping[str, Any], kind: str) -> None:
+    def __init__(self, document: Mapping[str, Any], kind: Kind) -> None:
         self.problems: list[Problem] = []
-        self.value = self._prune_mapping(document, _schema_of(kind), "")
+        scale = kind.scale or {}
+        self._counted = scale.get("specReplicasPath", "").removeprefix(".")
+        """The field behind the /scale subresource."""
+        self.value = self._prune_mapping(document, _schema_of(kind.name), "", frozenset())
 
-    def _prune(self, value: object, schema: Schema, path: str) -> object:
+    def _prune(self, value: object, schema: Schema, path: str, read: frozenset[str]) -> object:
         if isinstance(value, Mapping) and schema.get("type") == "object":
-            return self._prune_mapping(value, schema, path)
+            return self._prune_mapping(value, schema, path, read)
         if isinstance(value, list) and schema.get("type") == "array":
-            items = [self._prune(item, schema["items"], f"{path}[{i}]") for i, item in enumerate(value)]
+            items = [self._prune(item, schema["items"], f"{path}[{i}]", read) for i, item in enumerate(value)]
             self._check_unique(items, schema, path)
             return items
         if isinstance(value, float) and value.is_integer() and schema.get("type") == "integer":
-            return int(value)  # kubectl writes 2.0 as 2, and the API server takes either for an integer.
+            # The API server takes 2.0 for an integer, but not where a rule or /scale reads it.
+            if path == self._counted or path.rpartition(".")[2] in read:
+                self.problems.append(Problem(path, f"must be written as {int(value)}, not {value}"))
+            return int(value)
         return value
 
-    def _prune_mapping(self, value: Mapping[str, Any], schema: Schema, path: str) -> dict[str, Any]:
+    def _prune_mapping(
+        self, value: Mapping[str, Any], schema: Schema, path: str, read: frozenset[str]
+    ) -> dict[str, Any]:
         fields: Mapping[str, Schema] = schema.get("properties", {})
         any_field: Schema | None = schema.get("additionalProperties")
+        read |= _read_by_rules(schema)
         result: dict[str, Any] = {}
         for name, item in value.items():
             child = fields.get(name, any_field)
@@ -101,7 +131,7 @@ class _Pruned:
                 message = "is no field of this kind: the API server drops it"
                 self.problems.append(Problem(where, message, severity="Warning"))
             elif item is not None:
-                result[name] = self._prune(item, child, where)
+                result[name] = self._prune(item, child, where, read)
         return result
 
     def _check_unique(self, items: list[Any], schema: Schema, path: str) -> None:
@@ -127,18 +157,23 @@ def _with_name(metadata: object) -> object:
     return result
 
 
-def _check_name(metadata: object) -> list[Problem]:
-    """Check what Kubernetes asks of every name; Pydantic checks the rest of metadata."""
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    if not isinstance(name, str):
-        return []
-    try:
-        _NAME.validate_python(name)
-    except ValidationError:
-        return [
-            Problem("metadata.name", f"{_show(name)} must be lower-case letters, digits, dashes and dots")
-        ]
-    return []
+def _check_names(metadata: object) -> list[Problem]:
+    """Check what Kubernetes asks of every name and namespace; Pydantic checks the rest of metadata."""
+    problems = []
+    for field, form, allowed in (
+        ("name", _NAME, "digits, dashes and dots"),
+        ("namespace", _NAMESPACE, "digits and dashes"),
+    ):
+        value = metadata.get(field) if isinstance(metadata, Mapping) else None
+        # An absent namespace may be written as an empty one; an empty name may not.
+        if not isinstance(value, str) or (field == "namespace" and not value):
+            continue
+        try:
+            form.validate_python(value)
+        except ValidationError:
+            message = f"{_show(value)} must be lower-case letters, {allowed}"
+            problems.append(Problem(f"metadata.{field}", message))
+    return problems
 
 
 def _parse(model: type[ApiModel], document: Mapping[str, Any]) -> tuple[ApiModel | None, list[Problem]]:

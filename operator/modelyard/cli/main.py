@@ -1,65 +1,28 @@
 """The `modelyard` command."""
 
 import json
-from collections.abc import Iterable, Iterator
 from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from modelyard.api.meta import GROUP
-from modelyard.api.validation import validate
 from modelyard.cli.operator import operator, split_address
+from modelyard.cli.plan import HELP, plan
+from modelyard.cli.validate import INVALID, validate_files
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Run fleets of open LLMs on your own GPUs. `modelyard operator` runs in the cluster; "
-    "`modelyard validate` checks manifests before they get there.",
+    "`modelyard validate` checks manifests before they get there, and `modelyard plan` says what they mean: fit, "
+    "accelerators, replicas and cost.",
 )
 app.command(name="operator")(operator)
+app.command(name="validate")(validate_files)
+app.command(name="plan", help=HELP)(plan)
 
-INVALID = 2
-"""Exit code for manifests that the API server would refuse."""
-
-
-@app.command(name="validate")
-def validate_files(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders with YAML manifests.", exists=True)],
-) -> None:
-    """Check manifests as the API server would, without a cluster. Exits 2 if one would be refused."""
-    problems = checked = 0
-    for file in _manifest_files(paths):
-        try:
-            documents = [item for item in yaml.safe_load_all(file.read_text(encoding="utf-8")) if item]
-        except yaml.YAMLError as error:
-            # One line for each problem: the output is read by pipelines.
-            typer.echo(f"{file}: Error: not YAML: {' '.join(str(error).split())}", err=True)
-            problems += 1
-            continue
-        for document in documents:
-            if not isinstance(document, dict) or not str(document.get("apiVersion", "")).startswith(
-                f"{GROUP}/"
-            ):
-                kind = document.get("kind", "document") if isinstance(document, dict) else "document"
-                typer.echo(f"{file}: {kind} skipped: not of {GROUP}", err=True)
-                continue
-            checked += 1
-            for problem in validate(document):
-                typer.echo(f"{file}: {problem.severity}: {problem.field}: {problem.message}", err=True)
-                problems += problem.severity == "Error"
-    typer.echo(f"{checked} checked, {problems} problems", err=True)
-    if problems:
-        raise typer.Exit(INVALID)
-
-
-def _manifest_files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        yield from sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")]) if path.is_dir() else (path,)
-
+__all__ = ["INVALID", "app"]
 
 BOOTSTRAP = BootstrapSettings(control_plane_host="127.0.0.1", control_plane_port=18000, node_id="envoy-1")
 

@@ -72,7 +72,9 @@ def operator(
     ] = DEFAULTS.policy.availability.patience,
     placement_interval: Annotated[
         float,
-        typer.Option(help="Seconds between two looks at whether the fleet should be placed otherwise.", min=0.1),
+        typer.Option(
+            help="Seconds between two looks at whether the fleet should be placed otherwise.", min=0.1
+        ),
     ] = DEFAULTS.placement_interval,
     read_hub: Annotated[
         bool,

@@ -20,10 +20,6 @@ from modelyard.core.plan import Size
 from modelyard.core.snapshot import ChildDeployment, Pod
 from modelyard.core.variants import Variant, VariantList
 
-UNKNOWN_PRICE = 1.0
-"""US dollars per hour and accelerator where neither class nor catalogue gives a price: all such variants cost alike, so
-the fewest accelerators win, then the order in the spec."""
-
 ORDER_WEIGHT = 1e-6
 """Share of the price that is added for each place further down in the spec: it decides between equals only."""
 
@@ -84,14 +80,13 @@ def build_demand(situation: Situation, size: Size) -> PlacementDemand:
 
 
 def _candidate(variant: Variant, rank: int, availability: AvailabilityMemory) -> Candidate:
-    price = float(variant.price) if variant.price is not None else UNKNOWN_PRICE * variant.count
     shortage = availability.shortages.get(variant.name)
     return Candidate(
         name=variant.name,
         pool=variant.pool.name,
         accelerators=variant.count,
         capacity=variant.capacity,
-        price=price * (1 + ORDER_WEIGHT * rank),
+        price=variant.hourly * (1 + ORDER_WEIGHT * rank),
         spot=variant.spot,
         start_time=variant.start_time,
         ceiling=shortage.ceiling if shortage is not None else None,

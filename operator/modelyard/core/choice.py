@@ -1,7 +1,7 @@
 """Which ways of running a deployment there are: every class that it may use, checked for memory and speed."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
@@ -30,6 +30,10 @@ DEFAULT_REQUESTS_PER_MINUTE = 60
 """Requests per minute and replica where neither the spec nor the model of speed gives any: 1/s, below every measured
 8B row of the public throughput tables (an L4 answers about 3/s), so that the first guess starts too many replicas, not
 too few."""
+
+UNKNOWN_PRICE = 1.0
+"""US dollars per hour and accelerator where no variant has a price: all cost alike, so the fewest accelerators win,
+then the order in the spec."""
 
 MINIMUM_CAPACITY = 1e-3
 """Requests per second that any replica is taken to answer: one in a quarter of an hour, so that nothing divides by
@@ -149,7 +153,27 @@ def list_variants(
             if not item.meets_objective
         ]
         variants = fast
-    return VariantList(tuple(variants), tuple(rejected), profile)
+    return VariantList(_stand_in(variants), tuple(rejected), profile)
+
+
+def _explain(answer: DoesNotFit, size: int) -> str:
+    """Return the refusal, without remedies that need more accelerators than a node has."""
+    possible = tuple(item for item in answer.remedies if item.parallelism.accelerators <= size)
+    return replace(answer, remedies=possible).reason()
+
+
+def _stand_in(variants: Iterable[Variant]) -> tuple[Variant, ...]:
+    """Give variants without a price that of the dearest accelerator among the others.
+
+    A price that nobody stated must not make a variant the cheapest.
+    """
+    variants = tuple(variants)
+    known = [float(variant.price) / variant.count for variant in variants if variant.price is not None]
+    unit = max(known, default=UNKNOWN_PRICE)
+    return tuple(
+        replace(variant, stand_in=unit * variant.count) if variant.price is None else variant
+        for variant in variants
+    )
 
 
 def _options(
@@ -253,11 +277,11 @@ class _Maker:
             return
         settings = memory_settings(self.deployment, self.profile)
         if option.count is not None or limit == 1:
-            yield self._best_fit(hardware, limit)
+            yield self._best_fit(hardware, limit, size)
             return
         smallest = choose_fit(self.profile, settings, hardware, limit)
         if isinstance(smallest, DoesNotFit):
-            yield Refusal(Code.DOES_NOT_FIT, smallest.reason())
+            yield Refusal(Code.DOES_NOT_FIT, _explain(smallest, limit))
             return
         yield smallest
         count = smallest.parallelism.accelerators
@@ -265,11 +289,11 @@ class _Maker:
             larger = count * 2**factor
             if larger > limit:
                 return
-            fit = self._best_fit(hardware, larger)
+            fit = self._best_fit(hardware, larger, limit)
             if isinstance(fit, Fit) and fit.parallelism.pipeline == smallest.parallelism.pipeline:
                 yield fit
 
-    def _best_fit(self, hardware: Hardware, count: int) -> Fit | Refusal:
+    def _best_fit(self, hardware: Hardware, count: int, size: int) -> Fit | Refusal:
         if self.profile is None:
             raise ValueError("memory is only checked for a model that is known")
         settings = memory_settings(self.deployment, self.profile)
@@ -279,7 +303,7 @@ class _Maker:
             if isinstance(answer, Fit):
                 return answer
         if isinstance(answer, DoesNotFit):
-            return Refusal(Code.DOES_NOT_FIT, answer.reason())
+            return Refusal(Code.DOES_NOT_FIT, _explain(answer, size))
         sentence = f"it cannot be split over {count} accelerators: change placement.accelerators[].count"
         return Refusal(Code.DOES_NOT_FIT, sentence)
 

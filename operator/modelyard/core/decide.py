@@ -6,6 +6,7 @@
 The order is the specification. Every step returns its reason.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -178,7 +179,8 @@ def _decide_size(
         demand=demand,
         woken_at=snapshot.wakes.get(deployment.key),
         hold=policy.hold,
-        held=sum(count * capacity.get(name, reference.capacity) for name, count in present.items()),
+        # `fsum` gives the same in whatever order the children come.
+        held=math.fsum(count * capacity.get(name, reference.capacity) for name, count in present.items()),
         largest=max(capacity.values()),
     )
     size, size_memory = decide_size(data, memory.size, now, policy.size)

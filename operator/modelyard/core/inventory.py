@@ -116,18 +116,26 @@ class Pool:
     avoid: tuple[tuple[str, str], ...] = ()
     """Labels that together mark nodes to stay away from: spot capacity, for pods on demand."""
     tolerations: tuple[Toleration, ...] = ()
+    zoned: bool = False
+    """True: pods are spread over zones, so a node without a zone is passed over."""
 
     @property
     def name(self) -> str:
         """A name that is equal for equal pools."""
-        parts = [self.resource or "cpu", *(f"{key}={value}" for key, value in self.selector)]
-        parts += [f"!{key}={value}" for key, value in self.avoid]
+        parts = [
+            self.resource or "cpu",
+            *(["zoned"] if self.zoned else []),
+            *(f"{key}={value}" for key, value in self.selector),
+        ]
+        parts += ["zoned"] * self.zoned + [f"!{key}={value}" for key, value in self.avoid]
         parts += [f"~{item.key}:{item.value}:{item.effect}" for item in self.tolerations]
         return ",".join(parts)
 
     def admits(self, node: Node) -> bool:
         """Return whether such a pod may run on a node, free or not."""
         if self.resource is None or not node.accelerators.get(self.resource):
+            return False
+        if self.zoned and not node.zone:
             return False
         if any(node.labels.get(key) != value for key, value in self.selector):
             return False
@@ -163,6 +171,7 @@ def find_pool(deployment: LLMDeployment, accelerator: AcceleratorClass, *, spot:
         selector=tuple(sorted(selector.items())),
         avoid=tuple(sorted(avoid.items())),
         tolerations=tuple(sorted(tolerations, key=lambda item: item.model_dump_json())),
+        zoned=spot and spec.spot is not None,
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from modelyard.core.allocation import (
-    UNKNOWN_PRICE,
     AllocationMemory,
     Situation,
     allocate,
@@ -57,10 +56,12 @@ def _leave(situation: Situation, initial: int | None) -> Placement:
             name: child.replicas for name, child in situation.children.items() if name in known
         } or present
     placement = _build(situation, main, present, present)
+    obsolete = set(situation.children) - {variant.name for variant in situation.choice.variants}
+    # What a changed spec left behind goes when the new one serves.
+    remove = tuple(sorted(obsolete)) if situation.serving(main.name) else ()
     if initial is None:
-        only = VariantPlan(main, 0, None)
-        return replace(placement, variants=(only,), remove=())
-    return replace(placement, remove=())
+        return replace(placement, variants=(VariantPlan(main, 0, None),), remove=remove)
+    return replace(placement, remove=remove)
 
 
 def find_main(situation: Situation, targets: Mapping[str, int]) -> Variant:
@@ -71,12 +72,7 @@ def find_main(situation: Situation, targets: Mapping[str, int]) -> Variant:
         if known:
             return max(known, key=lambda variant: counts[variant.name])
     short = situation.availability.shortages
-    return min(choice.variants, key=lambda variant: (variant.name in short, variant.spot, hourly(variant)))
-
-
-def hourly(variant: Variant) -> float:
-    """Return US dollars per hour and replica, or the stand-in for a price that is not known."""
-    return UNKNOWN_PRICE * variant.count if variant.price is None else float(variant.price)
+    return min(choice.variants, key=lambda variant: (variant.name in short, variant.spot, variant.hourly))
 
 
 def _build(
@@ -117,7 +113,7 @@ def cost_of_load(variant: Variant, capacity: float, least: int = 1) -> float:
     """Return US dollars per hour of the replicas, at least so many, that answer so many requests per second."""
     if variant.capacity <= 0:
         return math.inf
-    return hourly(variant) * max(math.ceil(capacity / variant.capacity - 1e-9), least, 1)
+    return variant.hourly * max(math.ceil(capacity / variant.capacity - 1e-9), least, 1)
 
 
 def explain_choice(situation: Situation, main: Variant) -> str:
@@ -131,7 +127,7 @@ def explain_choice(situation: Situation, main: Variant) -> str:
         )
     others = [item for item in situation.choice.variants if item.name != main.name]
     if others:
-        second = min(others, key=lambda item: hourly(item) / item.capacity if item.capacity else math.inf)
+        second = min(others, key=lambda item: item.hourly / item.capacity if item.capacity else math.inf)
         its_price = "price not known" if second.price is None else f"${second.price.normalize():f}/h"
         sentence += f"; next: {second.label} ({its_price}, {second.capacity * 60:.0f} requests a minute)"
     return sentence
@@ -153,25 +149,23 @@ def explain_waiting(
             f"{variant.label} is tried again when there is room, at {when} at the latest"
         )
         return Reason(Code.CAPACITY_MISSING, message)
-    missing = _explain_room(situation, allocation, capacity)
-    if missing or (allocation.limits and allocation.replicas):
-        return Reason(Code.CAPACITY_MISSING, f"runs on {used}: {'; '.join((*missing, *allocation.limits))}")
+    wanted = _find_missing(situation, allocation, capacity)
+    if wanted is not None:
+        # Without the numbers of the moment: others' pods would make them move, and each move is a write.
+        message = f"runs on {used}: waits for {wanted.label}, whose nodes lack room"
+        return Reason(Code.CAPACITY_MISSING, message)
     if main.speed is not None and not main.meets_objective:
         return Reason(Code.OBJECTIVE_MISSED, f"{main.label}: {main.speed.explain()}")
     return None
 
 
-def _explain_room(situation: Situation, allocation: Allocation, capacity: float) -> tuple[str, ...]:
-    """Return a sentence if the cheapest variant is not used because the nodes lack room for it."""
+def _find_missing(situation: Situation, allocation: Allocation, capacity: float) -> Variant | None:
+    """Return the cheapest variant if it is not used because the nodes lack room for it."""
     variants = situation.choice.variants
     if len(variants) == 1 or not allocation.replicas:
-        return ()
+        return None
     best = min(variants, key=lambda variant: cost_of_load(variant, capacity))
-    needed = (
-        max(math.ceil(capacity / best.capacity - 1e-9), 1) if capacity else sum(allocation.replicas.values())
-    )
-    missing = needed - allocation.replicas.get(best.name, 0)
+    needed = math.ceil(capacity / best.capacity - 1e-9) if capacity else sum(allocation.replicas.values())
+    missing = max(needed, 1) - allocation.replicas.get(best.name, 0)
     room = measure_room(best, situation.inventory)
-    if best.spot or missing <= 0 or room is None or room >= missing:
-        return ()
-    return (f"waits for {best.label}: its nodes have room for {room} of {missing} more replicas",)
+    return None if best.spot or missing <= 0 or room is None or room >= missing else best

@@ -69,7 +69,10 @@ def adopt(
         own = memory.allocation
         if replace(own.demand, current={}) != replace(demand, current={}):
             continue
-        allocation = wait_for_rest(demand, result.allocations[demand.key])
+        allocation = result.allocations[demand.key]
+        if not any(demand.key in budget.keys for budget in problem.budgets):
+            # What a budget refused must not wait as a Pending pod for the next free accelerator.
+            allocation = wait_for_rest(demand, allocation)
         if allocation != own.allocation:
             changed[demand.key] = replace(memory, allocation=AllocationMemory(own.demand, allocation))
     return changed

@@ -33,6 +33,8 @@ class Variant:
     """Requests per second that one replica answers within the objective."""
     price: Decimal | None
     """US dollars per hour and replica; None: not known."""
+    stand_in: float = 0.0
+    """US dollars per hour and replica to decide with where the price is not known."""
     hardware: Hardware | None = None
     fit: Fit | None = None
     """None: memory was not checked, because model or accelerator is not known."""
@@ -43,6 +45,11 @@ class Variant:
     basis: str = ""
     """Where the capacity comes from, as a clause."""
     start_time: float = DEFAULT_START_TIME
+
+    @property
+    def hourly(self) -> float:
+        """US dollars per hour and replica to decide with."""
+        return self.stand_in if self.price is None else float(self.price)
 
     @property
     def count(self) -> int:

@@ -40,12 +40,18 @@ class KubeClient:
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None) -> Self:
-        """Return a client for the given kubeconfig, or for the cluster that this process runs in."""
+        """Return a client for the given kubeconfig, or for the cluster that this process runs in.
+
+        Raises ApiError for a file that is no kubeconfig.
+        """
         configuration = api.Configuration()
         if kubeconfig is not None:
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=str(kubeconfig), client_configuration=configuration
-            )
+            try:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(kubeconfig), client_configuration=configuration
+                )
+            except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+                raise ApiError(0, "Kubeconfig", f"{kubeconfig} is not a kubeconfig: {error}") from error
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.retries = False

@@ -81,7 +81,10 @@ def make_accelerator(name: str = "l4", *, price: str | None = "0.8", **changes: 
 
 def make_node(name: str = "node-1", gpus: int = 1, **changes: Any) -> Node:
     """A node with so many GPUs, and the label `kind` that it has of its own name's first part."""
-    fields: dict[str, Any] = {"labels": {"kind": name.split("-")[0]}, "accelerators": {"nvidia.com/gpu": gpus}}
+    fields: dict[str, Any] = {
+        "labels": {"kind": name.split("-")[0]},
+        "accelerators": {"nvidia.com/gpu": gpus},
+    }
     return Node(name=name, **{**fields, **changes})
 
 

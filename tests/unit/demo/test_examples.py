@@ -9,7 +9,7 @@ from dev.demo.run import MINIMUM_REPLICAS
 from dev.demo.settings import CHAT_MODEL, EXAMPLES, EXPECTED_PEAK, NODES, REPLICA_RATE, TRAFFIC_MODEL
 from modelyard.api.validation import validate
 
-MANIFESTS = load_manifests([EXAMPLES])
+MANIFESTS = load_manifests(EXAMPLES)
 
 
 def named(kind: str, name: str) -> Any:

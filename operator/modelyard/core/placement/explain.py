@@ -1,5 +1,6 @@
 """Says what kept a better choice out: by comparison with the choice if nothing were scarce."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,9 +23,9 @@ def explain(
     """
     free = _unlimited(terms, stock)
     chosen: Counts = {}
-    unlimited = Stock(stock.shelves, [Room((UNLIMITED,)) for _ in stock.rooms])
-    fill(free, chosen, unlimited if stock.rooms else Stock(None, []), float("inf"))
-    best, actual = evaluate(free, chosen, stock.shelves), evaluate(free, counts, stock.shelves)
+    shelves = stock.shelves or None
+    fill(free, chosen, Stock(shelves, [Room((UNLIMITED,)) for _ in stock.rooms]), math.inf)
+    best, actual = evaluate(free, chosen, shelves), evaluate(free, counts, shelves)
     if actual.penalty <= best.penalty * (1 + WORTH_SAYING) and actual.cost <= best.cost * (1 + WORTH_SAYING):
         return ()
     if not terms.options:

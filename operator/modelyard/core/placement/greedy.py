@@ -6,11 +6,11 @@ It takes over where the exact search would not end in time, and answers for one 
 import math
 from collections.abc import Mapping, Sequence
 
+from modelyard.core.placement.compact import build_model
 from modelyard.core.placement.explain import explain
 from modelyard.core.placement.fill import Stock, fill, trim
 from modelyard.core.placement.milp import Search, SolverError
-from modelyard.core.placement.model import build_model
-from modelyard.core.placement.packing import Room, Shelf, shelve
+from modelyard.core.placement.packing import Room, Shelf, count_fits, shelve
 from modelyard.core.placement.problem import (
     Allocation,
     Budget,
@@ -27,17 +27,27 @@ def place_greedily(problem: PlacementProblem) -> PlacementResult:
     """Place every deployment, the highest priority first, and state the gap to the relaxed optimum."""
     shelves = shelve(problem)
     terms = state_terms(problem, shelves)
+    placed, stock = choose_greedily(terms, shelves, problem.budgets)
+    if any(shelf.running for shelf in shelves or ()):
+        stock = seat(terms, placed, shelves, problem.budgets)
+    fits = count_fits((option.size for each in terms for option in each.options), shelves)
+    try:
+        model = build_model(terms, shelves, problem.budgets, fits)
+        bound = Search(model, problem.policy, exact=False).relax().objective
+    except SolverError:
+        bound = 0.0
+    return report(problem, terms, placed, stock, bound, "greedy")
+
+
+def choose_greedily(
+    terms: Sequence[Terms], shelves: Sequence[Shelf] | None, budgets: Sequence[Budget]
+) -> tuple[dict[str, Counts], Stock]:
+    """Return the replicas of every deployment, and what they leave; the positions of running ones do not count."""
     placed: dict[str, Counts] = {}
     stock = Stock(shelves, [Room(shelf.free) for shelf in shelves or ()])
     for each in sorted(terms, key=lambda t: (-t.priority, t.key)):
-        placed[each.key] = _place(each, stock, purse(each.key, terms, placed, problem.budgets))
-    try:
-        bound = Search(build_model(terms, shelves, problem.budgets), problem.policy, exact=False).relax()
-    except SolverError:
-        bound = 0.0
-    if any(shelf.running for shelf in shelves or ()):
-        stock = seat(terms, placed, shelves, problem.budgets)
-    return report(problem, terms, placed, stock, bound, "greedy")
+        placed[each.key] = _place(each, stock, purse(each.key, terms, placed, budgets))
+    return placed, stock
 
 
 def _place(terms: Terms, stock: Stock, money: float) -> Counts:
@@ -89,8 +99,11 @@ def extend(problem: PlacementProblem, key: str) -> Allocation:
         held = min(held, terms.maximum - sum(sum(placed.values()) for placed in counts.values()))
         if held > 0:
             stock.place(option, held, counts.setdefault(option.name, {}))
+    before = {name: dict(placed) for name, placed in counts.items()}
     left = fill(terms, counts, stock, money)
-    trim(terms, counts, shelves)
+    if counts == before:
+        # What runs is needed until what was added serves.
+        trim(terms, counts, shelves)
     score = evaluate(terms, counts, shelves)
     return Allocation(
         replicas={name: sum(each.values()) for name, each in sorted(counts.items()) if any(each.values())},

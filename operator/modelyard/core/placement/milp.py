@@ -4,15 +4,15 @@ If everything can be placed, one run answers. Else the penalties are settled fir
 then the cheapest placement with those penalties is looked for: in one weighted sum, money would drown in them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.core.placement.model import Model
 from modelyard.core.placement.problem import PlacementPolicy
+from modelyard.core.placement.program import Model
 
 SEED = 1
 ROUNDING = 1e-6
@@ -37,6 +37,25 @@ class Found:
     """The search did not stop at the gap or node limit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """The optimum with fractions allowed."""
+
+    objective: float
+    """US dollars per hour."""
+    duals: NDArray[np.float64]
+    """By row: what one more of its upper limit would save."""
+
+
+class _Quiet(highspy.Highs):
+    """HiGHS without output. Its constructor sets up callbacks, which prints a banner unless output is off before."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802
+        """Set up callbacks, silently."""
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()  # type: ignore[no-untyped-call]
+
+
 class Search:
     """One program, solved again and again with more constraints."""
 
@@ -46,9 +65,8 @@ class Search:
         self._penalty = np.array(model.penalty, dtype=np.float64)
         self._exact = exact
         self._gap = 0.0 if exact else policy.gap
-        self._highs = highspy.Highs()  # type: ignore[no-untyped-call]
+        self._highs = _Quiet()  # type: ignore[no-untyped-call]
         for name, value in {
-            "output_flag": False,
             "threads": 1,
             "random_seed": SEED,
             "mip_rel_gap": self._gap,
@@ -57,26 +75,40 @@ class Search:
         }.items():
             self._highs.setOptionValue(name, value)
         self._highs.passModel(_program(model, self._money + self._penalty))
-        self._rows = 0
 
-    def relax(self) -> float:
-        """Return the optimum with fractions of replicas allowed: a bound, US dollars per hour."""
+    def relax(self) -> Relaxed:
+        """Solve with fractions allowed. Not to be mixed with `search`.
+
+        Raises:
+            SolverError: no optimum was found.
+
+        """
         count = len(self._money)
         kind = np.full(count, highspy.HighsVarType.kContinuous)
         self._highs.changeColsIntegrality(count, np.arange(count, dtype=np.int32), kind)
         self._highs.run()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             raise SolverError(self._highs.modelStatusToString(self._highs.getModelStatus()))
-        return float(self._highs.getInfo().objective_function_value)
+        duals = np.maximum(0.0, -np.array(self._highs.getSolution().row_dual, dtype=np.float64))
+        return Relaxed(float(self._highs.getInfo().objective_function_value), duals)
 
-    def search(self) -> Found:
-        """Return the best placement found.
+    def minimum(self) -> float:
+        """Return a lower bound on the sum of money and penalties, US dollars per hour: exactly, if exact.
+
+        Raises:
+            SolverError: no placement was found.
+
+        """
+        return self._run(self._money + self._penalty, None).bound
+
+    def search(self, start: Mapping[int, float] | None = None) -> Found:
+        """Return the best placement found, from one that is known.
 
         Raises:
             SolverError: none was.
 
         """
-        found = self._run(self._money + self._penalty, None)
+        found = self._run(self._money + self._penalty, start)
         penalty = float(self._penalty @ found.values)
         if penalty <= FREE_OF_PENALTY:
             return found
@@ -91,42 +123,16 @@ class Search:
                 columns = [c for c, p in self._model.priorities.items() if p == priority]
                 weights = np.zeros_like(self._penalty)
                 weights[columns] = self._penalty[columns]
+                # What is within the gap counts as equal, lest a trifle of one priority costs the next one a lot.
                 if float(weights @ values) > FREE_OF_PENALTY:
-                    values = self._run(weights, values).values
-                self._limit(weights, float(weights @ values))
-        last = self._run(self._money, values)
+                    values = self._run(weights, dict(enumerate(values))).values
+                self._limit(weights, float(weights @ values) * (1 + self._gap))
+        last = self._run(self._money, dict(enumerate(values)))
         return Found(last.values, found.bound, complete and last.complete)
 
-    def keep(self, replicas: Sequence[tuple[str, str, int]]) -> NDArray[np.float64] | None:
-        """Return the best values with these numbers of replicas (key, option, count), or None if there are none.
-
-        Later calls keep them, too, until `release`.
-        """
-        self._rows = int(self._highs.getNumRow())
-        for key, option, count in replicas:
-            columns = list(self._model.replicas[key, option].values())
-            if not columns:
-                if count:
-                    return None
-                continue
-            self._add_row(columns, [1.0] * len(columns), float(count), float(count))
-        try:
-            return self._run(self._money + self._penalty, None).values
-        except SolverError:
-            return None
-
-    def release(self) -> None:
-        """Take back the constraints of the last `keep`."""
-        rows = np.arange(self._rows, self._highs.getNumRow(), dtype=np.int32)
-        self._highs.deleteRows(len(rows), rows)
-
-    def money(self, values: NDArray[np.float64]) -> float:
-        """Return prices and switching charge, US dollars per hour."""
-        return float(self._money @ values)
-
-    def penalty(self, values: NDArray[np.float64]) -> float:
-        """Return the penalties, US dollars per hour."""
-        return float(self._penalty @ values)
+    def bound_below(self, columns: Sequence[int], values: Sequence[float], bound: float) -> None:
+        """Add what is known: this sum is not below a bound."""
+        self._add_row(columns, values, bound, highspy.kHighsInf)
 
     def _limit(self, weights: NDArray[np.float64], value: float) -> None:
         """Keep a part of the objective at what it was brought to."""
@@ -142,12 +148,13 @@ class Search:
         index = np.array(columns, dtype=np.int32)
         self._highs.addRow(lower, upper, len(index), index, np.array(values, dtype=np.float64))
 
-    def _run(self, objective: NDArray[np.float64], start: NDArray[np.float64] | None) -> Found:
+    def _run(self, objective: NDArray[np.float64], start: Mapping[int, float] | None) -> Found:
         count = len(objective)
         index = np.arange(count, dtype=np.int32)
         self._highs.changeColsCost(count, index, objective)
         if start is not None:
-            self._highs.setSolution(count, index, start)
+            known = np.array(list(start), dtype=np.int32)
+            self._highs.setSolution(len(known), known, np.array(list(start.values()), dtype=np.float64))
         self._highs.run()
         info = self._highs.getInfo()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:

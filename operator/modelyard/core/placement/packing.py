@@ -26,6 +26,12 @@ class Shelf:
     """Replicas on each node; empty if no position is known."""
 
 
+def count_fits(sizes: Iterable[int], shelves: Sequence[Shelf] | None) -> dict[tuple[int, int], int]:
+    """Return how many replicas of each size an empty shelf holds, by (shelf, size)."""
+    rooms = [Room(shelf.free) for shelf in shelves or ()]
+    return {(i, size): room.fits(size) for size in set(sizes) for i, room in enumerate(rooms)}
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """Replicas of one candidate that are to be on a shelf."""

@@ -9,6 +9,9 @@ from modelyard.core.placement.packing import Item, Room, Shelf, pack
 from modelyard.core.placement.problem import Allocation, Budget, PlacementProblem, PlacementResult
 from modelyard.core.placement.terms import Counts, Score, Terms, evaluate
 
+ROUNDING = 1e-6
+"""Relative: the solver's feasibility tolerance."""
+
 
 def purse(key: str, terms: Sequence[Terms], placed: Mapping[str, Counts], budgets: Sequence[Budget]) -> float:
     """Return what one deployment may cost beside what is placed of the others, US dollars per hour."""
@@ -27,38 +30,38 @@ def _spent(
     )
 
 
+def list_items(terms: Sequence[Terms], placed: Mapping[str, Counts], shelf: int) -> list[Item]:
+    """Return the replicas that are to be on a shelf."""
+    return [
+        Item(each.key, option.name, option.size, count, each.priority)
+        for each in terms
+        for option in each.options
+        if (count := placed[each.key].get(option.name, {}).get(shelf, 0)) > 0
+    ]
+
+
 def seat(
     terms: Sequence[Terms],
     placed: dict[str, Counts],
     shelves: Sequence[Shelf] | None,
     budgets: Sequence[Budget],
 ) -> Stock:
-    """Really put all replicas on nodes; replace those that do not fit by others, and return what is left.
+    """Really put all replicas on nodes; add others for those that do not fit, and return what is left.
 
     Sizes that do not divide each other and replicas that run in the way of larger ones are why some may not fit.
     """
-    if shelves is None:
-        return Stock(None, [])
     rooms: list[Room] = []
-    short: set[str] = set()
-    for index, shelf in enumerate(shelves):
-        items = [
-            Item(each.key, option.name, option.size, count, each.priority)
-            for each in terms
-            for option in each.options
-            if (count := placed[each.key].get(option.name, {}).get(index, 0)) > 0
-        ]
+    for index, shelf in enumerate(shelves or ()):
+        items = list_items(terms, placed, index)
         fitting, room = pack(shelf, items)
         rooms.append(room)
         for item in items:
             fit = fitting[item.key, item.candidate]
             if fit < item.count:
                 placed[item.key][item.candidate][index] = fit
-                short.add(item.key)
     stock = Stock(shelves, rooms)
     for each in sorted(terms, key=lambda t: (-t.priority, t.key)):
-        if each.key in short:
-            fill(each, placed[each.key], stock, purse(each.key, terms, placed, budgets))
+        fill(each, placed[each.key], stock, purse(each.key, terms, placed, budgets))
     return stock
 
 
@@ -70,7 +73,7 @@ def report(
     bound: float,
     method: str,
 ) -> PlacementResult:
-    """Return the answer."""
+    """Return the answer; a search that met its bound is `optimal`."""
     scores = {each.key: evaluate(each, placed[each.key], stock.shelves) for each in terms}
     left = [(budget, budget.per_hour - _spent(budget, terms, placed)) for budget in problem.budgets]
     objective = sum(score.money + score.penalty for score in scores.values())
@@ -81,7 +84,7 @@ def report(
         cost=sum(score.cost for score in scores.values()),
         objective=objective,
         bound=min(bound, objective),
-        method=method,
+        method="optimal" if method == "search" and objective <= bound + ROUNDING * abs(bound) else method,
     )
 
 

@@ -1,110 +1,120 @@
 """The placement of the whole fleet."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
-from modelyard.core.placement.greedy import place_greedily
+from modelyard.core.placement.columns import Columns, Market
+from modelyard.core.placement.compact import build_model
+from modelyard.core.placement.greedy import choose_greedily, place_greedily
 from modelyard.core.placement.milp import Search, SolverError
-from modelyard.core.placement.model import Model, build_model
-from modelyard.core.placement.packing import shelve
+from modelyard.core.placement.packing import count_fits, shelve
 from modelyard.core.placement.problem import PlacementPolicy, PlacementProblem, PlacementResult
 from modelyard.core.placement.result import report, seat
-from modelyard.core.placement.terms import Counts, Score, Terms, evaluate, state_terms
+from modelyard.core.placement.steady import keep_running, place_running
+from modelyard.core.placement.terms import Counts, Terms, evaluate, state_terms
 
-MAX_COLUMNS = 10_000
-"""Columns of whole numbers beyond which the greedy placement answers: about ten times the fleet of the benchmark."""
-ROUNDING = 1e-6
+MAX_OPTIONS = 6_000
+"""Variants of all deployments beyond which the greedy placement answers: ten times the fleet of the benchmark."""
+
+PROOF = 1e-9
+"""Relative distance of bound and objective that proves the optimum: rounding of sums."""
 
 
 def solve(problem: PlacementProblem, *, exact: bool = False) -> PlacementResult:
     """Place every deployment of the problem.
 
-    `exact` searches until the optimum is proven, whatever it takes. The same problem gives the same answer, in
-    whatever order its parts come.
+    `exact` searches until the optimum is proven, whatever it takes (minutes for a large fleet on scarce nodes). The
+    same problem gives the same answer, in whatever order its parts come.
+
+    Where something is missing and priorities differ, the highest is served first at whatever sum. The objective then
+    may lie well above the bound, which is that of the weighted sum.
     """
-    shelves = shelve(problem)
-    terms = state_terms(problem, shelves)
-    model = build_model(terms, shelves, problem.budgets)
-    if sum(model.whole) > MAX_COLUMNS and not exact:
+    columns = _collect(problem)
+    terms, market = columns.terms, columns.market
+    if sum(len(each.options) for each in terms) > MAX_OPTIONS and not exact:
         return place_greedily(problem)
+    running = place_running(terms, market.shelves)
+    greedy, _ = choose_greedily(terms, market.shelves, market.budgets)
+    for each in terms:
+        for counts in ({}, running[each.key], greedy[each.key]):
+            columns.add(each, counts)
     try:
-        search = Search(model, problem.policy, exact=exact)
-        found = search.search()
+        columns.generate(problem.policy, exact=exact)
+        found = Search(columns.build(), problem.policy, exact=False).search()
+        placed, bound = columns.read(found.values), columns.bound
+        if exact:
+            placed, bound = _prove(columns, placed, problem.policy)
     except SolverError:
         return place_greedily(problem)
-    values = found.values
     if not exact:
-        values = _steady(search, model, terms, values, problem.policy)
-    placed = _read(model, terms, values)
-    stock = seat(terms, placed, shelves, problem.budgets)
-    return report(problem, terms, placed, stock, found.bound, "optimal" if found.complete else "search")
+        placed = keep_running(terms, placed, running, market.shelves, market.budgets, 2 * problem.policy.gap)
+    stock = seat(terms, placed, market.shelves, market.budgets)
+    return report(problem, terms, placed, stock, bound, "search")
 
 
-def _read(model: Model, terms: tuple[Terms, ...], values: NDArray[np.float64]) -> dict[str, Counts]:
-    placed: dict[str, Counts] = {each.key: {} for each in terms}
-    for (key, option), columns in model.replicas.items():
-        counts = {shelf: int(values[column]) for shelf, column in columns.items() if values[column] > 0}
-        if counts:
-            placed[key][option] = counts
-    return placed
+def prove_bound(problem: PlacementProblem) -> float:
+    """Return a lower bound on the objective of any placement, US dollars per hour: seconds for a large fleet.
 
-
-def _steady(
-    search: Search,
-    model: Model,
-    terms: tuple[Terms, ...],
-    values: NDArray[np.float64],
-    policy: PlacementPolicy,
-) -> NDArray[np.float64]:
-    """Return what runs now, as far as the answer is not clearly better.
-
-    The search stops at a gap, so two answers within it are equally good, and the one that runs is the better one. It
-    is kept for the whole fleet if that costs no more than twice the gap, else for each deployment that would not
-    gain that much.
+    It is the Lagrangian bound: what each deployment costs at the least at prices of nodes and budgets, as HiGHS proves
+    at gap 0, less what those are worth.
     """
-    running = [each for each in terms if any(option.current for option in each.options)]
-    if not running:
-        return values
-    placed = _read(model, terms, values)
-    own = {each.key: _score_by_count(each, placed[each.key]) for each in terms}
-    now = {each.key: _score_by_count(each, _current(each)) for each in terms}
-    slack = 2 * policy.gap
-
-    def accept(kept: list[Terms], allowed: float) -> NDArray[np.float64] | None:
-        replicas = [(each.key, option.name, option.current) for each in kept for option in each.options]
-        other = search.keep(replicas)
-        if other is None or search.penalty(other) > search.penalty(values) * (1 + ROUNDING) + ROUNDING:
-            return None
-        return other if search.money(other) <= search.money(values) * (1 + allowed) + ROUNDING else None
-
-    enough = [each for each in terms if now[each.key].shortage <= own[each.key].shortage * (1 + ROUNDING)]
-    similar = [
-        each
-        for each in enough
-        if now[each.key].money <= own[each.key].money * (1 + slack) + ROUNDING
-        and _differs(each, placed[each.key])
-    ]
-    if len(enough) == len(terms) and sum(s.money for s in now.values()) <= search.money(values) * (1 + slack):
-        kept = accept(list(terms), slack)
-        if kept is not None:
-            return kept
-        search.release()
-    if similar:
-        kept = accept(similar, policy.gap)
-        if kept is not None:
-            return kept
-    return values
+    columns = _collect(problem)
+    for each in columns.terms:
+        columns.add(each, {})
+    columns.generate(problem.policy, exact=True)
+    alone = sum(_bound_alone(columns, each, {})[0] for each in columns.terms)
+    priced = sum(_bound_alone(columns, each, columns.prices.get(each.key, {}))[0] for each in columns.terms)
+    return max(alone, priced - columns.worth)
 
 
-def _current(terms: Terms) -> Counts:
-    return {option.name: {0: option.current} for option in terms.options if option.current > 0}
+def _collect(problem: PlacementProblem) -> Columns:
+    shelves = shelve(problem)
+    terms = state_terms(problem, shelves)
+    sizes = (option.size for each in terms for option in each.options)
+    budgets = tuple(sorted(problem.budgets, key=lambda each: each.name))
+    return Columns(terms, Market(shelves, budgets, count_fits(sizes, shelves)))
 
 
-def _differs(terms: Terms, placed: Counts) -> bool:
-    return any(sum(placed.get(option.name, {}).values()) != option.current for option in terms.options)
+def _prove(
+    columns: Columns, placed: Mapping[str, Counts], policy: PlacementPolicy
+) -> tuple[dict[str, Counts], float]:
+    """Solve the compact program to its optimum, from an answer and the bounds of the single deployments."""
+    terms, market = columns.terms, columns.market
+    model = build_model(terms, market.shelves, market.budgets, market.fits)
+    search = Search(model, policy, exact=True)
+    objective = sum(
+        score.money + score.penalty
+        for each in terms
+        for score in [evaluate(each, placed[each.key], market.shelves)]
+    )
+    # Where nothing is scarce, the bounds at no prices are exact.
+    least = sum(_bound_alone(columns, each, {})[0] for each in terms)
+    if least >= objective * (1 - PROOF):
+        return dict(placed), least
+    for each in terms:
+        bound, values = _bound_alone(columns, each, columns.prices.get(each.key, {}))
+        search.bound_below(model.owned[each.key], values, bound)
+    start = {
+        column: placed[key].get(option, {}).get(shelf, 0)
+        for (key, option), by_shelf in model.replicas.items()
+        for shelf, column in by_shelf.items()
+    }
+    found = search.search(start)
+    answer: dict[str, Counts] = {each.key: {} for each in terms}
+    for (key, option), by_shelf in model.replicas.items():
+        for shelf, column in by_shelf.items():
+            if found.values[column] > 0:
+                answer[key].setdefault(option, {})[shelf] = int(found.values[column])
+    return answer, found.bound
 
 
-def _score_by_count(terms: Terms, counts: Counts) -> Score:
-    """Score without zones: the same for what runs, whose zones are not known, and for the answer."""
-    totals = {name: {0: sum(placed.values())} for name, placed in counts.items()}
-    return evaluate(terms, totals, None)
+def _bound_alone(
+    columns: Columns, terms: Terms, prices: Mapping[tuple[str, int], float]
+) -> tuple[float, list[float]]:
+    """Return what one deployment costs at the least, at prices of what is shared, and the costs of its columns."""
+    market = columns.market
+    alone = build_model((terms,), market.shelves, (), market.fits, limited=False)
+    for (_, option), by_shelf in alone.replicas.items():
+        for shelf, column in by_shelf.items():
+            alone.money[column] += prices.get((option, shelf), 0.0)
+    bound = Search(alone, PlacementPolicy(), exact=True).minimum()
+    return bound, [money + penalty for money, penalty in zip(alone.money, alone.penalty, strict=True)]

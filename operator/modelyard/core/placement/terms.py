@@ -27,6 +27,11 @@ PRICE_FLOOR = 0.001
 """US dollars per hour and accelerator: what a replica counts at the least, so that free ones are not wasted."""
 MAX_SWITCHING_SHARE = 0.5
 """Most of a replica's price that its removal is charged, so that an unneeded one always goes."""
+PRIORITY_WEIGHT = 10.0
+"""Penalty of one priority over that of the next lower one in the problem. The searches settle the penalties of one
+priority after the other anyway; the weight makes the prices of inventory that lead there."""
+MAX_PRIORITY_STEPS = 4
+"""Priorities above the lowest that are weighted: more would leave the range in which HiGHS is accurate."""
 SECONDS_PER_HOUR = 3600.0
 
 
@@ -70,8 +75,8 @@ class Terms:
     base: int
     load_penalty: float
     """US dollars per hour for the whole load."""
-    dearest: float
-    """Price of the dearest option."""
+    scale: float
+    """What penalties are counted in: price of the dearest option, times the weight of the priority."""
 
 
 Counts = dict[str, dict[int, int]]
@@ -100,7 +105,13 @@ def state_terms(problem: PlacementProblem, shelves: Sequence[Shelf] | None) -> t
             if any(group.free):
                 delays[pool] = min(group.delay, delays.get(pool, math.inf))
     ordered = sorted(problem.demands, key=lambda demand: demand.key)
-    return tuple(_terms(demand, shelves, delays, problem.policy) for demand in ordered)
+    priorities = sorted({demand.priority for demand in ordered})
+    weights = {
+        priority: PRIORITY_WEIGHT ** min(step, MAX_PRIORITY_STEPS) for step, priority in enumerate(priorities)
+    }
+    return tuple(
+        _terms(demand, shelves, delays, problem.policy, weights[demand.priority]) for demand in ordered
+    )
 
 
 def _terms(
@@ -108,6 +119,7 @@ def _terms(
     shelves: Sequence[Shelf] | None,
     delays: Mapping[str, float],
     policy: PlacementPolicy,
+    weight: float,
 ) -> Terms:
     candidates = sorted(demand.candidates, key=lambda each: each.name)
     # One that answers nothing within the objective is a last resort for the minimum.
@@ -160,8 +172,9 @@ def _terms(
         maximum=maximum,
         priority=demand.priority,
         base=max(0, demand.on_demand_base),
-        load_penalty=LOAD_PENALTY * dearest + PROPORTIONAL_PENALTY * load * max(rates, default=0.0),
-        dearest=dearest,
+        load_penalty=weight
+        * (LOAD_PENALTY * dearest + PROPORTIONAL_PENALTY * load * max(rates, default=0.0)),
+        scale=weight * dearest,
     )
 
 
@@ -183,9 +196,9 @@ def price_shortage(terms: Terms, load: float, safe: float, on_demand: int, spot:
     `load` is the capacity placed, `safe` what is left of it whichever zone loses its spot replicas, both in requests
     per second.
     """
-    penalty = REPLICA_PENALTY * terms.dearest * max(0, terms.minimum - on_demand - spot)
+    penalty = REPLICA_PENALTY * terms.scale * max(0, terms.minimum - on_demand - spot)
     if spot:
-        penalty += BASE_PENALTY * terms.dearest * max(0, terms.base - on_demand)
+        penalty += BASE_PENALTY * terms.scale * max(0, terms.base - on_demand)
     if terms.capacity > 0:
         unserved = max(0.0, 1 - load / terms.capacity)
         exposed = max(0.0, 1 - safe / terms.capacity)

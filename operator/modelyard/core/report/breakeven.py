@@ -1,0 +1,118 @@
+"""The volume from which an own deployment costs less than an API that is paid by the token.
+
+An API's cost grows with every request. A deployment's is a step function: it stays until a further replica is needed.
+So the two may cross several times; the first crossing and the last are told.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from modelyard.catalog.api_prices import ApiPrice
+from modelyard.core.load import LoadShape
+
+_ROUNDING = 1e-9
+"""Relative. Keeps a quotient such as 3.0000000000000004 from counting as a step more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase:
+    """What the replicas of one variant cost as their number follows the volume."""
+
+    price: float
+    """US dollars per hour and replica."""
+    capacity: float
+    """Requests per hour that one replica is planned to answer."""
+    minimum: int
+    """Replicas, at least 1."""
+    maximum: int
+    """Replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Where the costs cross. Rates are in requests per hour."""
+
+    first: float
+    """The lowest rate at which the deployment costs less, or the same."""
+    variant: int
+    """Index of the staircase that does."""
+    last: float
+    """From here on it does at every rate up to `until`."""
+    until: float | None
+    """Above it, what can answer so much costs more; None: it holds for every rate that can be answered."""
+    crossings: int
+    """How often the deployment gets cheaper as the rate grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """Rates at which a number of replicas costs less than the API."""
+
+    start: float
+    end: float
+    variant: int
+
+
+def find_break_even(staircases: Sequence[Staircase], per_request: float) -> BreakEven | None:
+    """Return where the cheapest of the variants gets cheaper than an API at so many dollars a request; None: nowhere.
+
+    The cheapest costs less exactly where any does, so the answer is the union of their intervals.
+    """
+    if per_request <= 0:
+        return None
+    found = sorted(
+        (
+            interval
+            for index, staircase in enumerate(staircases)
+            for interval in _cheaper(staircase, per_request, index)
+        ),
+        key=lambda item: (item.start, item.end),
+    )
+    if not found:
+        return None
+    merged: list[_Interval] = []
+    for interval in found:
+        if merged and interval.start <= merged[-1].end * (1 + _ROUNDING):
+            joined = max(merged[-1].end, interval.end)
+            merged[-1] = _Interval(merged[-1].start, joined, merged[-1].variant)
+        else:
+            merged.append(interval)
+    most = max(item.capacity * item.maximum for item in staircases)
+    end = merged[-1].end
+    return BreakEven(
+        first=merged[0].start,
+        variant=merged[0].variant,
+        last=merged[-1].start,
+        until=None if end >= most * (1 - _ROUNDING) else end,
+        crossings=len(merged),
+    )
+
+
+def _cheaper(staircase: Staircase, per_request: float, index: int) -> Iterator[_Interval]:
+    """Yield the rates at which k replicas cost less than the API, for each k that is of use.
+
+    k replicas cost less from k x price / per_request on, and answer up to k x capacity. The fewest replicas answer
+    everything below, too. From some k on the intervals touch, so the rest is one.
+    """
+    if staircase.capacity <= 0 or staircase.minimum > staircase.maximum:
+        return
+    unit = staircase.price / per_request
+    share = unit / staircase.capacity
+    if share > 1 + _ROUNDING:
+        return
+    # Step k begins, at (k - 1) x capacity, below its own break-even while k < 1 / (1 - share).
+    limit = math.inf if share >= 1 - _ROUNDING else 1 / (1 - share)
+    for count in range(staircase.minimum, staircase.maximum + 1):
+        if count > staircase.minimum and count >= limit * (1 - _ROUNDING):
+            start = min((count - 1) * staircase.capacity, count * unit)
+            yield _Interval(start, staircase.maximum * staircase.capacity, index)
+            return
+        yield _Interval(count * unit, count * staircase.capacity, index)
+
+
+def request_price(price: ApiPrice, shape: LoadShape) -> Decimal:
+    """Return US dollars for the mean request. Discounts for cached input are not counted."""
+    tokens = (Decimal(shape.input_tokens), Decimal(shape.output_tokens))
+    return (tokens[0] * price.input_per_million + tokens[1] * price.output_per_million) / 1_000_000
