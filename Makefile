@@ -68,6 +68,18 @@ golden: install ## Write the expected manifests of tests/golden again
 bench: binaries ## Measure: time from Ready to the first byte of a held request
 	@$(PYTHON) -m benchmarks.first_byte $(ARGS)
 
+.PHONY: bench-placement
+bench-placement: install ## Measure: 50 models x 12 variants over 400 nodes, against the exact optimum
+	@$(PYTHON) -m benchmarks.placement $(ARGS)
+
+.PHONY: bench-speed
+bench-speed: install ## Measure: the speed model against held-out measurements, by GPU and model
+	@$(PYTHON) -m benchmarks.step_time $(ARGS)
+
+.PHONY: models
+models: install ## Write docs/models-and-gpus.md anew
+	@$(PYTHON) -m benchmarks.models_and_gpus --write
+
 .PHONY: clean
 clean: ## Remove what was generated here (the cache of built programs stays)
 	@rm -rf .venv .tools run report .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

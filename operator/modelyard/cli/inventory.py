@@ -48,6 +48,10 @@ class NodeEntry(_Strict):
     zone: LabelValue | None = None
 
 
+UNSTATED_ZONE = "unstated"
+"""Zone of nodes that state none: every cloud labels its nodes, and spot pods are only placed on nodes with a zone."""
+
+
 class RunningEntry(_Strict):
     """Replicas that run."""
 
@@ -193,8 +197,7 @@ def _nodes(document: InventoryFile, accelerators: Mapping[str, AcceleratorClass]
                 raise InputError(f"nodes.{index}: class {entry.class_name} has no spot capacity (spec.spot)")
             resource = entry.resource or spec.resource_name or resource
             labels = {**spec.node_selector, **(spec.spot.node_selector if entry.spot and spec.spot else {})}
-        if entry.zone is not None:
-            labels[ZONE_LABEL] = entry.zone
+        labels[ZONE_LABEL] = entry.zone or UNSTATED_ZONE
         for number in range(entry.count):
             yield Node(
                 name=f"node-{index:04d}-{number:05d}",

@@ -159,7 +159,11 @@ def list_variants(
 def _explain(answer: DoesNotFit, size: int) -> str:
     """Return the refusal, without remedies that need more accelerators than a node has."""
     possible = tuple(item for item in answer.remedies if item.parallelism.accelerators <= size)
-    return replace(answer, remedies=possible).reason()
+    if possible or not answer.remedies:
+        return replace(answer, remedies=possible).reason()
+    needed = min(item.parallelism.accelerators for item in answer.remedies)
+    total = answer.reason().partition(". ")[0]
+    return f"{total}. It needs {needed} accelerators on one node, and nodes of this class have {size}"
 
 
 def _stand_in(variants: Iterable[Variant]) -> tuple[Variant, ...]:
@@ -284,6 +288,9 @@ class _Maker:
             yield Refusal(Code.DOES_NOT_FIT, _explain(smallest, limit))
             return
         yield smallest
+        if option.requests_per_minute is not None:
+            # What was measured belongs to one size.
+            return
         count = smallest.parallelism.accelerators
         for factor in range(1, COUNTS_PER_CLASS):
             larger = count * 2**factor

@@ -114,9 +114,7 @@ def build_routing_table(
     for key, deployment in sorted(snapshot.deployments.items()):
         exposure = exposures.get(key, Exposure())
         generation = exposure.generation
-        endpoints = () if exposure.asleep else serving_endpoints(
-            snapshot.pods.get(key, ()), exposure.weights
-        )
+        endpoints = () if exposure.asleep else serving_endpoints(snapshot.pods.get(key, ()), exposure.weights)
         before = previous.upstreams.get(key)
         if not endpoints and before is not None and before.generation == generation:
             endpoints = before.endpoints
@@ -139,9 +137,7 @@ def build_routing_table(
     return RoutingTable(routes=tuple(routes), upstreams=upstreams, anonymous=anonymous)
 
 
-def serving_endpoints(
-    pods: Iterable[Pod], weights: Mapping[str, int] | None = None
-) -> tuple[Endpoint, ...]:
+def serving_endpoints(pods: Iterable[Pod], weights: Mapping[str, int] | None = None) -> tuple[Endpoint, ...]:
     """Return where requests may be sent, sorted."""
     known = weights or {}
     return tuple(
