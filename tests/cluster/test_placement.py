@@ -164,6 +164,36 @@ def test_capacity_that_goes_and_comes_back_leaves_no_gap(bed, make_model, pools,
     assert watch.fewest >= 2, f"only {watch.fewest} of 3 replicas served at a time"
 
 
+def test_pods_that_stay_pending_move_on(bed, make_model, pools, core):
+    """The nodes have free accelerators, but not the CPU: only the scheduler knows."""
+    greedy = pool_class("greedy", {POOL_LABEL: "first"}, "0.5")
+    greedy["spec"]["requests"] = {"cpu": "1000", "memory": "1Gi"}
+    bed.cluster.apply([greedy])
+    try:
+        name = make_model(
+            {"scaling": {"min": 2, "max": 4}},
+            routed=False,
+            placement={
+                "accelerators": [
+                    {"class": "greedy", "requestsPerMinute": 600},
+                    {"class": "second", "requestsPerMinute": 600},
+                ]
+            },
+        )
+        watch = Watch(core, bed.namespace, name)
+        wait_until(lambda: watch.serving(SECOND) == 2, "the second choice serves", timeout_s=60)
+        bed.wait_condition(name, "PlacementPreferred", "False", "CapacityMissing")
+        conditions = bed.deployment(name).status.conditions
+        waiting = next(item for item in conditions if item.type == "PlacementPreferred")
+        assert "Insufficient cpu" in waiting.message, "the scheduler's own words"
+        assert "tried again" in waiting.message
+        bed.wait_condition(name, "Ready", "True", "Serving")
+        left = core.list_namespaced_pod(bed.namespace, label_selector=f"{LABEL_DEPLOYMENT}={name}").items
+        assert all(pod.spec.node_name for pod in left), "no pod waits for nothing"
+    finally:
+        bed.cluster.delete([greedy])
+
+
 async def test_clients_notice_nothing_of_a_move(bed, make_model, core):
     """The same with engines that answer: every request that is sent during both moves is answered."""
     cheap = pool_class("cheap-l4", {"nvidia.com/gpu.product": "NVIDIA-L4"}, "0.8")
