@@ -120,7 +120,14 @@ def _speed(fit: Fit, hardware: Hardware) -> Speed:
     return Speed(
         step=step,
         single=predict(step, SHAPE, 1),
-        capacity=sustainable(step, SHAPE, OBJECTIVE, fit.cache_tokens, most),
+        capacity=sustainable(
+            step,
+            SHAPE,
+            OBJECTIVE,
+            fit.tokens_held(SHAPE.input_tokens + SHAPE.output_tokens / 2),
+            most,
+            fit.context_length,
+        ),
         hourly=None if price is None else price * fit.parallelism.accelerators,
     )
 

@@ -90,6 +90,13 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             rollout={"strategy": "Drain", "startTimeout": "20m", "drainTimeout": "1m"},
             suspend=False,
         ),
+        # By itself: with it, not every other value of `scaling` can be.
+        manifest(
+            "LLMDeployment",
+            "external",
+            model={"source": "hf://org/repository"},
+            scaling={"max": 3, "actuator": "External", "external": {"scaler": "ScaledObject"}},
+        ),
     ),
     "LLMRoute": (
         manifest(

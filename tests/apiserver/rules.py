@@ -36,7 +36,7 @@ def _case(
     return RuleCase(name, base, parse(accepted), parse(refused), field, message)
 
 
-_PLAIN, _PROFILED, _FULL = BASES["LLMDeployment"]
+_PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
 (_ROUTE,) = BASES["LLMRoute"]
 _CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
 
@@ -174,6 +174,14 @@ RULE_CASES: Final = (
             {"spec.scaling.actuator": "Modelyard", "spec.scaling.min": 0},
         ),
         refused=({"spec.scaling.actuator": "External", "spec.scaling.min": 0},),
+    ),
+    _case(
+        "Scaling.external-needs-actuator",
+        _EXTERNAL,
+        "spec.scaling.external",
+        "external is only used with actuator External",
+        accepted=({}, {"spec.scaling.actuator": "Modelyard", "spec.scaling.external": ABSENT}),
+        refused=({"spec.scaling.actuator": "Modelyard"},),
     ),
     _range(
         "Scaling.idle-after-bounds", _FULL, "spec.scaling.idleAfter", ("10s", "168h"), ("9s", "168h1s", "0s")

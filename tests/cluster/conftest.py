@@ -141,7 +141,7 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             standin_rules=("class=h100:STANDIN_PROFILE=zero", "class=l4:STANDIN_PROFILE=zero"),
             operator_options=(
                 *("--read-interval", "0.5", "--scale-down-window", "5", "--pending-patience", "2"),
-                *("--placement-interval", "1", "--no-read-hub"),
+                *("--placement-interval", "1", "--scaler-interval", "1", "--no-read-hub"),
             ),
         )
         assert control_plane.audit_log is not None

@@ -208,6 +208,16 @@ class Load(ApiModel):
     )
 
 
+class ExternalScaling(ApiModel):
+    """Who carries out the size with `actuator: External`."""
+
+    scaler: Literal["HorizontalPodAutoscaler", "ScaledObject", "None"] = Field(
+        default="HorizontalPodAutoscaler",
+        description="The object that Modelyard makes on the child Deployment: a HorizontalPodAutoscaler, which needs a "
+        "metrics adapter that serves modelyard_desired_replicas, or KEDA's ScaledObject. None: you bring your own.",
+    )
+
+
 class Scaling(ApiModel):
     """How many replicas, decided by Modelyard."""
 
@@ -228,6 +238,9 @@ class Scaling(ApiModel):
         default="Modelyard",
         description="External leaves the child Deployment's replicas to an HPA or ScaledObject.",
     )
+    external: ExternalScaling | None = Field(
+        default=None, description="With actuator External. Absent: a HorizontalPodAutoscaler."
+    )
 
     RULES: ClassVar[tuple[Rule["Scaling"], ...]] = (
         Rule(
@@ -243,6 +256,13 @@ class Scaling(ApiModel):
             message="min must be 1 or more with actuator External: only Modelyard can wake a sleeping model",
             holds=lambda scaling: scaling.actuator != "External" or scaling.min >= 1,
             field_path=".min",
+        ),
+        Rule(
+            name="external-needs-actuator",
+            cel="!has(self.external) || self.actuator == 'External'",
+            message="external is only used with actuator External: set actuator, or remove external",
+            holds=lambda scaling: scaling.external is None or scaling.actuator == "External",
+            field_path=".external",
         ),
         Rule(
             name="idle-after-bounds",
@@ -368,6 +388,18 @@ class ScalingStatus(ApiModel):
     desired_replicas: int
     reason: Annotated[str, StringConstraints(max_length=64)]
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
+    numbers: (
+        Annotated[
+            dict[
+                Annotated[str, StringConstraints(min_length=1, max_length=64)],
+                Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=32)],
+            ],
+            Field(max_length=16),
+        ]
+        | None
+    ) = Field(
+        default=None, description="What the size was worked out from; kept until size or reason change."
+    )
     history: Annotated[
         tuple[ScalingEvent, ...], Field(max_length=20, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()

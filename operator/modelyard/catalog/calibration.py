@@ -65,6 +65,15 @@ class Calibration(_Data):
     source: str
 
 
+MEASURED: Mapping[str, frozenset[str]] = {
+    "SGLang": frozenset({"H100-SXM", "H200"}),
+    "TensorRT-LLM": frozenset({"B200", "H100-SXM", "H200"}),
+    "vLLM": frozenset({"B200", "H100-SXM", "H200"}),
+}
+"""Accelerators that each engine's coefficients were fitted on (benchmarks/data/step-time); of the GB200 there are three
+rows, too few."""
+
+
 class CalibrationTable(_Data):
     """The file."""
 
@@ -86,7 +95,19 @@ class CalibrationTable(_Data):
         """Return the engine's coefficients on the accelerator's generation, or those for any; None: no such engine."""
         generation = self.generation(accelerator)
         found = {entry.generation: entry for entry in self.calibrations if entry.engine == engine}
-        return found.get(generation) or found.get("any")
+        entry, general = found.get(generation), found.get("any")
+        if entry is None or general is None or not entry.measured or accelerator in MEASURED.get(engine, ()):
+            return entry or general
+        # A relative of what was measured, such as a slice of it, is as uncertain as any other.
+        return entry.model_copy(
+            update={
+                "measured": False,
+                "uncertainty": max(entry.uncertainty, general.uncertainty),
+                "first_token_uncertainty": max(
+                    entry.first_token_uncertainty, general.first_token_uncertainty
+                ),
+            }
+        )
 
 
 @cache

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import Policy
 from modelyard.render.children import check_workload
 from modelyard.render.workload import Workload
-from modelyard.runtime.hub import read_profile
+from modelyard.runtime.hub import read_local, read_profile
 from modelyard.runtime.settings import OperatorSettings
 
 LIVE: Final = "live"
@@ -55,6 +55,8 @@ class PlanOptions:
     """US dollars per day."""
     offline: bool = False
     prune: bool = False
+    model_folders: Mapping[str, Path] = field(default_factory=dict)
+    """Folders with `config.json` and weights of models, by `model.source`."""
 
 
 def build_question(reading: Reading, options: PlanOptions) -> Question:
@@ -75,11 +77,13 @@ def build_question(reading: Reading, options: PlanOptions) -> Question:
     present, accelerators, notes, missing = _look(own, planned, options)
     gone = frozenset(present.running) - set(planned) if present is not None and options.prune else frozenset()
     deployments = _merge(planned, present, gone)
-    profiles, unread = _read_profiles(deployments.values(), offline=options.offline)
+    local, unused = _read_folders(deployments.values(), options.model_folders)
+    profiles, unread = _read_profiles(deployments.values(), local, offline=options.offline)
     loads = {
         key: state_recorded(item, rows[key]) if key in rows else state_load(item)
         for key, item in deployments.items()
     }
+    notes += unused
     notes += [
         f"--load: {key} is no deployment here: its row is not used" for key in sorted(set(rows) - set(loads))
     ]
@@ -87,7 +91,7 @@ def build_question(reading: Reading, options: PlanOptions) -> Question:
         snapshot=_snapshot(deployments, accelerators, present, gone, profiles),
         planned=frozenset(planned),
         loads=loads,
-        context=Context(Policy(), unread, missing, prices),
+        context=Context(Policy(), unread, missing, prices, _find_warnings(reading, options.namespace)),
         running=None if present is None else present.running,
         pruned=gone,
         previous={} if present is None else present.deployments,
@@ -116,6 +120,25 @@ def check_placement(deployment: LLMDeployment, placement: Placement) -> Refusal 
         if refusal is not None:
             return refusal
     return None
+
+
+def _find_warnings(reading: Reading, namespace: str) -> dict[str, tuple[str, ...]]:
+    """Return what the API server would drop of a model's profile, by deployment: the sum of its fit lacks that."""
+    found = {}
+    for manifest in reading.manifests:
+        if not isinstance(manifest.object, LLMDeployment):
+            continue
+        title = f"LLMDeployment {manifest.object.metadata.name}"
+        warnings = tuple(
+            f"{problem.field}: {problem.message}"
+            for problem in reading.problems
+            if problem.severity == "Warning"
+            and (problem.file, problem.object) == (manifest.file, title)
+            and problem.field.startswith("spec.model.profile")
+        )
+        if warnings:
+            found[_place(manifest.object, namespace).key] = warnings
+    return found
 
 
 def _place(deployment: LLMDeployment, namespace: str) -> LLMDeployment:
@@ -213,16 +236,44 @@ def _snapshot(
     )
 
 
+def _read_folders(
+    deployments: Iterable[LLMDeployment], folders: Mapping[str, Path]
+) -> tuple[dict[str, ModelProfile], list[str]]:
+    """Return the architectures of models in folders, by source, and notes on folders that are of no use.
+
+    Raises InputError for a folder that holds no model that can be read.
+    """
+    unknown = _list_unknown(deployments)
+    profiles, notes = {}, []
+    for source, folder in folders.items():
+        profile = read_local(folder)
+        if isinstance(profile, Refusal):
+            raise InputError(f"--model-folder {source}: {profile.message}")
+        if source in unknown:
+            profiles[source] = profile
+        else:
+            notes.append(
+                f"--model-folder: the folder of {source} is not used: no deployment has that source, or its spec or "
+                "the catalogue describes the model"
+            )
+    return profiles, notes
+
+
+def _list_unknown(deployments: Iterable[LLMDeployment]) -> list[str]:
+    """Return the sources of models that neither their spec nor the catalogue describes."""
+    return sorted({item.spec.model.source for item in deployments if find_profile(item, {}) is None})
+
+
 def _read_profiles(
-    deployments: Iterable[LLMDeployment], *, offline: bool
+    deployments: Iterable[LLMDeployment], local: Mapping[str, ModelProfile], *, offline: bool
 ) -> tuple[dict[str, ModelProfile], dict[str, Refusal]]:
     """Return the architectures that neither spec nor catalogue gives, by source, and why others are not known."""
-    wanted = sorted({item.spec.model.source for item in deployments if find_profile(item, {}) is None})
+    wanted = [source for source in _list_unknown(deployments) if source not in local]
     unread = {source: _NOT_ON_HUB for source in wanted if not source.startswith("hf://")}
     asked = [source for source in wanted if source not in unread]
+    profiles = dict(local)
     if offline or not asked:
-        return {}, unread | dict.fromkeys(asked, _OFFLINE)
-    profiles = {}
+        return profiles, unread | dict.fromkeys(asked, _OFFLINE)
     with ThreadPoolExecutor(HUB_READERS) as readers:
         for source, answer in zip(asked, readers.map(_read_profile, asked), strict=True):
             if isinstance(answer, Refusal):

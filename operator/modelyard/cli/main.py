@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.explain import explain
 from modelyard.cli.operator import operator, split_address
 from modelyard.cli.plan import HELP, plan
+from modelyard.cli.simulate import HELP as SIMULATE_HELP
+from modelyard.cli.simulate import simulate
 from modelyard.cli.validate import INVALID, validate_files
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 
@@ -16,11 +19,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run fleets of open LLMs on your own GPUs. `modelyard operator` runs in the cluster; "
     "`modelyard validate` checks manifests before they get there, and `modelyard plan` says what they mean: fit, "
-    "accelerators, replicas and cost.",
+    "accelerators, replicas and cost. `modelyard simulate` plays traffic against them, and `modelyard explain` says "
+    "why a deployment has the size that it has.",
 )
 app.command(name="operator")(operator)
 app.command(name="validate")(validate_files)
 app.command(name="plan", help=HELP)(plan)
+app.command(name="simulate", help=SIMULATE_HELP)(simulate)
+app.command(name="explain")(explain)
 
 __all__ = ["INVALID", "app"]
 

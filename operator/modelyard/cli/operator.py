@@ -50,6 +50,20 @@ def operator(
     gateway_address: Annotated[
         str, typer.Option(help="HOST:PORT that Envoy listens on for clients.")
     ] = f"{DEFAULTS.gateway.listener_address}:{DEFAULTS.gateway.listener_port}",
+    operator_url: Annotated[
+        str,
+        typer.Option(
+            help="URL of the health address as seen from other pods: KEDA reads decided sizes there "
+            "(scaling.external.scaler ScaledObject)."
+        ),
+    ] = DEFAULTS.render.operator_url,
+    scaler_interval: Annotated[
+        float,
+        typer.Option(
+            help="Seconds between two looks at the autoscalers of deployments with actuator External.",
+            min=0.1,
+        ),
+    ] = DEFAULTS.scaler_interval,
     anonymous: Annotated[
         bool,
         typer.Option(
@@ -103,6 +117,7 @@ def operator(
         read_interval=read_interval,
         read_hub=read_hub,
         placement_interval=placement_interval,
+        scaler_interval=scaler_interval,
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),
@@ -111,6 +126,7 @@ def operator(
         render=RenderSettings(
             gateway=PodPeer(namespace, {"app.kubernetes.io/component": "gateway"}),
             operator=PodPeer(namespace, {"app.kubernetes.io/component": "operator"}),
+            operator_url=operator_url,
         ),
     )
     asyncio.run(run_operator(settings))

@@ -36,13 +36,15 @@ Examples:
   modelyard plan -f manifests/ --against live --budget 500
   modelyard plan -f manifests/ --against inventory.yaml -o markdown > comment.md
   modelyard plan -f llama.yaml --load recorded.csv -o json | jq .totals.perDay
+  modelyard plan -f llama.yaml --model-folder pvc://weights/tune=./tune
   helm template chart | modelyard plan -f - --offline
 
 \b
 Load       spec.load.requestsPerMinute, or the row of --load; without either a
            deployment has the size of scaling.min or replicas, or as it runs now.
 Classes    from the files, else from --against, else the catalogue's by name.
-Models     from the spec, the catalogue, or the model hub (HF_TOKEN is sent to it).
+Models     from the spec, the catalogue, a folder of --model-folder, or the model hub
+           (HF_TOKEN is sent to it).
 
 docs/plan.md has the schema of json and yaml, and a worked example.
 """
@@ -85,6 +87,14 @@ def plan(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no model hub: other models have fit unknown.")
     ] = False,
+    model_folder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=PATH",
+            help="Folder with config.json and *.safetensors of the model whose model.source is SOURCE; may be given "
+            "several times.",
+        ),
+    ] = None,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
@@ -123,11 +133,12 @@ def plan(
         budget=_parse_budget(budget),
         offline=offline,
         prune=prune,
+        model_folders=_parse_folders(model_folder or []),
     )
     reading = read_files(files, namespace)
     try:
         question = build_question(reading, options)
-        with _silence_solver():
+        with silence_solver():
             report = build_report(question)
     except InputError as error:
         typer.echo(f"Error: {error}", err=True)
@@ -143,7 +154,7 @@ def plan(
 
 
 @contextmanager
-def _silence_solver() -> Iterator[None]:
+def silence_solver() -> Iterator[None]:
     """Keep the banner of HiGHS out of the report: its first instance prints one on descriptor 1, whatever is set."""
     kept = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -169,6 +180,18 @@ def _check_against(against: str | None) -> str | None:
     if against not in (None, LIVE) and not Path(against or "").is_file():
         raise typer.BadParameter(f"{against!r} is neither {LIVE} nor a file", param_hint="--against")
     return against
+
+
+def _parse_folders(values: list[str]) -> dict[str, Path]:
+    folders = {}
+    for value in values:
+        source, _, path = value.partition("=")
+        if not source or not path or not Path(path).is_dir():
+            raise typer.BadParameter(
+                f"{value!r} is not SOURCE=PATH with the path of a folder", param_hint="--model-folder"
+            )
+        folders[source] = Path(path)
+    return folders
 
 
 def _parse_budget(text: str | None) -> Decimal | None:

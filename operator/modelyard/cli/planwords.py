@@ -38,7 +38,9 @@ def signed(value: Decimal) -> str:
 
 
 def number(value: float) -> str:
-    """Return a count, short and in full digits: `180`, `0.35`, `1,366,000`."""
+    """Return a count, short and in full digits: `180`, `0.35`, `0.0021`, `1,366,000`."""
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
 
 
@@ -90,6 +92,8 @@ def describe_fit(deployment: DeploymentReport) -> str:
     """Return the verdict in a word or two."""
     if deployment.missing_replicas:
         return f"no room for {deployment.missing_replicas}"
+    if deployment.fit.verdict == "Fits" and deployment.misses_objective:
+        return "fits, misses slo"
     words = {"Fits": "fits", "Unknown": "unknown", "DoesNotFit": "does not fit", "Refused": "refused"}
     return words[deployment.fit.verdict]
 

@@ -90,6 +90,8 @@ def _candidate(variant: Variant, rank: int, availability: AvailabilityMemory) ->
         spot=variant.spot,
         start_time=variant.start_time,
         ceiling=shortage.ceiling if shortage is not None else None,
+        label=variant.label,
+        nodes=f"{'spot ' if variant.spot else ''}nodes of class {variant.accelerator.metadata.name}",
     )
 
 
@@ -117,7 +119,7 @@ def allocate(
     if len(demand.candidates) == 1:
         allocation = _only(demand)
     else:
-        problem = PlacementProblem((demand,), _groups(situation), policy=policy)
+        problem = PlacementProblem((demand,), find_groups(situation), policy=policy)
         allocation = wait_for_rest(demand, extend(problem, demand.key))
     return AllocationMemory(demand, allocation)
 
@@ -154,7 +156,8 @@ def _needed(candidate: Candidate, capacity: float, demand: PlacementDemand) -> i
     return min(max(wanted, demand.minimum), demand.maximum)
 
 
-def _groups(situation: Situation) -> tuple[NodeGroup, ...] | None:
+def find_groups(situation: Situation) -> tuple[NodeGroup, ...] | None:
+    """Return the nodes that the deployment's variants may use; None where nodes are not read."""
     if situation.inventory is None:
         return None
     accelerators = {item.accelerator.metadata.name: item.accelerator for item in situation.choice.variants}

@@ -18,6 +18,7 @@ from modelyard.core.fit import parallelisms as list_parallelisms
 from modelyard.core.inventory import find_pool, node_size
 from modelyard.core.load import LoadShape, Objective
 from modelyard.core.memory import Parallelism, memory_settings
+from modelyard.core.modelcheck import check_model
 from modelyard.core.perf.learning import SpeedMemory, learned
 from modelyard.core.perf.predict import Capacity, sustainable
 from modelyard.core.perf.prior import prior
@@ -133,6 +134,9 @@ def list_variants(
     if not options:
         return _refuse_classes(deployment, snapshot)
     profile = find_profile(deployment, snapshot.profiles)
+    refusal = check_model(deployment, profile)
+    if refusal is not None:
+        return refusal
     maker = _Maker(deployment, profile, shape, find_objective(deployment), policy, speeds or {})
     variants: list[Variant] = []
     rejected: list[Rejection] = []
@@ -304,13 +308,15 @@ class _Maker:
         if self.profile is None:
             raise ValueError("memory is only checked for a model that is known")
         settings = memory_settings(self.deployment, self.profile)
-        answer: Fit | DoesNotFit | None = None
+        misses = []
         for parallelism in list_parallelisms(self.profile, count, settings.engine):
             answer = check_fit(self.profile, settings, hardware, parallelism)
             if isinstance(answer, Fit):
                 return answer
-        if isinstance(answer, DoesNotFit):
-            return Refusal(Code.DOES_NOT_FIT, _explain(answer, size))
+            misses.append(answer)
+        if misses:
+            nearest = min(misses, key=lambda miss: (miss.obstacle is not None, miss.missing))
+            return Refusal(Code.DOES_NOT_FIT, _explain(nearest, size))
         sentence = f"it cannot be split over {count} accelerators: change placement.accelerators[].count"
         return Refusal(Code.DOES_NOT_FIT, sentence)
 
@@ -360,7 +366,10 @@ class _Maker:
         if memory is not None:
             step = learned(step, memory)
         most = fit.settings.max_sequences or 1
-        return sustainable(step, self.shape, self.objective, fit.cache_tokens, most)
+        shape = self.shape
+        held = shape.input_tokens * (1 - shape.cached_share) + shape.output_tokens / 2
+        room = fit.tokens_held(held)
+        return sustainable(step, shape, self.objective, room, most, fit.context_length)
 
     def _capacity(self, option: AcceleratorOption, speed: Capacity | None, name: str) -> tuple[float, str]:
         if option.requests_per_minute is not None:

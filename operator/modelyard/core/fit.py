@@ -1,5 +1,6 @@
 """Whether a model fits on some accelerators, with which context, and what would help where it does not."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -36,9 +37,6 @@ __all__ = [
 SMALLEST_CONTEXT: Final = 2048
 """Tokens that must fit where no context is asked for; KAITO's default for the same question
 (https://github.com/kaito-project/kaito/blob/main/website/docs/memory-estimator.md)."""
-
-_ASKABLE_CONTEXT: Final = 128
-"""Lower bound of `model.contextLength`."""
 
 _MOST_ACCELERATORS: Final = 16
 """Upper bound of `placement.accelerators[].count`."""
@@ -166,6 +164,16 @@ class Fit(MemorySum):
         """
         tokens = self.cache * self.context_length // self.sequence_cache(self.context_length)
         return max(self.context_length, round_to_blocks(tokens, self.settings))
+
+    def tokens_held(self, tokens: float) -> float:
+        """Return the tokens that running sequences of this mean length may hold together.
+
+        Fewer than `cache_tokens` where layers have a sliding window: short sequences do not pass it.
+        """
+        each = max(1, math.ceil(tokens))
+        if self.settings.engine != "vLLM":
+            return float(self.cache_tokens)
+        return self.cache // self.sequence_cache(each) * tokens
 
     def sequences(self, tokens: int) -> int:
         """Return how many sequences of so many tokens can run at once."""
@@ -326,7 +334,7 @@ def _shorter_context(answer: DoesNotFit, settings: MemorySettings) -> Iterator[R
     # The slots of llama.cpp that share one context get one each as soon as it is asked for.
     asked = replace(answer, settings=replace(answer.settings, context_length=most))
     longest = asked.longest(most)
-    if longest >= _ASKABLE_CONTEXT:
+    if longest >= SMALLEST_CONTEXT:
         sentence = f"set model.contextLength to {longest} or less"
         yield Remedy(sentence, replace(settings, context_length=longest), answer.parallelism)
 

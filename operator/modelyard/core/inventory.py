@@ -122,11 +122,7 @@ class Pool:
     @property
     def name(self) -> str:
         """A name that is equal for equal pools."""
-        parts = [
-            self.resource or "cpu",
-            *(["zoned"] if self.zoned else []),
-            *(f"{key}={value}" for key, value in self.selector),
-        ]
+        parts = [self.resource or "cpu", *(f"{key}={value}" for key, value in self.selector)]
         parts += ["zoned"] * self.zoned + [f"!{key}={value}" for key, value in self.avoid]
         parts += [f"~{item.key}:{item.value}:{item.effect}" for item in self.tolerations]
         return ",".join(parts)

@@ -47,6 +47,8 @@ class Size:
     """False: demand was not known, so the present size stands."""
     capacity: float = 0.0
     """Requests per second that the replicas must answer in all, whatever they run on. 0: only their number counts."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """What it was worked out from, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What the user reads: conditions with reasons, sizes and cost, built from the plan and the pods."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
 PLACEMENT_PREFERRED = "PlacementPreferred"
+EXTERNAL_SCALER_READY = "ExternalScalerReady"
 
 HISTORY_LIMIT = 20
 """Changes of size kept in status."""
@@ -55,11 +57,13 @@ def build_status(
     name: tuple[bool, Reason],
     cost_per_million: Decimal | None,
     now: float,
+    scaler: tuple[bool, Reason] | None = None,
 ) -> LLMDeploymentStatus:
     """Return the status that the deployment should have.
 
     What does not change keeps its times, so that a status equal to the present one needs no write.
-    `cost_per_million` is None where no tokens were counted lately; the last figure then stands.
+    `cost_per_million` is None where no tokens were counted lately; the last figure then stands. `scaler` is None where
+    no outside autoscaler is involved.
     """
     previous = deployment.status
     pods = snapshot.pods.get(deployment.key, ())
@@ -75,6 +79,8 @@ def build_status(
         verdicts.append(_explain_metrics(plan))
     if plan.placement is not None:
         verdicts.append(explain_placement(plan.placement))
+    if scaler is not None:
+        verdicts.append(Verdict(EXTERNAL_SCALER_READY, *scaler))
     return LLMDeploymentStatus(
         observed_generation=deployment.metadata.generation,
         conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),
@@ -299,25 +305,38 @@ def _scaling_status(previous: LLMDeploymentStatus, plan: DeploymentPlan, now: fl
         return previous.scaling
     before = previous.scaling
     reason = plan.size.reason
-    if before is None:
-        return ScalingStatus(
-            desired_replicas=plan.size.replicas, reason=reason.code, message=reason.message[:1024]
-        )
-    if before.desired_replicas == plan.size.replicas:
-        # The sentence holds the load of the moment: it is only rewritten when the reason changes.
+    message = reason.message[:1024]
+    numbers = format_numbers(plan.size.numbers)
+    if before is not None and before.desired_replicas == plan.size.replicas:
+        # The sentence and the numbers hold the load of the moment: they are only rewritten when the reason changes.
         if before.reason == reason.code:
             return before
-        return before.model_copy(update={"reason": reason.code, "message": reason.message[:1024]})
-    event = ScalingEvent(
-        time=format_time(now),
-        from_replicas=before.desired_replicas,
-        to_replicas=plan.size.replicas,
-        reason=reason.code,
-        message=reason.message[:1024],
-    )
+        return before.model_copy(update={"reason": reason.code, "message": message, "numbers": numbers})
+    history: tuple[ScalingEvent, ...] = ()
+    if before is not None:
+        event = ScalingEvent(
+            time=format_time(now),
+            from_replicas=before.desired_replicas,
+            to_replicas=plan.size.replicas,
+            reason=reason.code,
+            message=message,
+        )
+        history = (*before.history, event)[-HISTORY_LIMIT:]
     return ScalingStatus(
         desired_replicas=plan.size.replicas,
         reason=reason.code,
-        message=reason.message[:1024],
-        history=(*before.history, event)[-HISTORY_LIMIT:],
+        message=message,
+        numbers=numbers,
+        history=history,
     )
+
+
+NUMBERS_LIMIT = 16
+"""Numbers kept in status with a size: the bound of the schema."""
+
+
+def format_numbers(numbers: Mapping[str, float]) -> dict[str, str] | None:
+    """Return numbers as decimal strings of four places at most; None without any."""
+    finite = {name: value for name, value in sorted(numbers.items()) if math.isfinite(value)}
+    texts = {name[:64]: f"{value:.4f}".rstrip("0").rstrip(".") for name, value in finite.items()}
+    return dict(list(texts.items())[:NUMBERS_LIMIT]) or None

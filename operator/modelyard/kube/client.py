@@ -103,17 +103,22 @@ class KubeClient:
             raise
 
     async def apply(
-        self, resource: Resource, manifest: Mapping[str, Any], subresource: str = ""
+        self,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        subresource: str = "",
+        manager: str = FIELD_MANAGER,
     ) -> dict[str, Any]:
         """Apply our fields of an object (server-side apply) and return the object.
 
-        Other managers lose a field only where both set it: names of children are ours, so `force` is right.
+        Other managers lose a field only where both set it: names of children are ours, so `force` is right. `manager`
+        is the name that the fields are kept under.
         """
         metadata = manifest["metadata"]
         return await self.request(
             "PATCH",
             resource.path(metadata.get("namespace", ""), metadata["name"], subresource),
-            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            query={"fieldManager": manager, "force": "true", "fieldValidation": "Strict"},
             body=manifest,
             content_type=_APPLY,
         )
@@ -151,12 +156,12 @@ class KubeClient:
         return bool(answer["status"].get("allowed"))
 
     async def list_pages(
-        self, resource: Resource, query: Mapping[str, str], limit: int = 500
+        self, resource: Resource, query: Mapping[str, str], limit: int = 500, namespace: str = ""
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield every object of a kind in all namespaces, page by page."""
+        """Yield every object of a kind, in one namespace or in all, page by page."""
         asked = {**query, "limit": str(limit)}
         while True:
-            page = await self.request("GET", resource.path(), query=asked)
+            page = await self.request("GET", resource.path(namespace), query=asked)
             for item in page["items"] or ():
                 yield item
             token = page["metadata"].get("continue")

@@ -21,6 +21,12 @@ def is_applied(desired: Mapping[str, Any], live: Mapping[str, Any], subresource:
     return all(_present(path, desired) for path in _owned_paths(live, subresource))
 
 
+def owns(live: Mapping[str, Any], *path: str) -> bool:
+    """Return whether a field of the object, such as `spec`, `replicas`, is among those that we applied."""
+    wanted = tuple(f"f:{name}" for name in path)
+    return any(owned[: len(wanted)] == wanted for owned in _owned_paths(live, ""))
+
+
 def _holds(desired: object, live: object) -> bool:
     """Return whether every desired value stands in the live one."""
     if isinstance(desired, Mapping):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_VARIANT, ApiModel
 from modelyard.api.quantities import parse_quantity
+from modelyard.core.external import Scaler, ScalerKind
 from modelyard.core.inventory import Node, Taint, Usage
 from modelyard.core.names import unix_time
 from modelyard.core.snapshot import ChildDeployment, Pod
@@ -203,4 +204,29 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
             deadline_exceeded=progress.get("reason") == "ProgressDeadlineExceeded",
             message=progress.get("message", "") if progress.get("status") == "False" else "",
         ),
+    )
+
+
+def project_scaler(kind: ScalerKind, body: Mapping[str, Any]) -> Scaler:
+    """Return the view of an autoscaler object, with what its own conditions say.
+
+    An HPA says `AbleToScale` and `ScalingActive`
+    (https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale-walkthrough/#appendix-horizontal-pod-autoscaler-status-conditions),
+    a ScaledObject `Ready` (https://keda.sh/docs/latest/reference/scaledobject-spec/).
+    """
+    metadata = body["metadata"]
+    none: dict[str, Any] = {}
+    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
+    conditions = {item["type"]: item for item in body.get("status", {}).get("conditions") or ()}
+    deciding = ("AbleToScale", "ScalingActive") if kind == "HorizontalPodAutoscaler" else ("Ready",)
+    said = [conditions.get(name, none) for name in deciding]
+    failed = next((item for item in said if item.get("status") == "False"), None)
+    active = all(item.get("status") == "True" for item in said)
+    return Scaler(
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        name=metadata["name"],
+        owner=owner.get("uid", ""),
+        active=False if failed is not None else True if active else None,
+        message="" if failed is None else failed.get("message") or failed.get("reason", ""),
     )

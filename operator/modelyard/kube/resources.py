@@ -1,9 +1,11 @@
 """The kinds that Modelyard reads and writes, and where the API server keeps them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelyard.api.meta import GROUP, VERSION
+from modelyard.core.external import ScalerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,27 @@ EVENTS = Resource("", "v1", "events", "Event")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+HORIZONTAL_POD_AUTOSCALERS = Resource(
+    "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
+)
+SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+
+EXTERNAL_METRICS_PATH = "/apis/external.metrics.k8s.io/v1beta1"
+"""Discovery of the external metrics API, which a metrics adapter serves
+(https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#support-for-metrics-apis)."""
 
 CHILDREN = (SERVICE_ACCOUNTS, NETWORK_POLICIES, SERVICES, DISRUPTION_BUDGETS, DEPLOYMENTS)
 """Kinds of the objects made for each LLMDeployment, in the order in which they are applied: a pod must find its
 account and its policy, so the Deployment comes last."""
 
-_BY_KIND = {(resource.api_version, resource.kind): resource for resource in CHILDREN}
+SCALERS: Mapping[ScalerKind, Resource] = {
+    "HorizontalPodAutoscaler": HORIZONTAL_POD_AUTOSCALERS,
+    "ScaledObject": SCALED_OBJECTS,
+}
+"""Autoscalers of `actuator: External`. They are read from time to time and not watched: KEDA may come and go, and a
+watch on a kind that is not there ends the process."""
+
+_BY_KIND = {(resource.api_version, resource.kind): resource for resource in (*CHILDREN, *SCALERS.values())}
 
 
 def child_resource(manifest: dict[str, Any]) -> Resource:

@@ -21,6 +21,9 @@ PRIVATE_NETWORKS = (
 PRIVATE_NETWORKS_V6 = ("fc00::/7", "fe80::/10")
 """The same for IPv6 (RFC 4193, RFC 4291)."""
 
+OPERATOR_URL = "http://modelyard-operator.modelyard-system.svc:8081"
+"""The operator's Service under its default name, and the default port of its health address."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodPeer:
@@ -44,6 +47,8 @@ class RenderSettings:
     """Names of Secrets in the deployment's own namespace. Only named: nothing here reads them."""
     user: int = ENGINE_USER
     """User, group and file-system group id of engine pods."""
+    operator_url: str = OPERATOR_URL
+    """Where KEDA reads decided sizes: the operator's health address, as seen from KEDA's pods."""
     hub_endpoint: str | None = None
     """URL of a mirror of the model hub. None: huggingface.co."""
     closed_networks: tuple[str, ...] = PRIVATE_NETWORKS

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelyard.api.meta import split_key
+from modelyard.api.meta import FIELD_MANAGER, split_key
 from modelyard.kube.client import KubeClient
-from modelyard.kube.compare import is_applied
+from modelyard.kube.compare import is_applied, owns
 from modelyard.kube.informers import Change, spec_version
-from modelyard.kube.resources import Resource, child_resource
+from modelyard.kube.resources import DEPLOYMENTS, Resource, child_resource
 
 logger = logging.getLogger(__name__)
+
+HANDOVER_MANAGER = f"{FIELD_MANAGER}-handover"
+"""Keeps `spec.replicas` of a child Deployment between us and an outside autoscaler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,13 @@ class ChildApplier:
         self._verified: dict[str, dict[tuple[str, str], _Verified]] = {}
         """By `namespace/name` of the LLMDeployment, then by kind and name of the child."""
 
-    async def apply(self, key: str, manifest: Mapping[str, Any]) -> dict[str, Any] | Stranger | None:
+    async def apply(
+        self, key: str, manifest: Mapping[str, Any], least: int = 1
+    ) -> dict[str, Any] | Stranger | None:
         """Make one child stand as its manifest says.
 
-        Returns the object if it was written, a Stranger if the name is taken, and None if nothing had to be done.
+        `least` are the replicas that a Deployment has at least when its `replicas` are left to somebody else. Returns
+        the object if it was written, a Stranger if the name is taken, and None if nothing had to be done.
         """
         resource = child_resource(dict(manifest))
         metadata = manifest["metadata"]
@@ -63,10 +69,31 @@ class ChildApplier:
             if is_applied(manifest, live):
                 self._remember(key, child, digest, live)
                 return None
+            if resource == DEPLOYMENTS and "replicas" not in manifest["spec"]:
+                await self._hand_over(live, least)
         written = await self._client.apply(resource, manifest)
         logger.info("Applied %s %s/%s", resource.kind, metadata["namespace"], metadata["name"])
         self._remember(key, child, digest, written)
         return written
+
+    async def _hand_over(self, live: Mapping[str, Any], least: int) -> None:
+        """Keep the replicas of a Deployment for whoever sets them next, if they are ours.
+
+        A field that its only owner stops applying is removed, and `replicas` then becomes 1
+        (https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership). An HPA does nothing
+        while they are 0 (https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation).
+        """
+        if not owns(live, "spec", "replicas"):
+            return
+        metadata, replicas = live["metadata"], max(live["spec"]["replicas"], least)
+        kept = {
+            "apiVersion": DEPLOYMENTS.api_version,
+            "kind": DEPLOYMENTS.kind,
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "spec": {"replicas": replicas},
+        }
+        await self._client.apply(DEPLOYMENTS, kept, manager=HANDOVER_MANAGER)
+        logger.info("Left the %d replicas of %s/%s", replicas, metadata["namespace"], metadata["name"])
 
     async def remove(self, key: str, resource: Resource, name: str, uid: str) -> bool:
         """Delete a child that is not wanted any more. Returns whether it was there."""

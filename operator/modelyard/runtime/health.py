@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from modelyard.render.autoscaler import DESIRED_PATH
 from modelyard.runtime.metrics import REGISTRY
 
 LAG_LIMIT = 10.0
@@ -33,10 +35,17 @@ class Health:
         return time.monotonic() - self._beat
 
 
-async def serve_health(health: Health, host: str, port: int, refresh: Callable[[], None]) -> web.AppRunner:
-    """Serve `/healthz`, `/readyz` and `/metrics`. `refresh` sets gauges before they are read.
+async def serve_health(
+    health: Health,
+    host: str,
+    port: int,
+    refresh: Callable[[], None],
+    find_size: Callable[[str], Mapping[str, Any] | None],
+) -> web.AppRunner:
+    """Serve `/healthz`, `/readyz`, `/metrics` and `/v1/desired-replicas/NAMESPACE/NAME`.
 
-    Raises OSError if the address is taken.
+    `refresh` sets gauges before they are read; `find_size` returns the decided size of `namespace/name`, None if there
+    is none. Raises OSError if the address is taken.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -54,8 +63,23 @@ async def serve_health(health: Health, host: str, port: int, refresh: Callable[[
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
+    async def desired_replicas(request: web.Request) -> web.Response:
+        found = find_size(f"{request.match_info['namespace']}/{request.match_info['name']}")
+        if found is not None:
+            return web.json_response(found)
+        # An operator that has just started does not know sizes yet; "there is none" would be a lie.
+        status = 404 if health.synced else 503
+        return web.json_response({"error": "no size is decided for this LLMDeployment"}, status=status)
+
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes(
+        [
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+            web.get("/metrics", metrics),
+            web.get(f"{DESIRED_PATH}/{{namespace}}/{{name}}", desired_replicas),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()

@@ -1,6 +1,8 @@
-"""Metrics of the operator itself, for people: no decision reads them."""
+"""Metrics of the operator itself, for people and outside autoscalers: no decision reads them."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from modelyard.core.external import METRIC
 
 REGISTRY = CollectorRegistry()
 
@@ -9,7 +11,18 @@ RECONCILE_SECONDS = Histogram(
     "modelyard_reconcile_seconds", "Duration of one reconciliation.", registry=REGISTRY
 )
 WRITES = Counter("modelyard_writes", "Writes to the Kubernetes API, by kind.", ["kind"], registry=REGISTRY)
-DECISIONS = Counter("modelyard_size_changes", "Changes of size, by reason.", ["reason"], registry=REGISTRY)
+DECISIONS = Counter(
+    "modelyard_size_changes",
+    "Changes of the decided size, by reason.",
+    ["namespace", "deployment", "reason"],
+    registry=REGISTRY,
+)
+DESIRED_REPLICAS = Gauge(
+    METRIC,
+    "Replicas that were decided; what an outside autoscaler follows.",
+    ["namespace", "deployment"],
+    registry=REGISTRY,
+)
 QUEUE_LENGTH = Gauge("modelyard_queue_length", "Keys that wait for a worker.", registry=REGISTRY)
 GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
 GATEWAY_REJECTIONS = Gauge(

@@ -22,6 +22,7 @@ from modelyard.kube.resources import (
     Resource,
 )
 from modelyard.runtime.capacity import OccupancyReader
+from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.health import Health, serve_health
@@ -32,7 +33,9 @@ from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
 from modelyard.runtime.reconcile import Reconciler
+from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.sync import wait_synced
 
 logger = logging.getLogger(__name__)
@@ -55,8 +58,18 @@ class Operator:
         self.fleet = Fleet()
         self._server = AdsServer(self._wake)
         self._publisher = Publisher(self.fleet, self._server, settings)
+        children = ChildApplier(client)
+        self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
+        self._sizes = SizeBoard()
         self._reconciler = Reconciler(
-            client, self.fleet, self._publisher, lambda key: self._server.generations.get(key), settings
+            client,
+            children,
+            self.fleet,
+            self._publisher,
+            lambda key: self._server.generations.get(key),
+            self._scalers,
+            self._sizes,
+            settings,
         )
         self._reader = Reader(self.fleet, self._server, self._queue, settings)
         self._placer = Placer(self.fleet, self._queue, settings)
@@ -71,7 +84,7 @@ class Operator:
         optional = await self._find_optional()
         registry = build_registry(self._client.configuration, indices, self._changed, optional)
         health = await serve_health(
-            self._health, settings.http_host, settings.http_port, self._refresh_metrics
+            self._health, settings.http_host, settings.http_port, self._refresh_metrics, self._sizes.find
         )
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
         work = asyncio.create_task(self._work(optional))
@@ -103,16 +116,18 @@ class Operator:
         return frozenset(found)
 
     def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield the loops that placement and speed need."""
+        """Yield the loops that placement, speed and outside autoscalers need."""
         yield self._placer.run()
         yield self._profiles.run()
         yield self._engines.run()
+        yield self._scalers.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
     async def _work(self, optional: frozenset[Resource]) -> None:
         """Wait for the first full view of the cluster, then act on it."""
         await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
+        await self._scalers.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

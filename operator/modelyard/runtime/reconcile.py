@@ -10,6 +10,7 @@ from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
 from modelyard.core.decide import decide_deployment
+from modelyard.core.external import take_over
 from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
@@ -25,14 +26,19 @@ from modelyard.render.workload import Workload
 from modelyard.runtime.children import ChildApplier, Stranger
 from modelyard.runtime.events import EventRecorder
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import DECISIONS, WRITES
+from modelyard.runtime.metrics import WRITES
 from modelyard.runtime.publisher import Publisher
+from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.sizes import SizeBoard
 
 logger = logging.getLogger(__name__)
 
 CONFLICT_RETRY = 10.0
 """Seconds until a name taken by a stranger is looked at again: nothing tells us when it is free."""
+
+SCALER_SETTLE = 1.0
+"""Seconds between the end of an outside autoscaler and the next decision, in which its last write becomes visible."""
 
 
 class Reconciler:
@@ -41,16 +47,21 @@ class Reconciler:
     def __init__(
         self,
         client: KubeClient,
+        children: ChildApplier,
         fleet: Fleet,
         publisher: Publisher,
         known_generation: Callable[[str], int | None],
+        scalers: ScalerKeeper,
+        sizes: SizeBoard,
         settings: OperatorSettings,
     ) -> None:
-        self.children = ChildApplier(client)
+        self.children = children
         self._client = client
         self._fleet = fleet
         self._publisher = publisher
         self._known_generation = known_generation
+        self._scalers = scalers
+        self._sizes = sizes
         self._settings = settings
         self._events = EventRecorder(client)
         self._cost_written: dict[str, float] = {}
@@ -64,6 +75,8 @@ class Reconciler:
         if seen is None:
             self._fleet.forget(key)
             self.children.forget(key)
+            self._scalers.forget(key)
+            self._sizes.forget(key)
             self._publisher.request()
             return None
         deployment = seen.object
@@ -76,12 +89,15 @@ class Reconciler:
 
     async def _reconcile(self, key: str, deployment: LLMDeployment) -> float | None:
         now = time.time()
+        if await self._scalers.remove_unwanted(deployment):
+            return SCALER_SETTLE
         snapshot = self._fleet.snapshot_one(key, deployment)
-        memory = self._fleet.memory.get(key)
+        memory = take_over(deployment, self._fleet.plans.get(key), self._fleet.memory.get(key), now)
         if deployment.status.observed_generation == 0:
             memory = self._begin(deployment, memory, now)
         plan, self._fleet.memory[key] = decide_deployment(key, snapshot, memory, now, self._settings.policy)
         plan = self._check(deployment, plan)
+        self._sizes.publish(deployment, plan)
         stored = deployment.status.gateway.generation if deployment.status.gateway else 0
         if deployment.status.observed_generation == 0:
             # Ready must not be said of a model that the gateway does not know yet.
@@ -151,8 +167,10 @@ class Reconciler:
         """Apply the children. Returns a delay if a stranger has the name."""
         if plan.refusal is not None or plan.placement is None:
             return CONFLICT_RETRY if self._fleet.strangers.pop(key, None) else None
-        for manifest in build_children(self._workloads(deployment, plan.placement), self._settings.render):
-            written = await self.children.apply(key, manifest)
+        workloads = self._workloads(deployment, plan.placement)
+        least = deployment.spec.scaling.min if deployment.spec.scaling is not None else 1
+        for manifest in build_children(workloads, self._settings.render):
+            written = await self.children.apply(key, manifest, least)
             if isinstance(written, Stranger):
                 self._fleet.strangers[key] = str(written)
                 return CONFLICT_RETRY
@@ -163,6 +181,7 @@ class Reconciler:
                 self._fleet.note_child(key, project_child(written))
         self._fleet.strangers.pop(key, None)
         await self._remove(key, deployment, plan.placement)
+        await self._scalers.apply(deployment, workloads[0])
         return None
 
     async def _remove(self, key: str, deployment: LLMDeployment, placement: Placement) -> None:
@@ -191,7 +210,8 @@ class Reconciler:
         if now - self._cost_written.get(key, 0.0) >= self._settings.cost_interval:
             hourly = hourly_cost(plan, self._fleet.pods(key))
             cost = cost_per_million(hourly, token_rate(self._fleet.tokens.get(key, TokenMemory())))
-        status = build_status(deployment, plan, snapshot, name, cost, now)
+        scaler = self._scalers.explain(deployment)
+        status = build_status(deployment, plan, snapshot, name, cost, now, scaler)
         if status == deployment.status:
             return
         if cost is not None:
@@ -226,7 +246,7 @@ class Reconciler:
     def _note_decision(self, deployment: LLMDeployment, status: LLMDeploymentStatus) -> None:
         before, after = deployment.status.scaling, status.scaling
         if after is not None and (before is None or before.desired_replicas != after.desired_replicas):
-            DECISIONS.labels(reason=after.reason).inc()
+            self._sizes.count(deployment.key, after.reason)
             logger.info(
                 "Size of %s: %s to %d, %s: %s",
                 deployment.key,

@@ -41,6 +41,8 @@ class OperatorSettings:
     """Seconds between two looks at whether the fleet should be placed otherwise. Only what changed is worked out."""
     engine_interval: float = 15.0
     """Seconds between two readings of an engine's own metrics, from which its speed is learned."""
+    scaler_interval: float = 15.0
+    """Seconds between two looks at the autoscaler objects of `actuator: External`: the sync period of the HPA."""
     read_hub: bool = True
     """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0

@@ -112,6 +112,10 @@ def test_a_pool_asks_what_the_pods_ask():
     assert spot.name != on_demand.name
 
 
+def test_a_pool_over_zones_says_so_once():
+    assert Pool("r", (("kind", "a"),), zoned=True).name == "r,kind=a,zoned"
+
+
 def test_equal_pools_have_equal_names_in_whatever_order_they_are_written():
     tolerations = [{"key": "a"}, {"key": "b", "effect": "NoSchedule"}]
     pools = [

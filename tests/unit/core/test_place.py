@@ -12,6 +12,8 @@ from modelyard.core.allocation import AllocationMemory, Situation
 from modelyard.core.availability import AvailabilityMemory, Shortage
 from modelyard.core.decide import find_reference
 from modelyard.core.inventory import Pool, Usage, build_inventory
+from modelyard.core.load import Objective
+from modelyard.core.perf.predict import Capacity, Performance
 from modelyard.core.place import cost_of_load, find_main, measure_room, place
 from modelyard.core.placement.problem import Allocation, PlacementPolicy
 from modelyard.core.plan import DeploymentPlan, Placement, Size, VariantPlan
@@ -158,6 +160,94 @@ def test_the_size_is_told_in_replicas_that_there_are():
     given = situation(CHEAP, strong, scaling={"min": 1, "max": 9})
     _, size, _ = place(given, Size(5, Reason(Code.OFFERED_LOAD, ""), capacity=5.0), None, PlacementPolicy())
     assert size.replicas == 1
+
+
+OFFERED = Reason(Code.OFFERED_LOAD, "5.00 requests/s at 1.00 a replica, need 5")
+
+
+def tell(given: Situation, size: Size) -> str:
+    return place(given, size, None, PlacementPolicy())[1].reason.message
+
+
+def test_the_size_says_what_really_answers():
+    scaling = {"min": 1, "max": 9}
+    counted = Size(5, OFFERED, capacity=5.0)
+    assert tell(situation(scaling=scaling), counted) == OFFERED.message
+    strong = make_variant(make_accelerator("strong", price="3"), capacity=5.5)
+    other = tell(situation(CHEAP, strong, scaling=scaling), counted)
+    assert other == f"{OFFERED.message}: 1 on 1 x strong answers 5.50 requests/s"
+    inventory = build_inventory([make_node("cheap-1", 3), make_node("dear-1", 8)], [], complete=True)
+    mixed = tell(situation(scaling=scaling, inventory=inventory), counted)
+    assert mixed == f"{OFFERED.message}: 3 on 1 x cheap and 2 on 1 x dear answer 5.00 requests/s"
+    full = build_inventory([make_node("dear-1", 8)], [], complete=True)
+    all_dear = tell(situation(scaling=scaling, inventory=full), counted)
+    assert all_dear == f"{OFFERED.message}: 5 on 1 x dear answer 5.00 requests/s"
+
+
+def test_replicas_kept_for_the_loss_of_a_zone_are_told():
+    pool = Pool(GPU, (("kind", "spot"),), zoned=True)
+    spot = make_variant(make_accelerator("cheap", price="0.1"), spot=True, pool=pool)
+    nodes = [
+        make_node(f"spot-{zone}", 8, labels={"kind": "spot", "topology.kubernetes.io/zone": zone})
+        for zone in "abc"
+    ]
+    inventory = build_inventory(nodes, [], complete=True)
+    given = situation(spot, DEAR, scaling={"min": 1, "max": 20}, inventory=inventory)
+    message = tell(given, Size(10, OFFERED, capacity=10.0))
+    assert message.endswith(
+        ": 15 on 1 x cheap spot answer 15.00 requests/s, more than the load needs: the spot replicas of one zone may "
+        "be lost at once"
+    )
+    assert "lost" not in tell(situation(scaling={"min": 1, "max": 20}), Size(10, OFFERED, capacity=10.0))
+
+
+def too_slow(latency: float) -> Capacity:
+    best = Performance(latency, 1.0, 0.1, 10.0)
+    return Capacity(0.0, 0, "interTokenLatency", best, best, Objective(1.0, 0.001), 0.1)
+
+
+SLOW = replace(CHEAP, speed=too_slow(0.03), capacity=0.5)
+FAST = replace(DEAR, speed=too_slow(0.01), capacity=1.0)
+
+
+def test_where_none_meets_the_objective_the_fastest_is_used():
+    scaling = {"min": 1, "max": 9}
+    for spec, size in (
+        ({"scaling": scaling}, Size(2, OFFERED, capacity=2.0)),
+        ({"replicas": 2}, _fixed(2)),
+    ):
+        placement = place(situation(SLOW, FAST, **spec), size, None, PlacementPolicy())[0]
+        assert counts(placement) == {FAST.name: 2}
+        assert placement.preferred is not None
+        assert placement.preferred.code == Code.OBJECTIVE_MISSED
+    resting = place(situation(SLOW, FAST, scaling=scaling), Size(0, OFFERED), None, PlacementPolicy())[0]
+    assert counts(resting) == {FAST.name: 0}
+    one_is_fast = situation(replace(SLOW, speed=None), FAST, replicas=2)
+    assert counts(place(one_is_fast, _fixed(2), None, PlacementPolicy())[0]) == {CHEAP.name: 2}
+
+
+def test_the_next_fastest_is_used_while_the_fastest_cannot_be_had():
+    given = situation(SLOW, FAST, shortages={FAST.name: shortage()}, replicas=2)
+    placement = place(given, _fixed(2), None, PlacementPolicy())[0]
+    assert counts(placement) == {SLOW.name: 2}
+    assert placement.preferred is not None
+    assert placement.preferred.code == Code.CAPACITY_MISSING
+    few = build_inventory([make_node("cheap-1", 8), make_node("dear-1", 1)], [], complete=True)
+    given = situation(SLOW, FAST, inventory=few, replicas=2)
+    assert counts(place(given, _fixed(2), None, PlacementPolicy())[0]) == {SLOW.name: 2}
+    enough = build_inventory([make_node("cheap-1", 8), make_node("dear-1", 2)], [], complete=True)
+    given = situation(SLOW, FAST, inventory=enough, children={SLOW.name: 2}, replicas=2)
+    assert [
+        (item.variant.name, item.wanted)
+        for item in place(given, _fixed(2), None, PlacementPolicy())[0].variants
+    ] == [(FAST.name, 2), (SLOW.name, 0)]
+
+
+def test_a_slow_replica_is_not_told_to_answer_nothing():
+    weak = replace(CHEAP, capacity=0.002)
+    message = decide(situation(weak, replace(DEAR, capacity=0.0005), replicas=1), 1).message
+    assert ": 0.12 requests a minute and replica" in message
+    assert "($2/h, 0.03 requests a minute)" in message
 
 
 def test_an_unknown_load_keeps_its_number():

@@ -57,7 +57,7 @@ def test_a_replica_needs_its_accelerators_on_one_node():
     big = replace(demand, candidates=(replace(H100_X4, price=1.0), L4))
     allocation = _only(_problem(big, groups=(_nodes("h100", 3, 3), _nodes("l4", 8))))
     assert allocation.replicas == {"l4": 3}
-    assert allocation.limits == ("pool h100 has 3 free on one node, 4 needed",)
+    assert allocation.limits == ("nodes of pool h100 have at most 3 free on one node, 4 needed",)
 
 
 def test_sizes_that_do_not_divide_each_other_are_packed_exactly():
@@ -93,7 +93,7 @@ def test_the_higher_priority_gets_what_there_is():
     demands = [_demand(f"a/{i}", L4, capacity=4.0, priority=i) for i in range(3)]
     result = solve(_problem(*demands, groups=groups))
     assert [result.allocations[f"a/{i}"].shortage for i in range(3)] == [4.0, 4.0, 0.0]
-    assert result.allocations["a/0"].limits == ("pool l4 has no free accelerators",)
+    assert result.allocations["a/0"].limits == ("nodes of pool l4 have no free accelerators",)
 
 
 def test_a_budget_is_a_limit_and_named():
@@ -109,7 +109,19 @@ def test_maximum_and_ceiling_are_limits_and_named():
     assert (top.replicas, top.limits) == ({"l4": 8}, ("maximum of 8 replicas",))
     scarce = _only(_problem(_demand("a/a", replace(H100, ceiling=0), L4)))
     assert scarce.replicas == {"l4": 10}
-    assert scarce.limits == ("only 0 replicas of h100 can be had at present",)
+    assert scarce.limits == ("only 0 replicas on h100 can be had at present",)
+
+
+def test_limits_are_told_in_words_of_the_user():
+    named = replace(H100_X4, name="zzzzz", label="4 x h100", nodes="nodes of class h100", price=1.0)
+    full = _only(
+        _problem(_demand("a/a", named, L4, capacity=3.0), groups=(_nodes("h100", 3), _nodes("l4", 8)))
+    )
+    assert full.limits == ("nodes of class h100 have at most 3 free on one node, 4 needed",)
+    scarce = _only(_problem(_demand("a/a", replace(named, ceiling=1), L4, capacity=100.0)))
+    assert scarce.limits == ("only 1 replica on 4 x h100 can be had at present",)
+    one = _only(_problem(_demand("a/a", L4, maximum=1)))
+    assert one.limits == ("maximum of 1 replica",)
 
 
 def test_what_is_left_when_a_zone_is_lost_meets_the_load():
@@ -198,7 +210,7 @@ def test_odd_input(decide, demand: PlacementDemand, replicas: dict[str, int], sh
 def test_no_deployments_and_no_nodes():
     assert solve(_problem()).allocations == {}
     empty = solve(_problem(_demand(), groups=(NodeGroup("g", frozenset(), ()),)))
-    assert empty.allocations["a/a"].limits == ("pool h100 has no nodes",)
+    assert empty.allocations["a/a"].limits == ("there are no nodes of pool h100",)
     assert solve(_problem(_demand(), groups=())).allocations["a/a"].shortage == 10.0
 
 

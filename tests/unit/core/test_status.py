@@ -1,5 +1,6 @@
 """What the user reads: conditions, sizes, history and cost."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -292,3 +293,21 @@ def test_a_route_is_ready_when_its_targets_exist_and_its_name_is_its_own():
     assert "team/llama" not in message
     lost = (False, Reason(Code.SERVED_NAME_CONFLICT, "belongs to b"))
     assert _route_ready(lost, *both)[:2] == ("False", Code.SERVED_NAME_CONFLICT)
+
+
+def test_the_numbers_of_a_size_stand_until_size_or_reason_change():
+    numbers = {"rate": 3.5, "margin": 0.123456, "broken": float("nan")}
+    size = Size(2, Reason(Code.OFFERED_LOAD, "because"), numbers=numbers)
+    first = _status(_plan(2, size=size))
+    assert first.scaling is not None
+    assert first.scaling.numbers == {"rate": "3.5", "margin": "0.1235"}
+    moved = replace(size, numbers={"rate": 4.0})
+    again = _status(_plan(2, size=moved), deployment=_with(first))
+    assert again.scaling == first.scaling
+    grown = _status(_plan(3, size=replace(moved, replicas=3)), deployment=_with(first))
+    assert grown.scaling is not None
+    assert grown.scaling.numbers == {"rate": "4"}
+    many = replace(size, numbers={f"n{index:02}": 1.0 for index in range(40)})
+    bounded = _status(_plan(2, size=many)).scaling
+    assert bounded is not None
+    assert len(bounded.numbers or {}) == 16

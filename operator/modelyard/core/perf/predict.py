@@ -8,13 +8,14 @@ from typing import Literal
 from modelyard.core.load import LoadShape, Objective
 from modelyard.core.perf.step import StepTime
 
-Limit = Literal["memory", "interTokenLatency", "timeToFirstToken", "maxSequences"]
+Limit = Literal["context", "memory", "interTokenLatency", "timeToFirstToken", "maxSequences"]
 
 PLANNING_SCORE = 1.0
 """Standard deviations above the median at which latencies are planned: with a log-normal error the true latency is
 below that with probability 0.84. A wider uncertainty therefore gives a smaller batch and a lower rate."""
 
 _LIMITS: dict[Limit, str] = {
+    "context": "the context length",
     "memory": "memory for the key-value cache",
     "interTokenLatency": "the latency between tokens",
     "timeToFirstToken": "the time to first token",
@@ -65,6 +66,10 @@ class Capacity:
                 f"{_LIMITS[self.limit]}: {_figures(self.performance)} expected, "
                 f"{_figures(self.planned)} planned (+-{self.uncertainty:.0%})"
             )
+        if self.limit == "context":
+            return (
+                "the mean request is longer than the context: raise model.contextLength, or lower spec.load"
+            )
         if self.limit == "memory":
             return "the key-value cache does not hold one request of this length"
         if self.limit == "maxSequences":
@@ -91,18 +96,26 @@ def predict(step: StepTime, shape: LoadShape, batch: float, score: float = 0.0) 
 
 
 def sustainable(
-    step: StepTime, shape: LoadShape, objective: Objective, cache_tokens: float, max_sequences: int
+    step: StepTime,
+    shape: LoadShape,
+    objective: Objective,
+    cache_tokens: float,
+    max_sequences: int,
+    context_length: int | None = None,
 ) -> Capacity:
     """Find the largest batch within memory and objective, and the rate at it: batch / service time.
 
-    `cache_tokens`: tokens that all running sequences may hold in all. A running sequence holds its prompt, less what
-    the prefix cache shares, and on average half of its answer; the cache must hold one whole request.
+    `cache_tokens`: tokens that all running sequences may hold in all. `context_length`: longest prompt plus answer;
+    None: not limited. A running sequence holds its prompt, less what the prefix cache shares, and on average half of
+    its answer; the cache must hold one whole request.
     """
     held = shape.input_tokens * (1 - shape.cached_share) + shape.output_tokens / 2
     whole = shape.input_tokens + shape.output_tokens
+    too_long = context_length is not None and whole > context_length
     in_memory = math.floor(cache_tokens / max(held, 1.0)) if cache_tokens >= whole else 0
-    top = max(0, min(in_memory, max_sequences))
-    limits: dict[Limit, int] = {"memory": in_memory, "maxSequences": max_sequences}
+    top = 0 if too_long else max(0, min(in_memory, max_sequences))
+    limits: dict[Limit, int] = {"context": 0} if too_long else {}
+    limits |= {"memory": in_memory, "maxSequences": max_sequences}
     limits["interTokenLatency"] = _largest(
         top, lambda batch: _planned(step, shape, batch).inter_token_latency <= objective.inter_token_latency
     )

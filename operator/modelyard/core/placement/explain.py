@@ -57,9 +57,9 @@ def _obstacles(
 ) -> list[str]:
     found: list[str] = []
     if option.ceiling is not None and count >= option.ceiling:
-        found.append(f"only {option.ceiling} replicas of {option.name} can be had at present")
+        found.append(f"only {_replicas(option.ceiling)} on {option.label} can be had at present")
     if sum(sum(placed.values()) for placed in counts.values()) >= terms.maximum:
-        found.append(f"maximum of {terms.maximum} replicas")
+        found.append(f"maximum of {_replicas(terms.maximum)}")
     found += [
         f"budget {budget.name} of {budget.per_hour:g} $/h is used up"
         for budget, left in budgets
@@ -68,14 +68,18 @@ def _obstacles(
     if stock.fits(option) == 0:
         found.append(_scarcity(option, stock))
     if not found and any(each.current for each in terms.options):
-        found.append(f"a change to {option.name} would not earn back what it costs")
+        found.append(f"a change to {option.label} would not earn back what it costs")
     return found
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica" if count == 1 else f"{count} replicas"
 
 
 def _scarcity(option: Option, stock: Stock) -> str:
     if not option.shelves:
-        return f"pool {option.pool} has no nodes"
+        return f"there are no {option.nodes}"
     largest = max(stock.rooms[shelf].largest for shelf in option.shelves)
     if largest == 0:
-        return f"pool {option.pool} has no free accelerators"
-    return f"pool {option.pool} has {largest} free on one node, {option.size} needed"
+        return f"{option.nodes} have no free accelerators"
+    return f"{option.nodes} have at most {largest} free on one node, {option.size} needed"

@@ -27,6 +27,10 @@ class Candidate:
     """Seconds until a new replica serves, a new node not counted."""
     ceiling: int | None = None
     """At most this many replicas: what is known to be obtainable after some stayed Pending. None: no limit."""
+    label: str = ""
+    """How people read it, such as `2 x h100`; empty: by its name."""
+    nodes: str = ""
+    """How people read its pool, such as `nodes of class h100`; empty: by the pool's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class Option:
     """Charge for each replica more than now, US dollars per hour: for the time that it starts later than others."""
     shelves: tuple[int, ...]
     """Indexes of the shelves that it may use."""
+    label: str
+    """How people read it."""
+    nodes: str
+    """How people read its pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,8 @@ def _terms(
             if any(demand.current.values())
             else 0.0,
             shelves=places,
+            label=candidate.label or candidate.name,
+            nodes=candidate.nodes or f"nodes of pool {candidate.pool}",
         )
 
     options = tuple(state(each) for each in able)

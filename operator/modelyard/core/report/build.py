@@ -69,7 +69,8 @@ def state_load(deployment: LLMDeployment) -> StatedLoad:
 
 def build_report(question: Question) -> PlanReport:
     """Return the report."""
-    snapshot, context = question.snapshot, question.context
+    snapshot = question.snapshot
+    context = replace(question.context, inventory=snapshot.inventory)
     loads = {
         key: question.loads.get(key) or state_load(deployment)
         for key, deployment in snapshot.deployments.items()

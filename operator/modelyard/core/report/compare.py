@@ -10,7 +10,7 @@ from modelyard.catalog.api_prices import ApiPrice, hosted_prices, load_api_price
 from modelyard.catalog.models import find_model
 from modelyard.core.load import LoadShape
 from modelyard.core.report.breakeven import Staircase, find_break_even, request_price
-from modelyard.core.report.model import CENT, FINE, ApiComparison, Crossing
+from modelyard.core.report.model import CENT, FINE, ApiComparison, Crossing, round_figure
 from modelyard.core.report.running import HOURS_PER_DAY
 from modelyard.core.variants import Variant
 
@@ -156,4 +156,4 @@ def _compare(
 
 
 def _per_minute(per_hour: float) -> float:
-    return round(per_hour / 60, 2)
+    return round_figure(per_hour / 60)

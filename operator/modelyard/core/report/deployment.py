@@ -1,14 +1,12 @@
 """What is decided about one deployment, told in full."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
 from modelyard.core.cost import cost_per_million
-from modelyard.core.place import cost_of_load
+from modelyard.core.inventory import Inventory
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.reasons import Code
 from modelyard.core.report.compare import Costs, OwnPrice, compare_prices
@@ -20,10 +18,12 @@ from modelyard.core.report.model import (
     LoadReport,
     Memory,
     RejectedReport,
-    RunnerUp,
     SizeReport,
     VariantReport,
+    round_figure,
 )
+from modelyard.core.report.notes import Facts, misses_objective, write_notes
+from modelyard.core.report.runnerup import Contest, find_runner_up
 from modelyard.core.report.running import count_planned, per_day, price_planned, purchase
 from modelyard.core.report.settle import StatedLoad
 from modelyard.core.state import DeploymentMemory, Policy
@@ -42,6 +42,9 @@ class Context:
     undescribed: frozenset[str] = frozenset()
     """Classes that were named and are defined nowhere, so that nothing is known of them."""
     own_prices: tuple[OwnPrice, ...] = ()
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """About the manifests, by `namespace/name`."""
+    inventory: Inventory | None = None
 
 
 def report_deployment(
@@ -57,7 +60,17 @@ def report_deployment(
     choice = memory.choice.answer if memory.choice is not None else None
     variants = choice.variants if isinstance(choice, VariantList) else ()
     main = counted[0][0] if counted else None
-    cost = _cost(counted, load)
+    facts = Facts(
+        deployment=deployment,
+        plan=plan,
+        memory=memory,
+        counted=counted,
+        load=load,
+        missing=missing,
+        inventory=context.inventory,
+        warnings=context.warnings.get(deployment.key, ()),
+    )
+    cost = _cost(facts)
     # A fixed number of replicas does not follow the volume, and neither does what they run on.
     carriers = variants if deployment.spec.scaling is not None or main is None else (main,)
     costs = Costs(
@@ -83,12 +96,13 @@ def report_deployment(
         size=_size(plan),
         variants=tuple(_variant(variant, count) for variant, count in counted),
         reason=plan.placement.message if plan.placement is not None and counted else "",
-        runner_up=_runner_up(deployment, counted, variants, load, context),
+        runner_up=find_runner_up(_contest(facts, context), variants, _variant),
         rejected=_rejected(choice),
         cost=cost,
         comparisons=compare_prices(deployment, costs, context.own_prices) if counted else (),
+        misses_objective=misses_objective(counted),
         missing_replicas=missing,
-        notes=tuple(_notes(deployment, plan, memory, counted, load, missing)),
+        notes=tuple(write_notes(facts)),
     )
 
 
@@ -148,53 +162,9 @@ def _variant(variant: Variant, replicas: int) -> VariantReport:
         pipeline=variant.parallelism.pipeline,
         replicas=replicas,
         per_hour=None if variant.price is None else (variant.price * replicas).quantize(FINE),
-        requests_per_minute=round(variant.capacity * 60, 2),
+        requests_per_minute=round_figure(variant.capacity * 60),
         basis=variant.basis,
     )
-
-
-def _runner_up(
-    deployment: LLMDeployment,
-    counted: tuple[tuple[Variant, int], ...],
-    variants: tuple[Variant, ...],
-    load: StatedLoad,
-    context: Context,
-) -> RunnerUp | None:
-    """Return the variant that answers the same load for the least money, beside those chosen."""
-    chosen = {variant.name for variant, _ in counted}
-    others = [variant for variant in variants if variant.name not in chosen]
-    if not others or not counted:
-        return None
-    total = sum(count for _, count in counted)
-    if load.requests_per_minute is not None:
-        needed = load.requests_per_minute / 60 / context.policy.size.utilization
-    else:
-        needed = sum(variant.capacity * count for variant, count in counted)
-    second = min(others, key=lambda item: (cost_of_load(item, needed), item.spot, item.name))
-    fixed = deployment.spec.scaling is None
-    replicas = total if fixed else max(math.ceil(needed / second.capacity - 1e-9), 1)
-    ours = price_planned(counted)
-    if second.price is None or ours is None:
-        return RunnerUp(variant=_variant(second, replicas), reason="a price is not known")
-    difference = second.price * replicas - ours
-    scaling, spot = deployment.spec.scaling, deployment.spec.placement.spot
-    if difference > 0:
-        reason = f"${_trim(difference)}/h more for the same load"
-    elif difference == 0:
-        reason = "the same price for the same load; the order in the spec decides"
-    else:
-        reason = f"${_trim(-difference)}/h less for the same load, but "
-        if scaling is not None and replicas > scaling.max:
-            reason += f"scaling.max is {scaling.max}"
-        elif second.spot and spot is not None and spot.on_demand_base:
-            reason += f"placement.spot.onDemandBase keeps {spot.on_demand_base} on demand"
-        else:
-            reason += "no room for it is free, or moving costs more than it saves"
-    return RunnerUp(variant=_variant(second, replicas), reason=reason)
-
-
-def _trim(value: Decimal) -> str:
-    return f"{value.quantize(FINE).normalize():f}"
 
 
 def _rejected(choice: VariantList | Refusal | None) -> tuple[RejectedReport, ...]:
@@ -206,58 +176,31 @@ def _rejected(choice: VariantList | Refusal | None) -> tuple[RejectedReport, ...
     )
 
 
-def _cost(counted: tuple[tuple[Variant, int], ...], load: StatedLoad) -> Cost | None:
-    total = price_planned(counted)
-    if total is None or not counted:
+def _contest(facts: Facts, context: Context) -> Contest:
+    size = facts.plan.size
+    needed = size.capacity if size is not None and facts.load.requests_per_minute is not None else 0.0
+    if not needed:
+        needed = sum(variant.capacity * count for variant, count in facts.counted)
+    allocation = facts.memory.allocation
+    return Contest(
+        deployment=facts.deployment,
+        counted=facts.counted,
+        needed=needed,
+        gap=context.policy.placement.gap,
+        nodes_known=context.inventory is not None,
+        moving=allocation is not None and any(allocation.demand.current.values()),
+    )
+
+
+def _cost(facts: Facts) -> Cost | None:
+    total = price_planned(facts.counted)
+    if total is None or not facts.counted:
         return None
-    rate = _answered(counted, load)
-    tokens = load.shape.input_tokens + load.shape.output_tokens
+    rate = facts.rate
+    tokens = facts.load.shape.input_tokens + facts.load.shape.output_tokens
     each = cost_per_million(total, rate * tokens) if rate else None
     return Cost(
         per_hour=total.quantize(FINE),
         per_day=per_day(total),
         per_million_tokens=None if each is None else each.quantize(FINE),
     )
-
-
-def _answered(counted: tuple[tuple[Variant, int], ...], load: StatedLoad) -> float | None:
-    """Return the requests per second that are answered: the load, as far as the replicas go."""
-    if load.requests_per_minute is None:
-        return None
-    return min(load.requests_per_minute / 60, sum(variant.capacity * count for variant, count in counted))
-
-
-def _notes(
-    deployment: LLMDeployment,
-    plan: DeploymentPlan,
-    memory: DeploymentMemory,
-    counted: tuple[tuple[Variant, int], ...],
-    load: StatedLoad,
-    missing: int,
-) -> Iterator[str]:
-    if not counted:
-        return
-    main = counted[0][0]
-    scaling = deployment.spec.scaling
-    if load.requests_per_minute is None and not deployment.spec.suspend:
-        yield "no load is stated: sized without it; set spec.load.requestsPerMinute or give --load"
-    rate = _answered(counted, load)
-    if rate is not None and load.requests_per_minute and rate * 60 < load.requests_per_minute * (1 - 1e-9):
-        yield (
-            f"the replicas answer {rate * 60:.0f} of {load.requests_per_minute:g} requests a minute within the "
-            "objective: raise replicas or scaling.max"
-        )
-    if scaling is not None and scaling.actuator == "External":
-        yield "scaling.actuator is External: replicas and price are what the load needs, the autoscaler decides"
-    if scaling is not None and scaling.mode == "Advise" and plan.size is not None:
-        yield f"scaling.mode is Advise: the size is advice only, it would be {plan.size.replicas}"
-    if missing:
-        limits = memory.allocation.allocation.limits if memory.allocation is not None else ()
-        why = "; ".join(limits) or "not enough free accelerators on one node"
-        yield f"{missing} replicas have no room and stay Pending: {why}"
-    waiting = plan.placement.preferred if plan.placement is not None else None
-    if waiting is not None and not (missing and waiting.code == Code.CAPACITY_MISSING):
-        yield waiting.message
-    if main.price is None:
-        name = main.accelerator.metadata.name
-        yield f"the price of class {name} is not known: set spec.price in its AcceleratorClass"

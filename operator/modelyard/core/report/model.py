@@ -23,6 +23,11 @@ EXIT_CODES: Final[dict[Outcome, int]] = {"Ok": 0, "Invalid": 2, "DoesNotFit": 3,
 """Exit code of each outcome. Of several the first in the order Invalid, DoesNotFit, OverBudget counts."""
 
 
+def round_figure(value: float) -> float:
+    """Return a figure with two decimals, and with three digits where it is smaller than that: never a plain zero."""
+    return round(value, 2) if value >= 1 else float(f"{value:.3g}")
+
+
 class Problem(ApiModel):
     """Something that the API server would refuse (Error) or drop (Warning)."""
 
@@ -182,6 +187,8 @@ class DeploymentReport(ApiModel):
     rejected: tuple[RejectedReport, ...] = ()
     cost: Cost | None = None
     comparisons: tuple[ApiComparison, ...] = ()
+    misses_objective: bool = False
+    """What was chosen answers outside `scaling.slo` even one request at a time: nothing that it may use is faster."""
     missing_replicas: int = 0
     """Replicas for which the nodes have no room, and for which none can be had."""
     notes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from modelyard.api.acceleratorclass import AcceleratorClass
-from modelyard.core.inventory import Inventory, Offer, build_groups
+from modelyard.core.inventory import Inventory, Offer, build_groups, node_size
 from modelyard.core.placement.packing import Room
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.snapshot import ChildDeployment
@@ -53,6 +53,19 @@ def find_missing(
         if left:
             missing[want.key] = missing.get(want.key, 0) + left
     return missing
+
+
+def largest_node(variant: Variant, inventory: Inventory) -> int:
+    """Return the accelerators of the largest node that a variant may use, or that can be had; 0: there is none."""
+    resource, spec = variant.pool.resource, variant.accelerator.spec
+    if resource is None:
+        return 0
+    sizes = [
+        state.node.accelerators[resource] for state in inventory.nodes if variant.pool.admits(state.node)
+    ]
+    if spec.available:
+        sizes.append(node_size(variant.accelerator, inventory))
+    return max(sizes, default=0)
 
 
 def _list_wanted(

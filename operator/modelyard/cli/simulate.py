@@ -1,0 +1,170 @@
+"""`modelyard simulate`: how manifests behave on recorded traffic, without a cluster and without a GPU."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.api.quantities import parse_duration
+from modelyard.cli.manifests import InputError
+from modelyard.cli.planformat import PlanFormat
+from modelyard.core.report.model import EXIT_CODES
+from modelyard.kube.client import ApiError
+
+HELP = """Play recorded traffic against manifests: attainment, cost, cold starts, replicas, and why.
+
+The decision is the cluster's own; engines follow the step-time model of the variant that it chooses for the peak of
+the load. Neither cluster nor GPU is needed, and nothing is written but --report.
+
+\b
+Standard output carries the report only; the rest goes to standard error.
+
+\b
+Exit codes, the first that applies:
+  2  a manifest, the trace or an option is invalid
+  3  a deployment does not fit, or is not known well enough to be simulated
+  0  none of these (and 1: the cluster could not be read)
+
+\b
+Examples:
+  modelyard simulate -f manifests/ --trace week.csv.gz
+  modelyard simulate -f manifests/ --trace week.csv.gz --speed 2x --report out
+  modelyard simulate -f llama.yaml --synthetic poisson:rate=5,hours=1
+  modelyard simulate -f llama.yaml --trace day.csv \\
+    --policy modelyard --policy hpa-concurrency
+
+\b
+Traces     CSV or JSON lines, gzipped or not: time, input_tokens,
+           output_tokens; or those of Azure, BurstGPT and Mooncake. With a
+           column `deployment` each row goes to that one, else to all.
+Synthetic  poisson:rate=                 step:before=,after=,at=
+           sinusoid:low=,high=,period=   bursts:rate=,cv=
+           and hours=, minutes=, seconds=, input=, output=, input-cv=,
+           output-cv=
+
+docs/simulate.md has what is simulated, every policy, and the schema of json and yaml.
+"""
+
+USAGE = EXIT_CODES["Invalid"]
+
+
+def simulate(
+    files: Annotated[
+        list[Path],
+        typer.Option(
+            "--file",
+            "-f",
+            help="File or folder with manifests, or - for standard input; may be given several times.",
+        ),
+    ],
+    trace: Annotated[Path | None, typer.Option(help="Recorded traffic.", exists=True, dir_okay=False)] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(metavar="KIND:NAME=VALUE,...", help="Made traffic, instead of --trace.")
+    ] = None,
+    deployment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAMESPACE/]NAME",
+            help="Simulate only this one; may be given several times. Default: all.",
+        ),
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(metavar="2x", help="Times the requests per second of the trace, its shape kept.")
+    ] = "1x",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="modelyard, or a published rule to compare with, as hpa-concurrency; may be given several times. "
+            "Default: modelyard.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same output.", min=0)] = 0,
+    start_time: Annotated[
+        str | None,
+        typer.Option(metavar="120s", help="Median time that a replica takes to start. Default: 2m."),
+    ] = None,
+    abandon_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="30s", help="Clients give up after this long without a first token. Default: never."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="live|FILE",
+            help="Whose classes and nodes count: the cluster, only read, or an inventory file.",
+        ),
+    ] = None,
+    output: Annotated[
+        PlanFormat,
+        typer.Option("--output", "-o", help="markdown is made for a comment on a pull request."),
+    ] = PlanFormat.TABLE,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write index.html with plots, the plots as PNG, report.json and decisions.csv there.",
+            file_okay=False,
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no model hub: other models cannot be simulated.")
+    ] = False,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cluster of --against live. Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
+    ] = "default",
+) -> None:
+    """Play recorded traffic against manifests."""
+    # The compiler of the simulator takes 90 MiB and a second: the operator and the other commands do without.
+    from modelyard.cli.simulaterun import Simulate, run_simulation
+
+    try:
+        code = run_simulation(
+            Simulate(
+                files=files,
+                trace=trace,
+                synthetic=synthetic,
+                deployments=tuple(deployment or ()),
+                speed=speed,
+                policies=tuple(policy or ()),
+                seed=seed,
+                start_time=_parse_seconds(start_time, "--start-time"),
+                abandon_after=_parse_seconds(abandon_after, "--abandon-after"),
+                against=against,
+                output=output,
+                report=report,
+                offline=offline,
+                kubeconfig=kubeconfig,
+                namespace=namespace,
+            )
+        )
+    except InputError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(USAGE) from error
+    except ApiError as error:
+        typer.echo(f"Error: the cluster cannot be read: {error}", err=True)
+        raise typer.Exit(1) from error
+    if code:
+        raise typer.Exit(code)
+
+
+def _parse_seconds(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+    if not seconds:
+        raise typer.BadParameter(f"{text!r} must be above 0", param_hint=option)
+    return float(seconds)

@@ -1,0 +1,50 @@
+"""What the cluster offers outside autoscalers, asked without any effect."""
+
+from modelyard.core.external import ScalerKind, ScalerSupport
+from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.resources import EXTERNAL_METRICS_PATH, SCALED_OBJECTS, SCALERS
+
+VERBS = ("get", "list", "create", "patch", "delete")
+"""What the operator does with autoscaler objects; server-side apply needs `create` for the first time."""
+
+TOLERANCE_SINCE = (1, 35)
+"""Kubernetes version from which an HPA's own tolerance is on by default (https://kep.k8s.io/4951)."""
+
+
+async def find_support(client: KubeClient, kind: ScalerKind, namespace: str) -> ScalerSupport:
+    """Return what there is for a kind of autoscaler in a namespace.
+
+    Raises ApiError where the API server does not answer.
+    """
+    if kind == "ScaledObject" and not await _is_served(client):
+        return ScalerSupport(served=False)
+    missing = tuple([verb for verb in VERBS if not await client.may(SCALERS[kind], verb, namespace)])
+    if missing:
+        return ScalerSupport(missing_rights=missing)
+    # KEDA configures its own HPA; older versions do not know the field.
+    tolerance = kind == "HorizontalPodAutoscaler" and await _version(client) >= TOLERANCE_SINCE
+    try:
+        await client.request("GET", EXTERNAL_METRICS_PATH)
+    except ApiError as error:
+        if error.status == 404:
+            return ScalerSupport(adapter="Missing", tolerance=tolerance)
+        if error.status < 500:
+            raise
+        return ScalerSupport(adapter="Failing", adapter_message=error.message[:256], tolerance=tolerance)
+    return ScalerSupport(tolerance=tolerance)
+
+
+async def _is_served(client: KubeClient) -> bool:
+    try:
+        group = await client.request("GET", f"/apis/{SCALED_OBJECTS.api_version}")
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    return any(item["name"] == SCALED_OBJECTS.plural for item in group.get("resources") or ())
+
+
+async def _version(client: KubeClient) -> tuple[int, int]:
+    """Return major and minor version; a provider may write a `+` after the minor."""
+    answer = await client.request("GET", "/version")
+    return int(answer["major"]), int(answer["minor"].rstrip("+"))

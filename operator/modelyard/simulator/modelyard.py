@@ -1,0 +1,166 @@
+"""The cluster's own decision as a policy of the simulator."""
+
+from dataclasses import replace
+
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.core.decide import decide_deployment, observe_demand
+from modelyard.core.plan import Size
+from modelyard.core.replicas import SizeMemory
+from modelyard.core.routing import Route, WeightedTarget
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.state import DeploymentMemory, Memory, Policy
+from modelyard.core.variants import variant_name
+from modelyard.simulator.rivals.common import mean_shape
+from modelyard.simulator.scenario import Scenario, Signals
+
+READ_INTERVAL = 2.0
+"""Seconds between two readings of the gateway's counters: the operator's default."""
+
+KEY = "simulated/model"
+CLASS = "simulated"
+VARIANT = variant_name(CLASS, 1, spot=False)
+ROUTES = (Route(KEY, ("model",), (WeightedTarget(KEY),)),)
+EPOCH = 1_800_000_000.0
+"""Unix time at which a run begins: any, as long as it is after 0."""
+
+
+class ModelyardPolicy:
+    """`decide_deployment` on a snapshot of one deployment that runs on one class, fed with what a run shows.
+
+    A replica's capacity is the scenario's, declared as a user does (`requestsPerMinute`). How long a start takes is not
+    told: the decision measures it on the pods.
+    """
+
+    def __init__(
+        self, scenario: Scenario, policy: Policy | None = None, *, interval: float = READ_INTERVAL
+    ) -> None:
+        self._interval = interval
+        self._policy = policy or Policy()
+        self._deployment = _declare(scenario)
+        self._class = AcceleratorClass.model_validate(
+            {
+                "metadata": {"name": CLASS},
+                "spec": {"resourceName": "nvidia.com/gpu", "price": {"onDemand": f"{scenario.price:.6f}"}},
+            }
+        )
+        self._memory = DeploymentMemory(size=SizeMemory(since=EPOCH))
+        self._replicas: int | None = None
+        self._pods: list[Pod] = []
+        self._made = 0
+        self._arrivals = 0.0
+        self._answers = 0.0
+        self._input_tokens = 0.0
+        self._output_tokens = 0.0
+        self.size: Size | None = None
+        """The last decision."""
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+        return "modelyard"
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two decisions."""
+        return self._interval
+
+    @property
+    def reason(self) -> str:
+        """Reason code of the last decision; empty before the first."""
+        return self.size.reason.code if self.size is not None else ""
+
+    @property
+    def message(self) -> str:
+        """The sentence to it."""
+        return self.size.reason.message if self.size is not None else ""
+
+    @property
+    def memory(self) -> DeploymentMemory:
+        """What the decision remembers."""
+        return self._memory
+
+    def decide(self, signals: Signals) -> int:
+        """Return the replicas wanted, starting ones included."""
+        now = EPOCH + signals.time
+        if self._replicas is None:
+            self._replicas = signals.ready + signals.pending
+        self._watch(signals, now)
+        reading = None
+        if signals.known:
+            self._arrivals += signals.arrivals
+            active = round(signals.running + signals.waiting - signals.gateway_waiting)
+            self._answers += signals.completions
+            self._input_tokens += signals.completed_input_tokens
+            self._output_tokens += signals.completed_output_tokens
+            reading = GatewayReading(
+                now,
+                {KEY: self._arrivals},
+                {KEY: active},
+                {KEY: self._answers},
+                {KEY: self._output_tokens},
+                {KEY: self._input_tokens},
+            )
+        snapshot = Snapshot(
+            deployments={KEY: self._deployment},
+            accelerators={CLASS: self._class},
+            pods={KEY: tuple(self._pods)},
+            children={KEY: {VARIANT: ChildDeployment(self._replicas)}},
+            reading=reading,
+            wakes={KEY: now} if signals.gateway_waiting else {},
+        )
+        memory = Memory({KEY: self._memory})
+        observed = observe_demand(snapshot, ROUTES, memory, now, self._policy)
+        plan, self._memory = decide_deployment(KEY, snapshot, observed.deployments[KEY], now, self._policy)
+        if plan.replicas is None or plan.size is None:
+            raise RuntimeError(f"the decision refused: {plan.refusal}")
+        self.size, self._replicas = plan.size, plan.replicas
+        return plan.replicas
+
+    def _watch(self, signals: Signals, now: float) -> None:
+        """Follow the pods: the oldest that start become ready; the newest leave, those that start first."""
+        ready = [pod for pod in self._pods if pod.ready]
+        starting = [pod for pod in self._pods if not pod.ready]
+        while len(ready) < signals.ready:
+            # One that was there before the run began has no start to measure.
+            pod = starting.pop(0) if starting else self._make(0.0)
+            ready.append(replace(pod, ready=True, ready_since=now, phase="Running", address="10.0.0.1"))
+        del ready[signals.ready :]
+        del starting[signals.pending :]
+        while len(starting) < signals.pending:
+            starting.append(self._make(now - signals.elapsed))
+        self._pods = [*ready, *starting]
+
+    def _make(self, created: float) -> Pod:
+        self._made += 1
+        name = f"pod-{self._made}"
+        return Pod(
+            name=name, uid=name, deployment=KEY, port=8000, variant=VARIANT, scheduled=True, created=created
+        )
+
+
+def _declare(scenario: Scenario) -> LLMDeployment:
+    """Return the deployment as a user would write it."""
+    namespace, name = KEY.split("/")
+    shape = mean_shape(scenario.arrivals)
+    load = {
+        "inputTokens": max(round(shape.input_tokens), 1),
+        "outputTokens": max(round(shape.output_tokens), 1),
+    }
+    accelerator = {"class": CLASS, "count": 1, "requestsPerMinute": max(round(scenario.capacity * 60), 1)}
+    return LLMDeployment.model_validate(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {
+                "model": {"source": "hf://simulated/model"},
+                "placement": {"accelerators": [accelerator]},
+                "load": load,
+                "scaling": {"min": min(scenario.minimum, 1000), "max": min(max(scenario.maximum, 1), 1000)},
+            },
+        }
+    )
