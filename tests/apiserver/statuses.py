@@ -29,6 +29,9 @@ def _fill(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) 
     if "enum" in schema:
         return schema["enum"][0]
     if schema["type"] == "object":
+        if "properties" not in schema:
+            # A map of free keys: its values are numbers as text.
+            return {"rate": "3.5", "margin": "-0.125"}
         return {key: _fill(key, item, definitions) for key, item in schema["properties"].items()}
     if schema["type"] == "array":
         return [_fill(name, schema["items"], definitions)]
