@@ -15,7 +15,7 @@ from modelyard.core.cost import cost_per_million
 from modelyard.core.fit import DoesNotFit, Fit, MemorySettings, Parallelism, check_fit, parallelisms
 from modelyard.core.load import LoadShape, Objective
 from modelyard.core.memory import GIB
-from modelyard.core.perf.predict import Capacity, Performance, predict, sustainable
+from modelyard.core.perf.predict import Capacity, Performance, largest_capacity, predict
 from modelyard.core.perf.prior import prior
 from modelyard.core.perf.step import StepTime
 
@@ -120,14 +120,7 @@ def _speed(fit: Fit, hardware: Hardware) -> Speed:
     return Speed(
         step=step,
         single=predict(step, SHAPE, 1),
-        capacity=sustainable(
-            step,
-            SHAPE,
-            OBJECTIVE,
-            fit.tokens_held(SHAPE.input_tokens + SHAPE.output_tokens / 2),
-            most,
-            fit.context_length,
-        ),
+        capacity=largest_capacity(step, SHAPE, OBJECTIVE, fit.requests_held(SHAPE), most, fit.context_length),
         hourly=None if price is None else price * fit.parallelism.accelerators,
     )
 

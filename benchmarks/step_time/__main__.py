@@ -21,7 +21,8 @@ GROUPINGS: dict[str, Callable[[Row], str]] = {
     "split": lambda row: "pair held out" if held_out_group(row) else "rows of fitted pairs",
     "GPU": lambda row: row.system,
     "model": lambda row: row.model.split("/")[-1],
-    "engine": lambda row: f"{row.engine} ({row.campaign})",
+    "engine": lambda row: row.engine,
+    "engine and campaign": lambda row: f"{row.engine} ({row.campaign})",
     "precision": lambda row: row.precision,
 }
 
@@ -57,11 +58,11 @@ def main(
     for name, key in GROUPINGS.items():
         _report_errors(console, f"Held-out rows by {name}: median absolute relative error", unfitted, key)
     pairs = leave_one_pair_out(data.rows)
+    title = "Each pair predicted from all other pairs"
+    _report_errors(console, title, pairs, lambda row: f"{row.group}, {row.engine}")
+    _report_errors(console, f"{title}, by engine", pairs, lambda row: row.engine)
     _report_errors(
-        console,
-        "Each pair predicted from all other pairs",
-        pairs,
-        lambda row: f"{row.group}, {row.engine}",
+        console, f"{title}, by engine and campaign", pairs, lambda row: f"{row.engine} ({row.campaign})"
     )
     _report_checks(console)
 

@@ -9,6 +9,7 @@ from modelyard.api.modelprofile import ModelProfile
 from modelyard.catalog.hardware import Hardware
 from modelyard.catalog.quantization import FORMATS
 from modelyard.core.fit import DoesNotFit, Fit, MemorySettings, check_fit, choose_fit, parallelisms
+from modelyard.core.load import LoadShape
 from modelyard.core.memory import GIB, Parallelism, sequence_bytes
 
 formats = st.sampled_from([FORMATS[name] for name in ("bf16", "fp8", "awq", "mxfp4", "q4-k-m", "q8-0")])
@@ -81,6 +82,45 @@ def test_a_fit_stays_within_memory(
         assert fit.sequences(fit.context_length) >= 1
     else:
         assert fit.obstacle is not None or fit.missing > 0
+
+
+@given(st.data(), profiles(), settings_of, hardwares, st.integers(128, 1_000_000), st.integers(1, 2000))
+def test_a_longer_context_never_makes_room_for_more_requests(
+    data: st.DataObject,
+    profile: ModelProfile,
+    settings: MemorySettings,
+    hardware: Hardware,
+    longer: int,
+    tokens: int,
+) -> None:
+    way = data.draw(ways(profile, settings))
+    shorter = data.draw(st.integers(128, longer))
+    settings = replace(settings, engine="vLLM")
+    small = check_fit(profile, replace(settings, context_length=shorter), hardware, way)
+    large = check_fit(profile, replace(settings, context_length=longer), hardware, way)
+    shape = LoadShape(tokens, data.draw(st.integers(1, 2000)))
+    if isinstance(large, Fit):
+        assert isinstance(small, Fit)
+        assert small.requests_held(shape) == large.requests_held(shape)
+        assert small.sequences(tokens) == large.sequences(tokens)
+
+
+@given(st.data(), profiles(), settings_of, hardwares, st.integers(1, 50_000), st.integers(1, 50_000))
+def test_requests_that_are_held_have_room(
+    data: st.DataObject,
+    profile: ModelProfile,
+    settings: MemorySettings,
+    hardware: Hardware,
+    prompt: int,
+    answer: int,
+) -> None:
+    settings = replace(settings, engine="vLLM")
+    fit = check_fit(profile, settings, hardware, data.draw(ways(profile, settings)))
+    if isinstance(fit, Fit):
+        held = fit.requests_held(LoadShape(prompt, answer))
+        assert (held > 0) == (fit.sequence_cache(prompt + answer) <= fit.cache)
+        if held:
+            assert fit.sequence_cache(prompt + answer // 2) * held <= fit.cache
 
 
 @given(st.data(), profiles(), settings_of, hardwares, st.integers(1, 100 * GIB))

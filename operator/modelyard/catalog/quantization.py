@@ -131,6 +131,7 @@ _ALIASES: Final[Mapping[str, str]] = {
     "fp8-w8a8": "fp8",
     "fp8-per-tensor": "fp8",
     "fp8-per-block": "fp8",
+    "fp8-per-channel": "fp8",
     "modelopt": "fp8",
     "w8a8": "int8",
     "int8-w8a8": "int8",
@@ -167,6 +168,67 @@ def _by_name() -> Mapping[str, WeightFormat]:
             gguf = WeightFormat(name, bits, "bf16", keeps_embeddings=False, source=source)
             formats.setdefault(_normalise(name), gguf)
     return MappingProxyType(formats)
+
+
+VLLM_PLUGIN_METHODS: Final = frozenset({"bitsandbytes", "gguf"})
+"""Values of `--quantization` that plugins add since vLLM 0.28 (https://github.com/vllm-project/vllm/issues/39583 and
+pull request 43529). They are not in its image."""
+
+VLLM_CONVERTS: Final = frozenset(
+    {
+        "experts_int8",
+        "fp8",
+        "fp8_per_block",
+        "fp8_per_channel",
+        "fp8_per_tensor",
+        "int8_per_channel_weight_only",
+        "mxfp4",
+        "mxfp8",
+        "nvfp4_per_token",
+    }
+)
+"""Values of `--quantization` for which vLLM turns 16-bit files into fewer bits while it loads them. As in the 0.32.0
+package: the shorthands of vllm/config/quantization.py, and the methods that need no configuration
+(vllm/model_executor/model_loader/weight_utils.py, `get_quant_config`)."""
+
+VLLM_DEPRECATED: Final = frozenset({"fbgemm_fp8", "fp_quant"})
+"""Formats that vLLM 0.32 takes only with `--allow-deprecated-quantization` (`DEPRECATED_QUANTIZATION_METHODS` of
+vllm/model_executor/layers/quantization/__init__.py)."""
+
+_INT4: Final = frozenset({"awq", "gptq", "gptq-int8"})
+_CONTAINED: Final = frozenset({*_INT4, "fp8", "int8", "mxfp4", "nvfp4"})
+
+VLLM_READS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "auto_awq": frozenset({"awq"}),
+        "auto_gptq": frozenset({"gptq", "gptq-int8"}),
+        "awq": frozenset({"awq"}),
+        "awq_marlin": frozenset({"awq"}),
+        "compressed-tensors": _CONTAINED,
+        "deepseek_v4_fp8": frozenset({"fp8"}),
+        "fbgemm_fp8": frozenset({"fbgemm-fp8", "fp8"}),
+        "fp8": frozenset({"fp8"}),
+        "fp_quant": frozenset({"mxfp4", "nvfp4"}),
+        "gpt_oss_mxfp4": frozenset({"mxfp4"}),
+        "gptq": frozenset({"gptq", "gptq-int8"}),
+        "gptq_marlin": frozenset({"gptq", "gptq-int8"}),
+        "humming": _CONTAINED,
+        "inc": _INT4,
+        "modelopt": frozenset({"awq", "fp8", "nvfp4"}),
+        "modelopt_fp4": frozenset({"nvfp4"}),
+        "modelopt_mixed": frozenset({"fp8", "nvfp4"}),
+        "modelopt_mxfp8": frozenset(),
+        "moe_wna16": _INT4,
+        "mxfp4": frozenset({"mxfp4"}),
+        "quark": _CONTAINED,
+        "torchao": frozenset({"fp8", "gptq", "int8"}),
+        # What plugins add.
+        "bitsandbytes": frozenset({"bitsandbytes"}),
+    }
+)
+"""Formats of quantised files that vLLM may read, by the value of `--quantization` (`QuantizationMethods` of
+vllm/model_executor/layers/quantization/__init__.py, 0.32.0). A name such as `-AWQ` does not say in which container the
+files are, so several values may be right; vLLM refuses any other than the one that the files state."""
 
 
 def weight_format(name: str | None) -> WeightFormat | None:

@@ -20,17 +20,24 @@ from modelyard.core.load import LoadShape, Objective
 from modelyard.core.memory import Parallelism, memory_settings
 from modelyard.core.modelcheck import check_model
 from modelyard.core.perf.learning import SpeedMemory, learned
-from modelyard.core.perf.predict import Capacity, sustainable
+from modelyard.core.perf.predict import Capacity, largest_capacity
 from modelyard.core.perf.prior import prior
 from modelyard.core.perf.step import StepTime
 from modelyard.core.reasons import Code
 from modelyard.core.snapshot import Snapshot
-from modelyard.core.variants import DEFAULT_START_TIME, Rejection, Variant, VariantList, variant_name
+from modelyard.core.variants import (
+    DEFAULT_START_TIME,
+    Rejection,
+    Variant,
+    VariantList,
+    expected_start_time,
+    variant_name,
+)
 
 DEFAULT_REQUESTS_PER_MINUTE = 60
-"""Requests per minute and replica where neither the spec nor the model of speed gives any: 1/s, below every measured
-8B row of the public throughput tables (an L4 answers about 3/s), so that the first guess starts too many replicas, not
-too few."""
+"""Requests per minute and replica where neither the spec nor the model of speed gives any: 1/s, our assumption.
+No measurement is behind it: the model of speed gives 17 for an 8B model on one L4 and 789 on one H100, at the default
+load and objective, so that slow accelerators start with too few replicas and fast ones with too many."""
 
 UNKNOWN_PRICE = 1.0
 """US dollars per hour and accelerator where no variant has a price: all cost alike, so the fewest accelerators win,
@@ -50,7 +57,6 @@ class VariantPolicy:
     """What the list depends on beside the snapshot."""
 
     images: ImageSettings = field(default_factory=ImageSettings)
-    start_time: float = DEFAULT_START_TIME
 
 
 def find_profile(deployment: LLMDeployment, profiles: Mapping[str, ModelProfile]) -> ModelProfile | None:
@@ -134,7 +140,8 @@ def list_variants(
     if not options:
         return _refuse_classes(deployment, snapshot)
     profile = find_profile(deployment, snapshot.profiles)
-    refusal = check_model(deployment, profile)
+    own_images = deployment.spec.engine.name in policy.images.versions
+    refusal = check_model(deployment, profile, own_images=own_images)
     if refusal is not None:
         return refusal
     maker = _Maker(deployment, profile, shape, find_objective(deployment), policy, speeds or {})
@@ -349,7 +356,7 @@ class _Maker:
             prior=step,
             speed=None if option.requests_per_minute is not None else speed,
             basis=basis,
-            start_time=self.policy.start_time,
+            start_time=expected_start_time(fit) if isinstance(fit, Fit) else DEFAULT_START_TIME,
         )
 
     def _prior(self, hardware: Hardware | None, fit: Fit) -> StepTime | None:
@@ -366,10 +373,8 @@ class _Maker:
         if memory is not None:
             step = learned(step, memory)
         most = fit.settings.max_sequences or 1
-        shape = self.shape
-        held = shape.input_tokens * (1 - shape.cached_share) + shape.output_tokens / 2
-        room = fit.tokens_held(held)
-        return sustainable(step, shape, self.objective, room, most, fit.context_length)
+        held = fit.requests_held(self.shape)
+        return largest_capacity(step, self.shape, self.objective, held, most, fit.context_length)
 
     def _capacity(self, option: AcceleratorOption, speed: Capacity | None, name: str) -> tuple[float, str]:
         if option.requests_per_minute is not None:

@@ -9,6 +9,7 @@ from modelyard.api.engines import EngineName
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.catalog.hardware import Hardware
 from modelyard.catalog.quantization import FORMATS, WeightFormat
+from modelyard.core.load import LoadShape
 from modelyard.core.memory import (
     GIB,
     MemorySettings,
@@ -165,23 +166,26 @@ class Fit(MemorySum):
         tokens = self.cache * self.context_length // self.sequence_cache(self.context_length)
         return max(self.context_length, round_to_blocks(tokens, self.settings))
 
-    def tokens_held(self, tokens: float) -> float:
-        """Return the tokens that running sequences of this mean length may hold together.
-
-        Fewer than `cache_tokens` where layers have a sliding window: short sequences do not pass it.
-        """
-        each = max(1, math.ceil(tokens))
-        if self.settings.engine != "vLLM":
-            return float(self.cache_tokens)
-        return self.cache // self.sequence_cache(each) * tokens
-
     def sequences(self, tokens: int) -> int:
         """Return how many sequences of so many tokens can run at once."""
-        if self.settings.engine == "vLLM":
-            held = self.cache // self.sequence_cache(max(1, tokens))
-        else:
-            held = self.cache_tokens // max(1, tokens)
+        held = self._sequences_held(tokens)
         return min(held, self.settings.max_sequences or held)
+
+    def requests_held(self, shape: LoadShape) -> int:
+        """Return how many requests the cache holds at a time, whatever the engine's limit on sequences.
+
+        While it runs, a request holds its prompt, less what the prefix cache shares, and on average half of its
+        answer. 0: not even one whole request finds room.
+        """
+        if self._sequences_held(math.ceil(shape.input_tokens + shape.output_tokens)) == 0:
+            return 0
+        held = shape.input_tokens * (1 - shape.cached_share) + shape.output_tokens / 2
+        return max(1, self._sequences_held(math.ceil(held)))
+
+    def _sequences_held(self, tokens: int) -> int:
+        if self.settings.engine == "vLLM":
+            return self.cache // self.sequence_cache(max(1, tokens))
+        return self.cache_tokens // max(1, tokens)
 
 
 @dataclass(frozen=True, slots=True)

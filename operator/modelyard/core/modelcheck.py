@@ -1,21 +1,20 @@
 """What a spec says of its model that the model's files contradict: the engine would fail at start."""
 
-from typing import Final
-
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
-from modelyard.catalog.models import find_model
-from modelyard.catalog.quantization import weight_format
+from modelyard.catalog.models import CatalogModel, find_model
+from modelyard.catalog.quantization import VLLM_CONVERTS, VLLM_PLUGIN_METHODS, VLLM_READS, weight_format
 from modelyard.core.reasons import Code
 
-CONVERTED_AT_LOAD: Final = frozenset({"fp8", "ptpc_fp8", "bitsandbytes", "experts_int8", "torchao"})
-"""Values of vLLM's `--quantization` that turn 16-bit files into fewer bits while they are loaded
-(https://docs.vllm.ai/en/latest/features/quantization/). The others say what the files are."""
 
+def check_model(
+    deployment: LLMDeployment, profile: ModelProfile | None, *, own_images: bool = False
+) -> Refusal | None:
+    """Return why the model cannot be served as the spec asks, None if nothing is known against it.
 
-def check_model(deployment: LLMDeployment, profile: ModelProfile | None) -> Refusal | None:
-    """Return why the model cannot be served as the spec asks, None if nothing is known against it."""
+    `own_images`: the platform team has put images of its own in place of the catalogue's, which may have plugins.
+    """
     model = deployment.spec.model
     if (
         profile is not None
@@ -24,38 +23,73 @@ def check_model(deployment: LLMDeployment, profile: ModelProfile | None) -> Refu
     ):
         return Refusal(
             Code.DOES_NOT_FIT,
-            f"model.contextLength is {model.context_length}, but the model allows {profile.context_length}: lower it",
+            f"model.contextLength is {model.context_length}, but the model allows {profile.context_length}: "
+            "lower model.contextLength",
         )
-    return _check_quantization(deployment) if deployment.spec.engine.name == "vLLM" else None
-
-
-def _check_quantization(deployment: LLMDeployment) -> Refusal | None:
-    model = deployment.spec.model
-    if _is_gguf(model.source):
+    if deployment.spec.engine.name != "vLLM":
+        return None
+    if not own_images and _is_gguf(model.source):
         return Refusal(
             Code.UNSUPPORTED_SOURCE,
-            f"model.source {model.source} holds GGUF files, which vLLM does not load from a repository: change "
+            f"model.source {model.source} holds GGUF files, which vLLM does not load without a plugin: change "
             "engine.name to LlamaCpp, or choose the original repository",
         )
+    return _check_quantization(deployment, own_images=own_images)
+
+
+def _check_quantization(deployment: LLMDeployment, *, own_images: bool) -> Refusal | None:
+    """Return why vLLM would not take `model.quantization` or, where the catalogue knows it, the files' format."""
+    model, known = deployment.spec.model, find_model(deployment.spec.model.source)
+    if model.profile is not None:
+        known = None  # The spec knows the files better.
     asked = model.quantization
-    if asked is None or asked in CONVERTED_AT_LOAD:
-        return None
-    if weight_format(asked) is None:
+    stored = None if known is None else known.profile.quantization
+    plugins = () if own_images else VLLM_PLUGIN_METHODS
+    if asked in plugins or (asked is None and stored in plugins):
         return Refusal(
             Code.INVALID_PARAMETER,
-            f"model.quantization {asked!r} is no format that is known: leave it out, as vLLM reads it from the files, "
-            f"or choose one of {', '.join(sorted(CONVERTED_AT_LOAD))} to convert at load",
+            f"{stored if asked is None else f'model.quantization {asked}'} needs a plugin that vLLM's image lacks: "
+            "choose fp8, which is made at load, or files in another format; the platform team may offer an image "
+            "with the plugin",
         )
-    known = find_model(model.source)
-    if model.profile is None and known is not None and known.profile.quantization is None:
+    if asked is None:
+        return None
+    if asked not in VLLM_CONVERTS and asked not in VLLM_READS:
+        # A plugin may register any name.
+        return None if own_images else _refuse_name(asked)
+    return None if known is None else _check_files(asked, model.source, known)
+
+
+def _check_files(asked: str, source: str, known: CatalogModel) -> Refusal | None:
+    stored = weight_format(known.profile.quantization)
+    if known.profile.quantization is None:
+        repository = source.partition("://")[2].partition("@")[0].lower()
+        # Another's upload under the same name may hold anything.
+        published = repository in {name.lower() for name in known.repositories}
+        if asked in VLLM_CONVERTS | VLLM_PLUGIN_METHODS or not published:
+            return None
         return Refusal(
             Code.INVALID_PARAMETER,
-            f"model.quantization is {asked}, but the files of {model.source} are in 16 bits: choose a repository whose "
+            f"model.quantization is {asked}, but the files of {source} are in 16 bits: choose a repository whose "
             "files are in that format, or fp8, which is made at load",
         )
-    return None
+    if stored is None or stored.name in VLLM_READS.get(asked, ()):
+        return None
+    return Refusal(
+        Code.INVALID_PARAMETER,
+        f"model.quantization is {asked}, but the files of {source} are in {stored.name}: leave model.quantization "
+        "out, as vLLM reads it from the files",
+    )
+
+
+def _refuse_name(asked: str) -> Refusal:
+    return Refusal(
+        Code.INVALID_PARAMETER,
+        f"model.quantization {asked} is no format of vLLM: leave it out, as vLLM reads it from the files, or choose "
+        f"one of {', '.join(sorted(VLLM_CONVERTS))} to convert at load",
+    )
 
 
 def _is_gguf(source: str) -> bool:
-    repository = source.partition("://")[2].partition("@")[0].partition(":")[0]
-    return source.startswith("hf://") and repository.lower().endswith("-gguf")
+    path = source.partition("://")[2].partition("@")[0].partition(":")[0].lower()
+    return path.endswith(".gguf") or (source.startswith("hf://") and path.endswith("-gguf"))

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.engines import EngineName
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.catalog.hardware import Hardware
@@ -16,8 +18,25 @@ from modelyard.core.perf.predict import Capacity
 from modelyard.core.perf.step import StepTime
 
 DEFAULT_START_TIME = 120.0
-"""Seconds from a new pod to its first answer: llm-d measured 98 to 130 s (llm-d/llm-d-autoscaling issues 1404, 1412
-and 1421)."""
+"""Seconds from a new pod to its first answer where the size of the model is not known: llm-d measured 98 to 130 s
+(llm-d/llm-d-autoscaling issues 1404, 1412 and 1421)."""
+
+ENGINE_START: Mapping[EngineName, float] = {"vLLM": 75.0, "LlamaCpp": 10.0}
+"""Seconds from a new pod to its first answer beside reading the weights. vLLM profiles memory, compiles and captures
+CUDA graphs: with Qwen3-32B on an H100 its start took 91 s (llm-d/llm-d-autoscaling, `gpu-free-overprovisioning`), and
+loading that model takes 12 to 21 s (ServerlessLLM, https://github.com/ServerlessLLM/ServerlessLLM). llama.cpp does
+none of that: our assumption."""
+
+READ_BANDWIDTH = 1.7e9
+"""Bytes of weights per second that a node reads from its cache or storage, for all its accelerators together. With it,
+the 66 GB of Qwen3-32B make 114 s in all, the middle of llm-d's measurements of that model (see DEFAULT_START_TIME).
+Faster nodes are known: 70 GB in 10 s, of a start of 200 s (https://github.com/vllm-project/vllm/issues/19824)."""
+
+
+def expected_start_time(fit: Fit) -> float:
+    """Return the seconds from a new pod to its first answer, before any start was observed; no new node counted."""
+    weights = fit.weights * fit.parallelism.accelerators
+    return ENGINE_START[fit.settings.engine] + weights / READ_BANDWIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,7 @@ class Variant:
     basis: str = ""
     """Where the capacity comes from, as a clause."""
     start_time: float = DEFAULT_START_TIME
+    """Seconds from a new pod to its first answer, before any start was observed; no new node counted."""
 
     @property
     def hourly(self) -> float:

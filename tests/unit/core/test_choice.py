@@ -9,7 +9,7 @@ import pytest
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
-from modelyard.catalog.engines import ImageSettings
+from modelyard.catalog.engines import EngineVersion, ImageSettings
 from modelyard.catalog.models import find_model
 from modelyard.core.choice import (
     DEFAULT_REQUESTS_PER_MINUTE,
@@ -26,7 +26,7 @@ from modelyard.core.plan import DeploymentPlan
 from modelyard.core.reasons import Code
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import Memory, Policy
-from modelyard.core.variants import VariantList, variant_name
+from modelyard.core.variants import DEFAULT_START_TIME, VariantList, variant_name
 from tests.unit.core.build import KEY, NOW, make_deployment, make_snapshot
 
 SMALL = {"source": "hf://meta-llama/Llama-3.1-8B-Instruct", "contextLength": 8192}
@@ -196,6 +196,24 @@ def test_a_model_that_does_not_fit_is_refused_with_the_sum_and_the_remedies():
     assert "GiB too much. set model.quantization to fp8" in refusal.message
 
 
+def test_a_stated_count_is_refused_with_the_nearest_way_too():
+    """DeepSeek-R1 lacks less with tensor parallelism than in pipeline stages, whoever chooses the number."""
+    model = {"source": "hf://deepseek-ai/DeepSeek-R1"}
+    chosen = refuse(*ask("h100", model=model, size=8))
+    placement = {"accelerators": [{"class": "h100", "count": 8}]}
+    deployment = make_deployment(model=model, placement=placement)
+    stated = refuse(deployment, offer(deployment, {}, names=("h100",), size=8))
+    assert stated.message == chosen.message
+
+
+def test_a_larger_model_starts_later():
+    """The placement pays for both replicas of a move while the new one starts."""
+    large = list_all(*ask("h100", model=LARGE)).variants[0]
+    small = list_all(*ask("h100")).variants[0]
+    unknown = list_all(*ask("h100", model={})).variants[0]
+    assert small.start_time < unknown.start_time == DEFAULT_START_TIME < large.start_time
+
+
 def test_no_remedy_asks_for_more_accelerators_than_a_node_has():
     refusal = refuse(*ask("l4", model=LARGE, size=1))
     assert refusal.message.startswith("l4: does not fit: weights 131.4 GiB + cache 320 KiB a token x 8192")
@@ -250,6 +268,7 @@ def test_objective_and_expected_request_come_from_the_spec():
 
 def test_the_list_is_made_again_only_when_what_it_is_made_of_changes():
     deployment, snapshot = ask("h100", size=1)
+    images = ImageSettings(versions={"vLLM": (EngineVersion("0.32.0", {"rocm": "vllm"}),)})
     first = recall_variants(deployment, snapshot, LoadShape(), POLICY, {}, None)
     assert recall_variants(deployment, snapshot, LoadShape(), POLICY, {}, first) is first
     changed = offer(deployment, {"price": {"onDemand": "9"}}, names=("h100",), size=1)
@@ -259,9 +278,7 @@ def test_the_list_is_made_again_only_when_what_it_is_made_of_changes():
         recall_variants(
             deployment, replace(snapshot, node_sizes={"h100": 2}), LoadShape(), POLICY, {}, first
         ),
-        recall_variants(
-            deployment, snapshot, LoadShape(), VariantPolicy(ImageSettings(), start_time=1.0), {}, first
-        ),
+        recall_variants(deployment, snapshot, LoadShape(), VariantPolicy(images), {}, first),
     ):
         assert other is not first
         assert other.answer != first.answer

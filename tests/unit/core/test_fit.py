@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from modelyard.catalog.accelerators import find_hardware
+from modelyard.catalog.accelerators import find_hardware, load_accelerators
 from modelyard.catalog.hardware import Hardware
 from modelyard.catalog.models import load_models
 from modelyard.catalog.quantization import FORMATS
 from modelyard.core.fit import (
+    SMALLEST_CONTEXT,
     DoesNotFit,
     Fit,
     MemorySettings,
@@ -88,6 +89,20 @@ def test_more_short_sequences_run_than_the_tokens_of_long_ones_say() -> None:
     assert fit.sequences(131_072) == fit.cache_tokens // 131_072 == 1
     assert fit.sequences(1366) == pytest.approx(fit.cache_tokens / 1366, abs=1)
     assert fit.sequences(10) == fit.settings.max_sequences == 256
+
+
+def test_no_context_is_proposed_that_is_too_short_to_be_of_use() -> None:
+    """Where next to nothing is left beside the weights, `set model.contextLength to 160 or less` helps nobody."""
+    for profile in MODELS.values():
+        for accelerator in (item.hardware for item in load_accelerators()):
+            for asked in (None, profile.context_length):
+                answer = check_fit(profile, MemorySettings(context_length=asked), accelerator, ALONE)
+                if isinstance(answer, DoesNotFit):
+                    contexts = [item.settings.context_length for item in answer.remedies]
+                    assert all(
+                        context is None or context == asked or context >= SMALLEST_CONTEXT
+                        for context in contexts
+                    )
 
 
 def test_small_accelerator_shortens_the_context_where_none_is_asked() -> None:

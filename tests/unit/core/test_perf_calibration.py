@@ -1,10 +1,11 @@
 """The calibration against the measurements that it was not fitted to, recomputed from the data."""
 
 import math
+import re
 
 import pytest
 
-from benchmarks.step_time.__main__ import median_errors, score
+from benchmarks.step_time.__main__ import main, median_errors, score
 from benchmarks.step_time.calibrate import build_table, leave_one_pair_out
 from benchmarks.step_time.crosscheck import checks, relative
 from benchmarks.step_time.rows import held_out, held_out_group, measurements
@@ -128,3 +129,12 @@ def test_most_published_figures_are_covered_as_they_are():
     assert len(found) == 12
     assert sum(check.deviations <= 2 for check in found) >= 10
     assert all(abs(math.log(check.predicted / check.published)) < math.log(2) for check in found)
+
+
+def test_the_report_gives_each_engine_its_totals(capsys):
+    """The README quotes vLLM's, of held-out rows and of pairs that were left out altogether."""
+    main(write=False)
+    printed = capsys.readouterr().out
+    for title in ("Held-out rows by engine:", "Each pair predicted from all other pairs, by engine "):
+        table = printed[printed.index(title) :].partition("└")[0]
+        assert len(re.findall(r"│ vLLM +│ +\d+ +│ +\d+\.\d% +│ +\d+\.\d% +│", table)) == 1

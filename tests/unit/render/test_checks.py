@@ -45,6 +45,21 @@ def test_golden_cases_are_not_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "deprecated"),
+    [
+        ({"model__source": "hf://meta-llama/Llama-3.1-405B-Instruct-FP8"}, True),
+        ({"model__quantization": "fbgemm_fp8"}, True),
+        ({"model__source": "hf://meta-llama/Llama-3.1-405B-Instruct"}, False),
+        ({"model__quantization": "fp8"}, False),
+    ],
+)
+def test_a_format_that_vllm_deprecates_is_allowed(changes: dict[str, Any], deprecated: bool) -> None:
+    """Without the flag vLLM 0.32 refuses to start with the publisher's own FP8 files of Llama 3.1 405B."""
+    arguments = ENGINES["vLLM"].build_arguments(_change("vllm-one-l4", **changes))
+    assert ("--allow-deprecated-quantization" in arguments) is deprecated
+
+
+@pytest.mark.parametrize(
     ("workload", "reason", "words"),
     [
         (_change("vllm-one-l4", engine__version="0.1"), "UnknownEngineVersion", "choose from 0.32.0"),

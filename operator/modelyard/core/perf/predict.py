@@ -68,7 +68,8 @@ class Capacity:
             )
         if self.limit == "context":
             return (
-                "the mean request is longer than the context: raise model.contextLength, or lower spec.load"
+                "the mean request is longer than the context: raise model.contextLength, lower spec.load, or choose a "
+                "model with a longer context"
             )
         if self.limit == "memory":
             return "the key-value cache does not hold one request of this length"
@@ -103,16 +104,32 @@ def sustainable(
     max_sequences: int,
     context_length: int | None = None,
 ) -> Capacity:
-    """Find the largest batch within memory and objective, and the rate at it: batch / service time.
+    """Find the largest batch within memory and objective, where every token takes the same room.
 
-    `cache_tokens`: tokens that all running sequences may hold in all. `context_length`: longest prompt plus answer;
-    None: not limited. A running sequence holds its prompt, less what the prefix cache shares, and on average half of
-    its answer; the cache must hold one whole request.
+    `cache_tokens`: tokens that all running sequences may hold in all. A running sequence holds its prompt, less what
+    the prefix cache shares, and on average half of its answer; the cache must hold one whole request. With sliding
+    windows the number of tokens depends on the sequences' length: see `Fit.requests_held` and `largest_capacity`.
     """
     held = shape.input_tokens * (1 - shape.cached_share) + shape.output_tokens / 2
     whole = shape.input_tokens + shape.output_tokens
-    too_long = context_length is not None and whole > context_length
     in_memory = math.floor(cache_tokens / max(held, 1.0)) if cache_tokens >= whole else 0
+    return largest_capacity(step, shape, objective, in_memory, max_sequences, context_length)
+
+
+def largest_capacity(
+    step: StepTime,
+    shape: LoadShape,
+    objective: Objective,
+    in_memory: int,
+    max_sequences: int,
+    context_length: int | None = None,
+) -> Capacity:
+    """Find the largest batch within memory and objective, and the rate at it: batch / service time.
+
+    `in_memory`: requests that the cache holds at a time; 0: not even one. `context_length`: longest prompt plus
+    answer; None: not limited.
+    """
+    too_long = context_length is not None and shape.input_tokens + shape.output_tokens > context_length
     top = 0 if too_long else max(0, min(in_memory, max_sequences))
     limits: dict[Limit, int] = {"context": 0} if too_long else {}
     limits |= {"memory": in_memory, "maxSequences": max_sequences}

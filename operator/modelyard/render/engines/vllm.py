@@ -7,7 +7,10 @@ https://docs.vllm.ai/en/v0.32.0/configuration/env_vars/, compared with the 0.32.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from modelyard.api.llmdeployment import Model
 from modelyard.api.meta import Refusal
+from modelyard.catalog.models import find_model
+from modelyard.catalog.quantization import VLLM_DEPRECATED
 from modelyard.render.engines.base import check_parameters
 from modelyard.render.sources import MODEL_MOUNT, ClaimSource, HubSource, join_path
 from modelyard.render.workload import Workload
@@ -98,6 +101,8 @@ def _own_arguments(engine: VLLM, workload: Workload) -> Iterator[str]:
         yield f"--max-model-len={workload.context_length}"
     if model.quantization is not None:
         yield f"--quantization={model.quantization}"
+    if (model.quantization or _stored_format(model)) in VLLM_DEPRECATED:
+        yield "--allow-deprecated-quantization"
     if workload.adapters:
         yield "--enable-lora"
         yield f"--max-loras={min(len(workload.adapters), _MAX_LORAS)}"
@@ -105,6 +110,13 @@ def _own_arguments(engine: VLLM, workload: Workload) -> Iterator[str]:
         yield "--lora-modules"
         for name, adapter in workload.adapters:
             yield f"{name}={_adapter_path(workload, adapter)}"
+
+
+def _stored_format(model: Model) -> str | None:
+    """Return how the files are quantised, as far as the spec or the catalogue says."""
+    known = find_model(model.source) if model.profile is None else None
+    profile = model.profile if known is None else known.profile
+    return None if profile is None else profile.quantization
 
 
 def _adapter_path(workload: Workload, adapter: HubSource | ClaimSource) -> str:
