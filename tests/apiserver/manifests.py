@@ -83,6 +83,16 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
                 "max": 1000,
                 "slo": {"timeToFirstToken": "500ms", "interTokenLatency": "50ms"},
                 "idleAfter": "5m",
+                "schedules": [
+                    {
+                        "name": "business-hours",
+                        "start": "0 8 * * 1-5",
+                        "duration": "10h",
+                        "timeZone": "Europe/Berlin",
+                        "min": 1,
+                        "max": 1000,
+                    }
+                ],
                 "mode": "Active",
                 "actuator": "Modelyard",
             },

@@ -183,6 +183,102 @@ RULE_CASES: Final = (
         accepted=({}, {"spec.scaling.actuator": "Modelyard", "spec.scaling.external": ABSENT}),
         refused=({"spec.scaling.actuator": "Modelyard"},),
     ),
+    _case(
+        "Scaling.schedule-min-not-above-max",
+        _FULL,
+        "spec.scaling.schedules",
+        "in a schedule min must not be above max",
+        accepted=(
+            {"spec.scaling.schedules.0.min": 3, "spec.scaling.schedules.0.max": 3},
+            {
+                "spec.scaling.schedules.0.min": ABSENT,
+                "spec.scaling.schedules.0.max": 3,
+                "spec.scaling.min": 3,
+            },
+        ),
+        refused=(
+            {"spec.scaling.schedules.0.min": 4, "spec.scaling.schedules.0.max": 3},
+            {
+                "spec.scaling.schedules.0.min": 4,
+                "spec.scaling.schedules.0.max": ABSENT,
+                "spec.scaling.max": 3,
+            },
+            {
+                "spec.scaling.schedules.0.min": ABSENT,
+                "spec.scaling.schedules.0.max": 3,
+                "spec.scaling.min": 4,
+            },
+        ),
+    ),
+    _case(
+        "Scaling.external-schedules-keep-one",
+        _FULL,
+        "spec.scaling.schedules",
+        "only Modelyard can wake a sleeping model",
+        accepted=(
+            {"spec.scaling.actuator": "External"},
+            {"spec.scaling.actuator": "External", "spec.scaling.schedules.0.min": ABSENT},
+            {"spec.scaling.schedules.0.min": 0},
+        ),
+        refused=({"spec.scaling.actuator": "External", "spec.scaling.schedules.0.min": 0},),
+    ),
+    _case(
+        "Schedule.start-is-cron",
+        _FULL,
+        "spec.scaling.schedules[0].start",
+        "start must be five cron fields",
+        accepted=tuple(
+            {"spec.scaling.schedules.0.start": start}
+            for start in ("*/5 0-23/2 * * *", "00 08 1,15 JAN-mar,12 *", "59 23 31 12 7", "0 8 29 2 *")
+        ),
+        refused=tuple(
+            {"spec.scaling.schedules.0.start": start}
+            for start in (
+                "@daily",
+                "0 8 * * 1-5 *",
+                "60 8 * * *",
+                "0 24 * * *",
+                "0 8 0 * *",
+                "0 8 32 * *",
+                "0 8 * 13 *",
+                "0 8 * * 8",
+                "0 8 * * mo",
+                "*/0 8 * * *",
+                "0 8 L * *",
+                "0 8 * *  ",
+            )
+        ),
+    ),
+    _case(
+        "Schedule.time-zone-is-known",
+        _FULL,
+        "spec.scaling.schedules[0]",
+        "timeZone must be a name of the IANA time zone database",
+        accepted=({}, {"spec.scaling.schedules.0.timeZone": ABSENT}),
+        refused=tuple(
+            {"spec.scaling.schedules.0.timeZone": zone}
+            for zone in ("Europe/Bonn", "Local", "europe/berlin", "Europe", "CEST", "+01", "localtime")
+        ),
+    ),
+    _case(
+        "Schedule.duration-bounds",
+        _FULL,
+        "spec.scaling.schedules[0].duration",
+        "duration must be from",
+        accepted=tuple({"spec.scaling.schedules.0.duration": value} for value in ("1m", "168h")),
+        refused=tuple({"spec.scaling.schedules.0.duration": value} for value in ("59s", "168h1s", "0s")),
+    ),
+    _case(
+        "Schedule.schedule-sets-a-bound",
+        _FULL,
+        "spec.scaling.schedules[0]",
+        "a schedule needs min, max or both",
+        accepted=(
+            {"spec.scaling.schedules.0.min": ABSENT},
+            {"spec.scaling.schedules.0.max": ABSENT},
+        ),
+        refused=({"spec.scaling.schedules.0.min": ABSENT, "spec.scaling.schedules.0.max": ABSENT},),
+    ),
     _range(
         "Scaling.idle-after-bounds", _FULL, "spec.scaling.idleAfter", ("10s", "168h"), ("9s", "168h1s", "0s")
     ),

@@ -11,6 +11,7 @@ from modelyard.api import llmdeployment, meta, quantities
 from modelyard.api.acceleratorclass import AcceleratorClassSpec
 from modelyard.api.engines import ENGINE_PARAMETERS
 from modelyard.api.llmdeployment import Engine, Model, TokenSecret
+from modelyard.api.scaling import CronText, TimeZoneName
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ def _letters(length: int) -> str:
 def _duration(length: int) -> str:
     """Return 1h, padded with zeros: `00001h00000m0000000s` is the longest way to say it."""
     return "00001h00000m" + "0" * (length - len("00001h00000ms")) + "s"
+
+
+def _minutes(length: int) -> str:
+    """Return a cron expression that names the same minute again and again."""
+    lists = length - len(" * * * *")
+    return ("0" if lists % 2 else "00") + ",0" * ((lists - 1) // 2) + " * * * *"
 
 
 PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
@@ -99,6 +106,18 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
         ("10", "-1m", "1.5m", "1d", "1s1m", "1m ", "5 m", "100ms"),
         _duration,
         shortest="1h",
+    ),
+    _pattern(CronText): Samples(
+        ("* * * * *", "0 8 * * 1-5", "30 6-22/2 1,15 * MON-FRI"),
+        ("0 8 ? * 1", "0 8 * * 1#1", "0\t8 * * 1-5", "0 8 * * 1-5\n", "TZ=UTC 0 8 * * *", "0 8 * * ü"),
+        _minutes,
+    ),
+    _pattern(TimeZoneName): Samples(
+        ("UTC", "Europe/Berlin", "America/Port-au-Prince", "Etc/GMT+5", "America/North_Dakota/Center"),
+        ("Europe/", "/UTC", "Europe/Berlin\n", "../UTC", "Europe Berlin", "+01:00"),
+        # The longest name that there is.
+        lambda length: "America/Argentina/ComodRivadavia" + "x" * (length - 32),
+        shortest="GB",
     ),
     _pattern(quantities.Latency): Samples(
         ("50ms", "2s", "000001s"),

@@ -4,7 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from modelyard.api.llmdeployment import LLMDeployment, Scaling
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.scaling import Scaling
 from modelyard.core.availability import AvailabilityMemory, Shortage
 from modelyard.core.demand import Demand
 from modelyard.core.inventory import Inventory, Usage, build_inventory

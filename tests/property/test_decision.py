@@ -6,10 +6,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelyard.api.llmdeployment import Scaling
 from modelyard.core.availability import AvailabilityMemory
 from modelyard.core.decide import decide, observe_demand
-from modelyard.core.demand import Demand, DemandMemory, DemandPolicy, estimate_demand, observe
+from modelyard.core.demand import DemandMemory, DemandPolicy, estimate_demand, observe
 from modelyard.core.names import Exposure, build_routing_table, resolve_names
 from modelyard.core.plan import Placement, Plan
 from modelyard.core.reasons import Reason
@@ -27,7 +26,6 @@ from tests.property.strategies import (
     make_inventory,
     memories,
     rates,
-    scalings,
     snapshots,
 )
 from tests.unit.core.build import make_deployment
@@ -74,29 +72,6 @@ def test_a_size_that_is_reached_carries_the_load_or_is_the_maximum(data: SizeInp
     size, _ = decide_size(data, memory, NOW, POLICY)
     carried = size.replicas * data.capacity * POLICY.utilization
     assert size.replicas == data.scaling.max or carried >= data.demand.rate * (1 - 1e-6) - 1e-6
-
-
-@unhurried
-@given(scalings(low=1), st.lists(st.tuples(st.floats(0.1, 120.0), rates), min_size=1, max_size=40))
-def test_it_never_shrinks_below_what_was_wanted_within_the_window(
-    scaling: Scaling, steps: list[tuple[float, float]]
-):
-    """Each replica answers 10 requests per second, and every decision is carried out at once."""
-    memory, now, current = SizeMemory(since=0.0), NOW, scaling.min
-    wanted: list[tuple[float, int]] = []
-    for pause, rate in steps:
-        now += pause
-        data = SizeInput(scaling, current, current, 0, 10.0, Demand(rate, now))
-        # What the load asks for by itself: the answer to a rule that remembers nothing.
-        alone, _ = decide_size(replace(data, current=1), SizeMemory(since=0.0), now, POLICY)
-        wanted.append((now, alone.replicas))
-        size, memory = decide_size(data, memory, now, POLICY)
-        recent = max(count for time, count in wanted if time >= now - POLICY.down_window)
-        if size.replicas < current:
-            assert size.replicas == recent
-        else:
-            assert size.replicas == max(alone.replicas, current)
-        current = size.replicas
 
 
 @unhurried

@@ -16,14 +16,18 @@ from modelyard.core.decide import decide
 from modelyard.core.demand import DemandMemory, Sample
 from modelyard.core.inventory import Node, Pool, Usage, build_inventory
 from modelyard.core.plan import DeploymentPlan
-from modelyard.core.replicas import SizeMemory
+from modelyard.core.replicas import SizeMemory, SizePolicy
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
 from modelyard.core.variants import variant_name
 from tests.unit.core.build import KEY, NOW, make_accelerator, make_deployment, make_node, make_pod
+from tests.unit.core.plainload import PLAIN_LOAD
 
 GPU = "nvidia.com/gpu"
-POLICY = Policy(availability=AvailabilityPolicy(patience=20.0, retry=100.0, longest_retry=400.0))
+POLICY = Policy(
+    size=SizePolicy(load=PLAIN_LOAD),
+    availability=AvailabilityPolicy(patience=20.0, retry=100.0, longest_retry=400.0),
+)
 """As in production, but five minutes take one and a half: fewer decisions in which nothing happens."""
 TICK = 10.0
 """Seconds between two decisions."""

@@ -16,7 +16,8 @@ from modelyard.api.meta import (
     Rule,
 )
 from modelyard.api.modelprofile import ModelProfile
-from modelyard.api.quantities import Duration, Latency, Price, parse_duration, parse_latency
+from modelyard.api.quantities import Duration, Price, parse_duration
+from modelyard.api.scaling import Scaling
 
 SOURCE_PATTERN = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?(@[A-Za-z0-9][A-Za-z0-9._-]*)?"
@@ -166,34 +167,6 @@ class Placement(ApiModel):
     priority: DnsSubdomain | None = Field(default=None, description="Name of a PriorityClass.")
 
 
-class ServiceObjective(ApiModel):
-    """How fast answers must be."""
-
-    time_to_first_token: Latency = Field(default="2s", description="From 50ms to 300s.")
-    inter_token_latency: Latency = Field(
-        default="100ms", description="Between two tokens of an answer, from 1ms to 10s."
-    )
-
-    RULES: ClassVar[tuple[Rule["ServiceObjective"], ...]] = (
-        Rule(
-            name="time-to-first-token-bounds",
-            cel="duration(self.timeToFirstToken) >= duration('50ms') "
-            "&& duration(self.timeToFirstToken) <= duration('300s')",
-            message="timeToFirstToken must be from 50ms to 300s",
-            holds=lambda objective: 0.05 <= parse_latency(objective.time_to_first_token) <= 300,
-            field_path=".timeToFirstToken",
-        ),
-        Rule(
-            name="inter-token-latency-bounds",
-            cel="duration(self.interTokenLatency) >= duration('1ms') "
-            "&& duration(self.interTokenLatency) <= duration('10s')",
-            message="interTokenLatency must be from 1ms to 10s",
-            holds=lambda objective: 0.001 <= parse_latency(objective.inter_token_latency) <= 10,
-            field_path=".interTokenLatency",
-        ),
-    )
-
-
 class Load(ApiModel):
     """What clients are expected to send."""
 
@@ -205,72 +178,6 @@ class Load(ApiModel):
     )
     output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="Mean tokens of an answer, until traffic is measured. Default: 211."
-    )
-
-
-class ExternalScaling(ApiModel):
-    """Who carries out the size with `actuator: External`."""
-
-    scaler: Literal["HorizontalPodAutoscaler", "ScaledObject", "None"] = Field(
-        default="HorizontalPodAutoscaler",
-        description="The object that Modelyard makes on the child Deployment: a HorizontalPodAutoscaler, which needs a "
-        "metrics adapter that serves modelyard_desired_replicas, or KEDA's ScaledObject. None: you bring your own.",
-    )
-
-
-class Scaling(ApiModel):
-    """How many replicas, decided by Modelyard."""
-
-    min: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=1, description="0 lets the model sleep when idle."
-    )
-    max: Annotated[int, Field(ge=1, le=1000)]
-    slo: ServiceObjective = Field(
-        default_factory=ServiceObjective, description="A replica's capacity is what it answers within this."
-    )
-    idle_after: Duration = Field(
-        default="10m", description="With min 0: sleep after this long without a request (10s to 168h)."
-    )
-    mode: Literal["Active", "Advise"] = Field(
-        default="Active", description="Advise computes and reports the size but changes nothing."
-    )
-    actuator: Literal["Modelyard", "External"] = Field(
-        default="Modelyard",
-        description="External leaves the child Deployment's replicas to an HPA or ScaledObject.",
-    )
-    external: ExternalScaling | None = Field(
-        default=None, description="With actuator External. Absent: a HorizontalPodAutoscaler."
-    )
-
-    RULES: ClassVar[tuple[Rule["Scaling"], ...]] = (
-        Rule(
-            name="min-not-above-max",
-            cel="self.min <= self.max",
-            message="min must not be above max: lower min or raise max",
-            holds=lambda scaling: scaling.min <= scaling.max,
-            field_path=".min",
-        ),
-        Rule(
-            name="external-keeps-one",
-            cel="self.actuator != 'External' || self.min >= 1",
-            message="min must be 1 or more with actuator External: only Modelyard can wake a sleeping model",
-            holds=lambda scaling: scaling.actuator != "External" or scaling.min >= 1,
-            field_path=".min",
-        ),
-        Rule(
-            name="external-needs-actuator",
-            cel="!has(self.external) || self.actuator == 'External'",
-            message="external is only used with actuator External: set actuator, or remove external",
-            holds=lambda scaling: scaling.external is None or scaling.actuator == "External",
-            field_path=".external",
-        ),
-        Rule(
-            name="idle-after-bounds",
-            cel="duration(self.idleAfter) >= duration('10s') && duration(self.idleAfter) <= duration('168h')",
-            message="idleAfter must be from 10s to 168h",
-            holds=lambda scaling: 10 <= parse_duration(scaling.idle_after) <= 168 * 3600,
-            field_path=".idleAfter",
-        ),
     )
 
 

@@ -1,5 +1,6 @@
 """`modelyard simulate`: how manifests behave on recorded traffic, without a cluster and without a GPU."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,14 @@ def simulate(
         str | None,
         typer.Option(metavar="120s", help="Median time that a replica takes to start. Default: 2m."),
     ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="2027-01-18T00:00",
+            help="Date and time at which the traffic begins, UTC unless it says otherwise: for scaling.schedules. "
+            "Default: that of the trace's first request, or this Monday.",
+        ),
+    ] = None,
     abandon_after: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +148,7 @@ def simulate(
                 policies=tuple(policy or ()),
                 seed=seed,
                 start_time=_parse_seconds(start_time, "--start-time"),
+                begin=_parse_moment(begin, "--begin"),
                 abandon_after=_parse_seconds(abandon_after, "--abandon-after"),
                 against=against,
                 output=output,
@@ -168,3 +178,20 @@ def _parse_seconds(text: str | None, option: str) -> float | None:
     if not seconds:
         raise typer.BadParameter(f"{text!r} must be above 0", param_hint=option)
     return float(seconds)
+
+
+def _parse_moment(text: str | None, option: str) -> float | None:
+    """Return the Unix time of a date or a date and time."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = moment.timestamp()
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(
+            f"{text!r} is no date: write it like 2027-01-18T00:00", param_hint=option
+        ) from error
+    if not 1970 < moment.year < 9000:
+        raise typer.BadParameter(f"{text!r} is too far away", param_hint=option)
+    return seconds

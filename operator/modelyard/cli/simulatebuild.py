@@ -1,7 +1,8 @@
 """From the question of a plan and the arrivals to the report of a simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import numpy as np
@@ -27,10 +28,14 @@ from modelyard.core.plan import DeploymentPlan
 from modelyard.core.report.build import Question, state_load
 from modelyard.core.report.model import FINE
 from modelyard.core.report.settle import settle
+from modelyard.core.scaling.schedules import Bounds, apply_bounds, bounds_at
+from modelyard.core.variants import Variant
 from modelyard.simulator import scenario as simulated
 from modelyard.simulator.fleetrun import (
+    OWN,
     SPEED_UNKNOWN,
     Played,
+    Recorder,
     RunOptions,
     Subject,
     answered_tokens,
@@ -39,8 +44,9 @@ from modelyard.simulator.fleetrun import (
     play,
 )
 from modelyard.simulator.loadstats import peak_rate
+from modelyard.simulator.modelyard import EPOCH, ModelyardPolicy
 from modelyard.simulator.rivals.common import mean_shape
-from modelyard.simulator.run import SAMPLE
+from modelyard.simulator.run import SAMPLE, run
 from modelyard.simulator.scenario import Arrivals, Floats
 
 MOST_STEPS = 500
@@ -61,6 +67,8 @@ class Asked:
     seed: int = 0
     speed: float = 1.0
     start_time: float | None = None
+    begin: float = EPOCH
+    """Unix time at which the traffic begins."""
     abandon_after: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -93,7 +101,8 @@ def find_subjects(asked: Asked) -> dict[str, Subject | Refusal]:
         else question.loads.get(key) or state_load(deployment)
         for key, deployment in snapshot.deployments.items()
     }
-    decided, _ = settle(snapshot, loads, question.now, context.policy)
+    widest = {key: _widen(deployment) for key, deployment in snapshot.deployments.items()}
+    decided, _ = settle(replace(snapshot, deployments=widest), loads, question.now, context.policy)
     return {
         key: _find_subject(asked, snapshot.deployments[key], decided.deployments[key])
         for key in asked.arrivals
@@ -126,11 +135,42 @@ def _find_subject(asked: Asked, deployment: LLMDeployment, plan: DeploymentPlan)
         utilization=question.context.policy.size.utilization,
         room=room,
     )
-    subject = build_subject(deployment, variant, asked.arrivals[deployment.key], options)
+    subject = _build_scheduled(deployment, variant, asked, options)
     unread = question.context.unread.get(deployment.spec.model.source)
     if isinstance(subject, Refusal) and unread is not None:
         return Refusal(subject.reason, f"{subject.message} ({unread.message})")
     return subject
+
+
+def _widen(deployment: LLMDeployment) -> LLMDeployment:
+    """Return the deployment with all that any of its schedules allows, at all times."""
+    scaling = deployment.spec.scaling
+    if scaling is None:
+        return deployment
+    return apply_bounds(deployment, Bounds(scaling.lowest_min, scaling.highest_max))
+
+
+def _build_scheduled(
+    deployment: LLMDeployment, variant: Variant, asked: Asked, options: RunOptions
+) -> Subject | Refusal:
+    """Return the subject with room for what any schedule allows, and the replicas of those in force at the start."""
+    arrivals, scaling = asked.arrivals[deployment.key], deployment.spec.scaling
+    subject = build_subject(_widen(deployment), variant, arrivals, options)
+    if isinstance(subject, Refusal) or scaling is None:
+        return subject
+    bounds = bounds_at(scaling, asked.begin)
+    initial = min(max(subject.scenario.initial, bounds.min), bounds.max)
+    return replace(subject, deployment=deployment, scenario=replace(subject.scenario, initial=initial))
+
+
+def _play(asked: Asked, subject: Subject, policy: str, watch: Callable[[float], None]) -> Played:
+    """Run a subject under a policy; the cluster's own follows the spec's objective, idleAfter and schedules."""
+    scaling = subject.deployment.spec.scaling
+    if policy != OWN or scaling is None:
+        return play(subject, policy, watch)
+    own = ModelyardPolicy(subject.scenario, scaling=scaling, begins=asked.begin)
+    recorder = Recorder(own, subject.scenario, watch)
+    return Played(run(subject.scenario, recorder), tuple(recorder.changes))
 
 
 def _simulate(
@@ -157,15 +197,17 @@ def _simulate(
         return report
     runs = []
     for policy in asked.policies:
-        played = play(subject, policy, lambda time, name=policy: track(key, name, time))  # type: ignore[misc]
+        played = _play(asked, subject, policy, lambda time, name=policy: track(key, name, time))  # type: ignore[misc]
         runs.append(report_run(subject, policy, played))
     return report.model_copy(
-        update={"setting": _setting(subject), "runs": tuple(runs), "notes": subject.notes}
+        update={"setting": _setting(subject, asked.begin), "runs": tuple(runs), "notes": subject.notes}
     )
 
 
-def _setting(subject: Subject) -> SimulatedSetting:
+def _setting(subject: Subject, begin: float) -> SimulatedSetting:
     variant, scenario = subject.variant, subject.scenario
+    scaling = subject.deployment.spec.scaling
+    scheduled = scaling is not None and bool(scaling.schedules)
     return SimulatedSetting(
         runs_on=variant.label,
         capacity_per_minute=round(scenario.capacity * 60, 2),
@@ -178,6 +220,7 @@ def _setting(subject: Subject) -> SimulatedSetting:
         provision_time=scenario.start.provision,
         first_token=scenario.objective.first_token_base,
         inter_token=scenario.objective.inter_token,
+        begin=f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%dT%H:%M:%SZ}" if scheduled else None,
     )
 
 

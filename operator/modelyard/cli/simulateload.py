@@ -24,6 +24,9 @@ OUTPUT_CV: Final = 0.77
 conversation trace of 2023 (https://github.com/Azure/AzurePublicDataset, 19,366 requests)."""
 HIGHEST_SPEED: Final = 10_000.0
 
+EARLIEST_DATE: Final = 946_684_800.0
+"""Unix time, 1 January 2000: no traffic of a language model is older. Smaller numbers count from the trace's start."""
+
 _HOUR: Final = 3600.0
 _TIME_UNITS: Final = {"hours": _HOUR, "minutes": 60.0, "seconds": 1.0}
 _COMMON: Final = frozenset({*_TIME_UNITS, "input", "output", "input-cv", "output-cv"})
@@ -135,6 +138,20 @@ def read_arrivals(path: Path) -> Mapping[str | None, Arrivals]:
     }
 
 
+def find_beginning(path: Path) -> float | None:
+    """Return the Unix time of a trace's first request; None where its times are no dates.
+
+    For a trace that `read_arrivals` has taken before.
+    """
+    first = None
+    for _, row in read_rows(path):
+        moment = _find_moment(row)
+        if moment is None:
+            return None
+        first = moment if first is None else min(first, moment)
+    return first
+
+
 def change_speed(arrivals: Arrivals, speed: float, seed: int) -> Arrivals:
     """Return the arrivals at `speed` times their rate, with the shape that they have.
 
@@ -186,6 +203,21 @@ def _seconds(row: Mapping[str, Any]) -> float:
     except ValueError:
         moment = datetime.fromisoformat(value.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _find_moment(row: Mapping[str, Any]) -> float | None:
+    """Return the Unix time of a row of any known trace; None where its time is no date.
+
+    Of numbers only `timestamp` in Modelyard's own format is one.
+    """
+    name = next(name for name in ("time", "timestamp", "TIMESTAMP", "Timestamp") if name in row)
+    try:
+        number = float(row[name])
+    except ValueError:
+        moment = datetime.fromisoformat(row[name].strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    dated = name == "timestamp" and "input_tokens" in row and number >= EARLIEST_DATE
+    return number if dated else None
 
 
 def _select(arrivals: Arrivals, chosen: np.ndarray, name: str) -> Arrivals:

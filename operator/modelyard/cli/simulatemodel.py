@@ -130,6 +130,8 @@ class SimulatedSetting(ApiModel):
     first_token: float
     """Objective, seconds."""
     inter_token: float
+    begin: str | None = None
+    """When the traffic begins, RFC 3339, which schedules follow; absent without any."""
 
 
 class SimulatedDeployment(ApiModel):

@@ -16,12 +16,19 @@ from modelyard.cli.plan import silence_solver
 from modelyard.cli.planformat import PlanFormat
 from modelyard.cli.simulatebuild import Asked, Track, build_simulation
 from modelyard.cli.simulateformat import format_simulation
-from modelyard.cli.simulateload import change_speed, parse_speed, parse_synthetic, read_arrivals
+from modelyard.cli.simulateload import (
+    change_speed,
+    find_beginning,
+    parse_speed,
+    parse_synthetic,
+    read_arrivals,
+)
 from modelyard.cli.simulatereport import PAGE, prepare_folder, write_report
 from modelyard.core.choice import expected_shape
 from modelyard.core.report.build import Question
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.simulator.fleetrun import OWN, POLICIES
+from modelyard.simulator.modelyard import EPOCH
 from modelyard.simulator.scenario import Arrivals
 
 
@@ -37,6 +44,8 @@ class Simulate:
     policies: tuple[str, ...] = ()
     seed: int = 0
     start_time: float | None = None
+    begin: float | None = None
+    """Unix time at which the traffic begins; None: as the trace says, or EPOCH."""
     abandon_after: float | None = None
     against: str | None = None
     output: PlanFormat = PlanFormat.TABLE
@@ -82,6 +91,7 @@ def run_simulation(options: Simulate) -> int:
         seed=options.seed,
         speed=speed,
         start_time=options.start_time,
+        begin=_begin(question, arrivals, options),
         abandon_after=options.abandon_after,
         notes=notes,
     )
@@ -168,6 +178,17 @@ def _load(
             f"--trace: column deployment names none of {', '.join(chosen)}, but {', '.join(strange[:5])}"
         )
     return arrivals, tuple(notes)
+
+
+def _begin(question: Question, chosen: Iterable[str], options: Simulate) -> float:
+    """Return the Unix time at which the traffic begins. Only schedules ask: else a trace is not read again for it."""
+    if options.begin is not None:
+        return options.begin
+    specs = (question.snapshot.deployments[key].spec.scaling for key in chosen)
+    recorded = None
+    if options.trace is not None and any(scaling is not None and scaling.schedules for scaling in specs):
+        recorded = find_beginning(options.trace)
+    return EPOCH if recorded is None else recorded
 
 
 def _problems(reading: Reading) -> list[str]:

@@ -119,6 +119,8 @@ def explain_setting(deployment: SimulatedDeployment) -> Iterator[tuple[str, str]
     bounds = f"{setting.minimum} to {setting.maximum}, {setting.initial} at the start"
     node = f", a new node {setting.provision_time:g} s before" if setting.provision_time else ""
     yield "replicas", f"{bounds}; a start takes {setting.start_time:g} s{node}"
+    if setting.begin is not None:
+        yield "schedules", f"the traffic begins at {setting.begin}"
     first, between = latency(setting.first_token), latency(setting.inter_token)
     yield "objective", f"first token within {first}, {between} between tokens (mean of an answer)"
     for note in deployment.notes:

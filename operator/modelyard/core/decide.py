@@ -30,10 +30,13 @@ from modelyard.core.rearrange import adopt, build_problem
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.replicas import SizeInput, SizeMemory, decide_size
 from modelyard.core.routing import Route
+from modelyard.core.scaling.schedules import Bounds, apply_bounds, bounds_at, check_schedules, lead_time
+from modelyard.core.scaling.starts import observe_starts, start_time
+from modelyard.core.scaling.work import OUTPUT_WEIGHT, observe_work, output_weight, work
 from modelyard.core.shape import current_shape, observe_shape
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
-from modelyard.core.variants import Variant, VariantList
+from modelyard.core.variants import DEFAULT_START_TIME, Variant, VariantList
 
 
 def observe_demand(
@@ -103,11 +106,22 @@ def _decide_workload(
     shape = current_shape(memory.shape, expected_shape(deployment))
     choice = recall_variants(deployment, snapshot, shape, policy.variants, memory.speeds, memory.choice)
     memory = replace(memory, choice=choice)
-    found = examine(deployment, snapshot, choice.answer, memory.availability, now, policy)
+    bounds = _find_bounds(deployment, choice.answer, memory, now)
+    if isinstance(bounds, Refusal):
+        return replace(plan, refusal=bounds), memory
+    # Everything after this, size and placement alike, sees the bounds in force as the spec's.
+    found = examine(
+        deployment if bounds is None else apply_bounds(deployment, bounds),
+        snapshot,
+        choice.answer,
+        memory.availability,
+        now,
+        policy,
+    )
     if isinstance(found, Refusal):
         return replace(plan, refusal=found), memory
     memory = replace(memory, availability=found.availability)
-    size, memory = _decide_size(found, snapshot, memory, now, policy)
+    size, memory = _decide_size(found, bounds, snapshot, memory, now, policy)
     placement, size, allocation = place(found, size, memory.allocation, policy.placement)
     counts = [item.replicas for item in placement.variants]
     replicas = None if None in counts else sum(count or 0 for count in counts)
@@ -151,8 +165,26 @@ def examine(
     )
 
 
+def _find_bounds(
+    deployment: LLMDeployment, choice: VariantList | Refusal, memory: DeploymentMemory, now: float
+) -> Bounds | Refusal | None:
+    """Return the bounds in force, or why the schedules cannot be followed; None where load does not decide."""
+    scaling = deployment.spec.scaling
+    if scaling is None or deployment.spec.suspend:
+        return None
+    variants = choice.variants if isinstance(choice, VariantList) else ()
+    assumed = max((variant.start_time for variant in variants), default=DEFAULT_START_TIME)
+    lead = lead_time(start_time(memory.size.starts, assumed))
+    return check_schedules(scaling) or bounds_at(scaling, now, lead)
+
+
 def _decide_size(
-    situation: Situation, snapshot: Snapshot, memory: DeploymentMemory, now: float, policy: Policy
+    situation: Situation,
+    bounds: Bounds | None,
+    snapshot: Snapshot,
+    memory: DeploymentMemory,
+    now: float,
+    policy: Policy,
 ) -> tuple[Size, DeploymentMemory]:
     deployment = situation.deployment
     spec = deployment.spec
@@ -164,17 +196,31 @@ def _decide_size(
     if spec.scaling is None:
         replicas = spec.replicas or 0
         return Size(replicas, Reason(Code.FIXED, f"replicas is {replicas}")), memory
+    base = snapshot.deployments[deployment.key].spec.scaling
     reading = snapshot.reading
     demand = estimate_demand(memory.demand, now, policy.demand)
     wanted = 0.0 if demand is None else demand.rate / policy.size.utilization
     reference = find_reference(situation, wanted)
     capacity = {variant.name: variant.capacity for variant in situation.choice.variants}
     present = find_present(situation, memory.allocation)
+    starts = observe_starts(memory.size.starts, situation.pods)
+    serving = sum(pod.serving for pod in situation.pods)
+    active = reading.active.get(deployment.key, 0) if reading is not None else 0
+    speed = reference.speed if reference.speed is not None and reference.speed.feasible else None
+    shape = current_shape(memory.shape, expected_shape(deployment))
+    weight = output_weight(reference.prior, shape, speed.batch) if speed is not None else OUTPUT_WEIGHT
+    if speed is None and spec.load is not None:
+        # A declared capacity is that of the declared request.
+        shape = expected_shape(deployment)
+    requests = observe_work(memory.size.work, reading, deployment.key, shape)
+    unit = work(shape, weight)
     data = SizeInput(
         scaling=spec.scaling,
+        bounds=bounds,
+        sleeps=base is not None and base.min == 0,
         current=sum(present.values()) if situation.children else None,
-        serving=sum(pod.serving for pod in situation.pods),
-        active=reading.active.get(deployment.key, 0) if reading is not None else 0,
+        serving=serving,
+        active=active,
         capacity=reference.capacity,
         demand=demand,
         woken_at=snapshot.wakes.get(deployment.key),
@@ -182,8 +228,17 @@ def _decide_size(
         # `fsum` gives the same in whatever order the children come.
         held=math.fsum(count * capacity.get(name, reference.capacity) for name, count in present.items()),
         largest=max(capacity.values()),
+        start_time=start_time(starts, reference.start_time),
+        service_time=speed.batch / speed.requests_per_second if speed is not None else None,
+        # What a replica runs at its capacity does not wait; without a reading it is not known.
+        waiting=max(active - serving * speed.batch, 0)
+        if speed is not None and serving and reading is not None
+        else None,
+        work=work(requests.mean or shape, weight) / unit,
+        unit=unit,
     )
-    size, size_memory = decide_size(data, memory.size, now, policy.size)
+    remembered = replace(memory.size, starts=starts, work=requests)
+    size, size_memory = decide_size(data, remembered, now, policy.size)
     return size, replace(memory, size=size_memory)
 
 

@@ -62,6 +62,13 @@ class Demand:
     """Requests per second: the higher of the short and the long window."""
     last_arrival: float | None
     """Unix time of the newest arrival known."""
+    samples: tuple[Sample, ...] = ()
+    """The readings behind it, oldest first."""
+
+    @property
+    def time(self) -> float:
+        """Unix time of the newest reading; 0 without any."""
+        return self.samples[-1].time if self.samples else 0.0
 
 
 def observe(memory: DemandMemory, time: float, total: float, policy: DemandPolicy) -> DemandMemory:
@@ -95,6 +102,7 @@ def estimate_demand(memory: DemandMemory, now: float, policy: DemandPolicy) -> D
             _rate(memory.samples, policy.long_window),
         ),
         last_arrival=memory.last_arrival,
+        samples=memory.samples,
     )
 
 

@@ -22,6 +22,7 @@ class Code:
     AT_MINIMUM: Final = "AtMinimum"
     AT_MAXIMUM: Final = "AtMaximum"
     OFFERED_LOAD: Final = "OfferedLoad"
+    SCHEDULED: Final = "Scheduled"
     STABILIZING: Final = "Stabilizing"
     NO_DATA: Final = "NoData"
     WOKEN: Final = "Woken"

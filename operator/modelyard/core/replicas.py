@@ -1,31 +1,46 @@
-"""How many replicas: the simple rule, behind the interface that a better one will fill.
+"""How many replicas: capacity follows offered load, within bounds, and the last replica follows use.
 
-Capacity follows offered load, bounded by min and max replicas. It grows at once and shrinks only to the highest
-capacity wanted over the last window. Unknown demand never changes the size. Which variants give that capacity is the
-placement's question; the number of replicas here is that of the variant that most replicas run on.
-The step between one replica and none has its own rule: it follows use, not load.
+Capacity grows as soon as the forecast with its headroom asks for more, and shrinks by proof (`core.scaling`).
+Unknown demand never changes the size. Which variants give that capacity is the placement's question; the number of
+replicas here is that of the variant that most replicas run on. The step between one replica and none has its own rule:
+it follows use, not load.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from modelyard.api.llmdeployment import Scaling
 from modelyard.api.quantities import parse_duration
+from modelyard.api.scaling import Scaling
 from modelyard.core.demand import Demand
 from modelyard.core.plan import Size
 from modelyard.core.reasons import Code, Reason
+from modelyard.core.scaling.idle import GapMemory, keep_time, observe_gap
+from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, Need, assess, observe_load
+from modelyard.core.scaling.schedules import Bounds, explain_bounds
+from modelyard.core.scaling.starts import StartMemory
+from modelyard.core.scaling.work import WorkMemory
+from modelyard.core.variants import DEFAULT_START_TIME
+
+EQUAL = 1e-9
+"""Relative difference of capacities that binary fractions may make."""
+
+WANTED_PARTS = 32
+"""Parts of the window in which one maximum each is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizePolicy:
     """How load becomes a size."""
 
-    utilization: float = 0.8
-    """Share of a replica's capacity that is planned with. Queues grow without bound near 1 (M/M/1: waiting time
-    goes with 1/(1 - utilization)); 0.8 is also the KV-cache saturation limit that llm-d uses."""
-    down_window: float = 300.0
-    """Seconds that a smaller size must have been enough before it is taken: the default of the Kubernetes HPA's
-    scale-down stabilisation."""
+    load: LoadPolicy = field(default_factory=LoadPolicy)
+    down_window: float = 0.0
+    """Seconds that a smaller size must have been enough before it is taken; never less than one start time, after which
+    keeping a replica has cost as much as starting it again."""
+
+    @property
+    def utilization(self) -> float:
+        """Share of a replica's capacity that is planned with."""
+        return self.load.utilization
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,12 @@ class SizeMemory:
     """Unix time from which its history is known; no window may reach behind it."""
     wanted: tuple[Wanted, ...] = ()
     """Oldest first; times rise and capacities fall: only the maxima that a later scale-down may have to respect."""
+    raised_at: float | None = None
+    """Unix time of the newest growth."""
+    load: LoadMemory = field(default_factory=LoadMemory)
+    starts: StartMemory = field(default_factory=StartMemory)
+    work: WorkMemory = field(default_factory=WorkMemory)
+    gaps: GapMemory = field(default_factory=GapMemory)
     active_at: float = 0.0
     """Unix time of the last sign of use: an arrival, a wake signal, a request being answered or waiting."""
     slept_at: float | None = None
@@ -74,6 +95,20 @@ class SizeInput:
     """Requests per second that the present replicas answer, where they are not all of that capacity."""
     largest: float | None = None
     """Requests per second of the largest replica that there may be, where it is not of that capacity."""
+    bounds: Bounds | None = None
+    """Where the bounds of `scaling` come from; None: from the spec itself."""
+    sleeps: bool | None = None
+    """Whether it may sleep outside of schedules; None: as `scaling` says."""
+    start_time: float = DEFAULT_START_TIME
+    """Seconds from a new pod to its first answer."""
+    service_time: float | None = None
+    """Seconds that a request takes at capacity; None: not known."""
+    waiting: float | None = None
+    """Requests seen waiting; None: not known."""
+    work: float = 1.0
+    """Work of a present request, in requests of the size that the capacity stands for."""
+    unit: float = 1.0
+    """Work of such a request in prompt tokens: what is remembered is converted when it changes."""
 
     @property
     def present(self) -> float:
@@ -85,7 +120,9 @@ def decide_size(
     data: SizeInput, memory: SizeMemory, now: float, policy: SizePolicy
 ) -> tuple[Size, SizeMemory]:
     """Return the number of replicas and the memory for the next decision."""
-    memory = replace(memory, active_at=_last_use(data, memory, now))
+    sleeps = data.scaling.min == 0 if data.sleeps is None else data.sleeps
+    gaps = observe_gap(memory.gaps, _asked_at(data)) if sleeps else GapMemory()
+    memory = replace(memory, active_at=_last_use(data, memory, now), gaps=gaps)
     low, high = data.scaling.min, data.scaling.max
     if data.current is None and data.demand is None and data.woken_at is None:
         return Size(low, Reason(Code.INITIAL, f"starts at min {low}")), memory
@@ -123,7 +160,9 @@ def _decide_wake(data: SizeInput, memory: SizeMemory) -> Size:
     """Decide for a deployment without replicas: only a request that came after it fell asleep wakes it."""
     low = data.scaling.min
     if low > 0:
-        return Size(low, Reason(Code.AT_MINIMUM, f"grows to min {low}"))
+        source = explain_bounds(data.bounds) if data.bounds is not None else ""
+        code = Code.SCHEDULED if source else Code.AT_MINIMUM
+        return Size(low, Reason(code, f"grows to min {low} {source}".rstrip()))
     asleep_since = memory.since if memory.slept_at is None else memory.slept_at
     asked = _asked_at(data)
     if asked is not None and asked >= asleep_since:
@@ -142,44 +181,107 @@ def _count(capacity: float, each: float) -> int:
 def _follow_load(
     data: SizeInput, demand: Demand, memory: SizeMemory, now: float, policy: SizePolicy
 ) -> tuple[Size, SizeMemory]:
-    """Decide from offered load: up at once, down to the highest capacity wanted within the window.
+    """Decide from offered load: up at once, down by proof.
 
     Never below one: whether the last replica goes is `_consider_sleep`'s question.
     """
     low, high, each = max(data.scaling.min, 1), data.scaling.max, data.capacity
-    needed = _count(demand.rate / policy.utilization, each)
     most = high * max(data.largest or each, each)
-    target = min(max(demand.rate / policy.utilization, low * each), most)
-    horizon = now - policy.down_window
-    later = tuple(item for item in memory.wanted if item.capacity > target and item.time >= horizon)
-    memory = replace(memory, wanted=(*later, Wanted(now, target)))
-    bound = f", max is {high}" if needed > high else f", min is {low}" if needed < low else ""
-    load = f"{demand.rate:.2f} requests/s at {each:.2f} a replica, {policy.utilization:.0%} used,"
-    sentence = f"{load} need {needed}{bound}"
     present = min(data.present, most)
-    if target < present:
-        recent = max(item.capacity for item in memory.wanted)
-        if horizon < memory.since:
-            recent = max(recent, present)
-        recent = min(recent, present)
-        if _count(recent, each) > _count(target, each):
-            count = _count(recent, each)
-            sentence += f"; stays at {count} until that has held for {policy.down_window:.0f} s"
-            return Size(count, Reason(Code.STABILIZING, sentence), capacity=recent), memory
-        target = max(target, recent)
-    code = Code.AT_MAXIMUM if needed > high else Code.AT_MINIMUM if needed < low else Code.OFFERED_LOAD
-    return Size(_count(target, each), Reason(code, sentence), capacity=target), memory
+    fleet = _view(data, memory, present, now)
+    load = observe_load(memory.load, demand, fleet, policy.load)
+    need = assess(load, demand, fleet, each, policy.load)
+    needed = min(max(need.capacity, low * each), most)
+    keep = min(max(need.keep, needed), most)
+    raised_at = memory.raised_at
+    if _count(needed, each) > _count(present, each):
+        raised_at = now
+    window = max(policy.down_window, data.start_time)
+    memory = replace(
+        memory,
+        load=load,
+        raised_at=raised_at,
+        wanted=_remember(memory.wanted, Wanted(now, keep), now - window, window / WANTED_PARTS),
+    )
+    bound = f", max is {high}" if _count(need.capacity, each) > high else ""
+    bound = f", min is {low}" if _count(need.capacity, each) < low else bound
+    source = explain_bounds(data.bounds) if bound and data.bounds is not None else ""
+    bound = f"{bound} {source}".rstrip()
+    sentence = f"{_explain(need, each)}, need {_count(need.capacity, each)}{bound}"
+    code = Code.AT_MAXIMUM if "max is" in bound else Code.AT_MINIMUM if bound else Code.OFFERED_LOAD
+    code = Code.SCHEDULED if source else code
+    numbers = _numbers(need, data)
+    target = max(needed, present)
+    if needed <= present * (1 + EQUAL):
+        target = min(max(item.capacity for item in memory.wanted), present)
+        settled = max(memory.since, raised_at if raised_at is not None else memory.since)
+        if now - settled < window or not need.proves(target, fleet.serving):
+            target = present
+        if _count(target, each) > _count(needed, each):
+            code = Code.STABILIZING
+            sentence += f"; stays at {_count(target, each)} until that is proven for {window:.0f} s"
+    return Size(_count(target, each), Reason(code, sentence), capacity=target, numbers=numbers), memory
+
+
+def _view(data: SizeInput, memory: SizeMemory, present: float, now: float) -> FleetView:
+    """Return what there is to answer requests, as the load's part of the rule sees it."""
+    current = data.current or 0
+    part = min(data.serving / current, 1.0) if current else 0.0
+    grown = memory.raised_at if memory.raised_at is not None else memory.since
+    late = part < 1.0 and now - grown > 2 * data.start_time
+    return FleetView(
+        serving=present * part,
+        present=present,
+        lead=data.start_time,
+        service_time=data.service_time,
+        waiting=data.waiting,
+        work=data.work,
+        unit=data.unit,
+        tightens=not late and current < data.scaling.max,
+        relaxes=current > max(data.scaling.min, 1),
+    )
+
+
+def _remember(wanted: tuple[Wanted, ...], newest: Wanted, horizon: float, apart: float) -> tuple[Wanted, ...]:
+    """Return the maxima with one more. Of those in the same `apart` seconds the larger stays, at the later time."""
+    kept = [item for item in wanted if item.time >= horizon and item.capacity > newest.capacity]
+    if kept and kept[-1].time // apart == newest.time // apart:
+        return (*kept[:-1], Wanted(newest.time, kept[-1].capacity))
+    return (*kept, newest)
+
+
+def _explain(need: Need, each: float) -> str:
+    waits = f" and {need.backlog:.0f} waiting" if need.backlog >= 1 else ""
+    return (
+        f"{need.load[0]:.2f} requests/s, {need.load[-1]:.2f} +- {need.deviation:.2f} expected one start from now"
+        f"{waits}, of which {need.allowed:.2%} may miss, at {each:.2f} a replica"
+    )
+
+
+def _numbers(need: Need, data: SizeInput) -> dict[str, float]:
+    return {
+        "level": need.load[0],
+        "forecast": need.load[-1],
+        "deviation": need.deviation,
+        "allowedMisses": need.allowed,
+        "backlog": need.backlog,
+        "needed": need.capacity,
+        "keep": need.keep,
+        "capacityPerReplica": data.capacity,
+        "present": data.present,
+        "startTime": data.start_time,
+    }
 
 
 def _consider_sleep(data: SizeInput, memory: SizeMemory, now: float, size: Size) -> tuple[Size, SizeMemory]:
     """Decide between the last replica and none."""
-    idle_after = parse_duration(data.scaling.idle_after)
+    idle_after = keep_time(memory.gaps, data.start_time, parse_duration(data.scaling.idle_after))
     idle = now - memory.active_at
     if idle >= idle_after:
-        sleep = Size(0, Reason(Code.IDLE, f"sleeps: not used for {idle_after} s"))
+        sleep = Size(0, Reason(Code.IDLE, f"sleeps: not used for {idle_after:.0f} s"))
         return sleep, replace(memory, slept_at=now, wanted=())
     if data.demand is not None and data.demand.rate == 0:
         return replace(
-            size, reason=Reason(Code.STABILIZING, f"sleeps when not used for {idle_after} s")
+            size, reason=Reason(Code.STABILIZING, f"sleeps when not used for {idle_after:.0f} s")
         ), memory
     return size, memory

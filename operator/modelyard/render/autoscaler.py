@@ -9,7 +9,7 @@ fallback: a fixed one may be below what runs, and older KEDA refuses `fallback.b
 
 from typing import Any, Final
 
-from modelyard.api.llmdeployment import Scaling
+from modelyard.api.scaling import Scaling
 from modelyard.core.external import METRIC, ScalerKind
 from modelyard.render.settings import RenderSettings
 from modelyard.render.workload import Workload
@@ -50,8 +50,8 @@ def _build_horizontal(workload: Workload, scaling: Scaling, *, tolerance: bool) 
         "metadata": metadata,
         "spec": {
             "scaleTargetRef": _target(workload),
-            "minReplicas": max(scaling.min, 1),
-            "maxReplicas": scaling.max,
+            "minReplicas": max(scaling.lowest_min, 1),
+            "maxReplicas": scaling.highest_max,
             "metrics": [
                 {
                     "type": "External",
@@ -76,8 +76,8 @@ def _build_scaled_object(workload: Workload, scaling: Scaling, settings: RenderS
         "spec": {
             "scaleTargetRef": _target(workload),
             # 1 or more: a sleeping model is woken by the gateway, which KEDA knows nothing of.
-            "minReplicaCount": max(scaling.min, 1),
-            "maxReplicaCount": scaling.max,
+            "minReplicaCount": max(scaling.lowest_min, 1),
+            "maxReplicaCount": scaling.highest_max,
             "advanced": {
                 # What runs stays when the object goes.
                 "restoreToOriginalReplicaCount": False,
@@ -107,7 +107,7 @@ def _follow_at_once(scaling: Scaling, *, tolerance: bool = False) -> dict[str, A
     rules: dict[str, Any] = {
         "stabilizationWindowSeconds": 0,
         "selectPolicy": "Max",
-        "policies": [{"type": "Pods", "value": scaling.max, "periodSeconds": POLICY_PERIOD}],
+        "policies": [{"type": "Pods", "value": scaling.highest_max, "periodSeconds": POLICY_PERIOD}],
     }
     if tolerance:
         rules["tolerance"] = "0"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import aiohttp
 
@@ -97,7 +98,12 @@ class Reader:
             if deployment.spec.scaling is None or deployment.spec.suspend:
                 continue
             snapshot = fleet.snapshot_one(key, deployment)
-            new, _ = decide_deployment(key, snapshot, fleet.memory.get(key), now, self._settings.policy)
+            known = fleet.memory.get(key)
+            new, remembered = decide_deployment(key, snapshot, known, now, self._settings.policy)
+            if known is not None:
+                # Every reading counts towards the forecast, the headroom and the proof of a scale-down. The rest of the
+                # memory is of what has been done, and this decision only asks for it.
+                fleet.memory[key] = replace(known, size=remembered.size)
             if new.size is not None and plan.size is not None:
                 changed = (new.size.replicas, new.size.reason.code) != (
                     plan.size.replicas,

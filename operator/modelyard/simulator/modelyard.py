@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.meta import wire
+from modelyard.api.scaling import Scaling
 from modelyard.core.decide import decide_deployment, observe_demand
 from modelyard.core.plan import Size
 from modelyard.core.replicas import SizeMemory
@@ -21,8 +23,11 @@ KEY = "simulated/model"
 CLASS = "simulated"
 VARIANT = variant_name(CLASS, 1, spot=False)
 ROUTES = (Route(KEY, ("model",), (WeightedTarget(KEY),)),)
-EPOCH = 1_800_000_000.0
-"""Unix time at which a run begins: any, as long as it is after 0."""
+EPOCH = 1_800_230_400.0
+"""Unix time at which a run begins whose traffic has no date: Monday, 18 January 2027, 00:00 UTC. A Monday, so that the
+days of the week in schedules are the days of the run; nothing but schedules asks for the date."""
+ACTED_ON = {"mode": "Active", "actuator": "Modelyard", "external": None}
+"""Of a `spec.scaling`, so that the decision counts."""
 
 
 class ModelyardPolicy:
@@ -30,21 +35,32 @@ class ModelyardPolicy:
 
     A replica's capacity is the scenario's, declared as a user does (`requestsPerMinute`). How long a start takes is not
     told: the decision measures it on the pods.
+
+    `scaling`: the `spec.scaling` of the deployment (objective, idleAfter, schedules, min and max); without it there are
+    only the scenario's bounds. The run keeps to those in any case: for schedules they must be the widest
+    (`Scaling.lowest_min`, `highest_max`). `begins`: Unix time of the run's second 0, which schedules follow.
     """
 
     def __init__(
-        self, scenario: Scenario, policy: Policy | None = None, *, interval: float = READ_INTERVAL
+        self,
+        scenario: Scenario,
+        policy: Policy | None = None,
+        *,
+        interval: float = READ_INTERVAL,
+        scaling: Scaling | None = None,
+        begins: float = EPOCH,
     ) -> None:
         self._interval = interval
         self._policy = policy or Policy()
-        self._deployment = _declare(scenario)
+        self._begins = begins
+        self._deployment = _declare(scenario, scaling)
         self._class = AcceleratorClass.model_validate(
             {
                 "metadata": {"name": CLASS},
                 "spec": {"resourceName": "nvidia.com/gpu", "price": {"onDemand": f"{scenario.price:.6f}"}},
             }
         )
-        self._memory = DeploymentMemory(size=SizeMemory(since=EPOCH))
+        self._memory = DeploymentMemory(size=SizeMemory(since=begins))
         self._replicas: int | None = None
         self._pods: list[Pod] = []
         self._made = 0
@@ -66,6 +82,11 @@ class ModelyardPolicy:
         return self._interval
 
     @property
+    def scaling(self) -> Scaling | None:
+        """The `spec.scaling` that the decision follows."""
+        return self._deployment.spec.scaling
+
+    @property
     def reason(self) -> str:
         """Reason code of the last decision; empty before the first."""
         return self.size.reason.code if self.size is not None else ""
@@ -82,7 +103,7 @@ class ModelyardPolicy:
 
     def decide(self, signals: Signals) -> int:
         """Return the replicas wanted, starting ones included."""
-        now = EPOCH + signals.time
+        now = self._begins + signals.time
         if self._replicas is None:
             self._replicas = signals.ready + signals.pending
         self._watch(signals, now)
@@ -139,7 +160,7 @@ class ModelyardPolicy:
         )
 
 
-def _declare(scenario: Scenario) -> LLMDeployment:
+def _declare(scenario: Scenario, scaling: Scaling | None) -> LLMDeployment:
     """Return the deployment as a user would write it."""
     namespace, name = KEY.split("/")
     shape = mean_shape(scenario.arrivals)
@@ -148,6 +169,9 @@ def _declare(scenario: Scenario) -> LLMDeployment:
         "outputTokens": max(round(shape.output_tokens), 1),
     }
     accelerator = {"class": CLASS, "count": 1, "requestsPerMinute": max(round(scenario.capacity * 60), 1)}
+    if scaling is None:
+        bounds = {"min": min(scenario.minimum, 1000), "max": min(max(scenario.maximum, 1), 1000)}
+        scaling = Scaling.model_validate(bounds)
     return LLMDeployment.model_validate(
         {
             "metadata": {
@@ -160,7 +184,8 @@ def _declare(scenario: Scenario) -> LLMDeployment:
                 "model": {"source": "hf://simulated/model"},
                 "placement": {"accelerators": [accelerator]},
                 "load": load,
-                "scaling": {"min": min(scenario.minimum, 1000), "max": min(max(scenario.maximum, 1), 1000)},
+                # What it advises is carried out, whoever would do so in a cluster.
+                "scaling": wire(scaling.model_copy(update=ACTED_ON)),
             },
         }
     )

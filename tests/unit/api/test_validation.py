@@ -79,6 +79,21 @@ def test_a_date_that_yaml_made_of_a_name_does_not_break_the_check() -> None:
     assert [problem.field for problem in validate(manifest)] == ["spec.model.name"]
 
 
+@pytest.mark.parametrize("start", ["0 8 * * 5-1", "0 8 30 2 *"])
+def test_a_schedule_that_no_day_matches_is_refused_offline_where_no_pattern_can_tell(start):
+    manifest = change_field(BASES["LLMDeployment"][2], parse_path("spec.scaling.schedules.0.start"), start)
+    (problem,) = validate(manifest)
+    assert (problem.field, problem.severity) == ("spec.scaling.schedules[0].start", "Error")
+    assert "that some day matches" in problem.message
+
+
+def test_a_macro_is_told_what_to_write_instead():
+    manifest = change_field(BASES["LLMDeployment"][2], parse_path("spec.scaling.schedules.0.start"), "@daily")
+    (problem,) = validate(manifest)
+    assert "as in 0 8 * * 1-5" in problem.message
+    assert "macros such as @daily" in problem.message
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -1,6 +1,7 @@
 """`modelyard plan`: options, exit codes, and that it says what the cluster decides."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,14 @@ from modelyard.cli.manifests import Manifest, Reading, read_files
 from modelyard.core.decide import decide
 from modelyard.core.report.build import build_report
 from modelyard.core.report.model import PlanReport
-from modelyard.core.report.settle import recall
+from modelyard.core.report.settle import recall, without_backlog
+from modelyard.core.report.steady import find_capacity, find_rate
+from modelyard.core.scaling.rule import LoadPolicy
 from tests.apiserver.manifests import BASES, PROFILE
 from tests.unit.cli.planning import first, manifest, report, run, write
 from tests.unit.render.strategies import workloads
 
+POLICY = LoadPolicy()
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 LARGE = manifest(
@@ -106,8 +110,8 @@ def test_it_says_what_the_cluster_decides(tmp_path) -> None:
     path = write(tmp_path, "fleet.yaml", yaml.safe_dump_all(fleet))
     question = build_question(read_files([path]), PlanOptions(offline=True))
     found = build_report(question)
-    policy = question.context.policy
-    memory = recall(question.loads, question.now, policy.demand)
+    policy = without_backlog(question.context.policy)
+    memory = recall(question.loads, question.now, policy)
     plan, _ = decide(question.snapshot, memory, question.now, policy)
     for item in found.deployments:
         decided = plan.deployments[item.key]
@@ -125,8 +129,8 @@ def test_a_model_that_sleeps_has_the_size_that_its_load_needs(tmp_path) -> None:
         item = manifest(
             classes=[option], scaling={"min": smallest, "max": 9}, load={"requestsPerMinute": 240}
         )
-        # 240 a minute at 60 a replica, of which 80 % are used: 5.
-        assert first(tmp_path, item)["replicas"] == 5
+        # 4 requests a second at 1 a replica.
+        assert first(tmp_path, item)["replicas"] == math.ceil(find_capacity(4.0, None, POLICY))
 
 
 def test_without_a_load_the_smallest_size_is_planned_and_said(tmp_path) -> None:
@@ -153,11 +157,12 @@ def test_an_outside_autoscaler_and_advice_are_told(tmp_path) -> None:
     load = {"requestsPerMinute": 240}
     external = manifest(classes=[option], scaling={"max": 9, "actuator": "External"}, load=load)
     found = first(tmp_path, external)
-    assert found["replicas"] == 5
+    needed = math.ceil(find_capacity(4.0, None, POLICY))
+    assert found["replicas"] == needed
     assert any("actuator is External" in note for note in found["notes"])
     advised = first(tmp_path, manifest(classes=[option], scaling={"max": 9, "mode": "Advise"}, load=load))
     assert advised["replicas"] == 1
-    assert any("it would be 5" in note for note in advised["notes"])
+    assert any(f"it would be {needed}" in note for note in advised["notes"])
 
 
 def test_a_suspended_deployment_costs_nothing(tmp_path) -> None:
@@ -249,6 +254,21 @@ def test_the_worked_example_of_the_documentation(tmp_path) -> None:
     result = CliRunner().invoke(app, [str(item) for item in arguments])
     (found,) = json.loads(result.stdout)["deployments"]
     assert found["replicas"] == 5
+    rate = 600 / 60
+    level = rate + math.sqrt(rate / (2 * 30))
+    deviation = math.sqrt(level / 16 + 0.1**2 * 0.5 / 6.5 * level**2)
+    capacity = find_capacity(rate, None, POLICY)
+    assert [round(value, 2) for value in (level, deviation, capacity)] == [10.41, 0.86, 12.65]
+    exponent = (level / capacity - 1) / 0.04 + (deviation / capacity / 0.04) ** 2 / 2
+    assert 0.1 * math.exp(exponent) == pytest.approx(0.005, rel=0.01)
+    for figure in (
+        f"{level:.2f} +- {deviation:.2f}",
+        "0.50% may miss",
+        "steady 10.00",
+        "67% of the capacity",
+    ):
+        assert figure in found["size"]["message"]
+    assert find_rate(3.0, None, POLICY) * 60 == pytest.approx(116.8, abs=0.1)
     assert found["cost"] == {"perHour": "4.0240", "perDay": "96.58", "perMillionTokens": "0.0818"}
     mini = next(item for item in found["comparisons"] if item["model"] == "gpt-5-mini")
     assert (mini["perMillionTokens"], mini["perDay"], mini["cheaper"]) == ("0.5203", "614.09", "Deployment")

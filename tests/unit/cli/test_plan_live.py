@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from modelyard.api.meta import API_VERSION, LABEL_DEPLOYMENT, LABEL_VARIANT
 from modelyard.cli.main import app
+from modelyard.core.report.steady import find_rate
+from modelyard.core.scaling.rule import LoadPolicy
 from modelyard.core.variants import variant_name
 from tests.unit.cli.clusterstub import Lists, serve_lists
 
@@ -156,7 +158,9 @@ def test_without_a_load_the_present_size_stands(tmp_path) -> None:
 
 
 def test_a_load_decides_over_what_runs(tmp_path) -> None:
-    wanted = model("b", scaling={"min": 1, "max": 4}, load={"requestsPerMinute": 30})
+    # Half of what one replica is planned to answer.
+    load = {"requestsPerMinute": int(find_rate(1.0, None, LoadPolicy()) * 60 / 2)}
+    wanted = model("b", scaling={"min": 1, "max": 4}, load=load)
     _, report = plan(tmp_path, LIVE, [wanted])
     assert (report["deployments"][0]["replicas"], kinds(report)["b"]) == (1, "Changed")
 

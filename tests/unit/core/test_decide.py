@@ -8,13 +8,14 @@ import pytest
 from modelyard.core.decide import decide, decide_deployment, observe_demand
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.reasons import Code
-from modelyard.core.replicas import SizeMemory
+from modelyard.core.replicas import SizeMemory, SizePolicy
 from modelyard.core.routing import Route, WeightedTarget
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
 from tests.unit.core.build import KEY, NOW, make_deployment, make_pod, make_snapshot
+from tests.unit.core.plainload import PLAIN_LOAD
 
-POLICY = Policy()
+POLICY = Policy(size=SizePolicy(load=PLAIN_LOAD))
 ROUTES = (Route(KEY, ("llama",), (WeightedTarget(KEY),)),)
 
 

@@ -10,8 +10,9 @@ from modelyard.core.demand import Demand
 from modelyard.core.plan import Size
 from modelyard.core.reasons import Code
 from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
+from tests.unit.core.plainload import PLAIN_LOAD
 
-POLICY = SizePolicy(utilization=0.8, down_window=300.0)
+POLICY = SizePolicy(load=PLAIN_LOAD, down_window=300.0)
 OLD = SizeMemory(since=0.0)
 """A history that reaches behind every window of these tests."""
 NOW = 10_000.0
@@ -49,14 +50,14 @@ def test_size_follows_load_up_at_once_within_bounds(rate: float, replicas: int, 
 
 def test_rounding_errors_ask_for_no_replica_more():
     # 0.1 + 0.2 is 0.30000000000000004 in binary floating point.
-    data = _input(0.1 + 0.2, capacity=0.1)
-    assert decide_size(data, OLD, NOW, SizePolicy(utilization=1.0))[0].replicas == 3
+    data = _input((0.1 + 0.2) * 0.8, capacity=0.1)
+    assert decide_size(data, OLD, NOW, POLICY)[0].replicas == 3
 
 
 def test_size_falls_only_when_the_smaller_one_held_for_the_window():
     size, _, memory = _decide(_input(4.0, current=5))
     assert size == 5
-    for age, expected in [(1.0, 5), (299.0, 5), (300.0, 5), (301.0, 1)]:
+    for age, expected in [(1.0, 5), (299.0, 5), (300.0, 5), (311.0, 1)]:
         size, code, memory = _decide(_input(0.5, current=5), memory, NOW + age)
         assert (age, size) == (age, expected)
         assert code == (Code.STABILIZING if expected == 5 else Code.OFFERED_LOAD)

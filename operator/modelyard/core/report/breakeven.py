@@ -4,8 +4,7 @@ An API's cost grows with every request. A deployment's is a step function: it st
 So the two may cross several times; the first crossing and the last are told.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,12 +21,18 @@ class Staircase:
 
     price: float
     """US dollars per hour and replica."""
-    capacity: float
-    """Requests per hour that one replica is planned to answer."""
+    answered: Callable[[int], float]
+    """Requests per hour that so many replicas are planned to answer. With more replicas it is as much for each or more:
+    the random part of a load shrinks against its mean as it grows."""
     minimum: int
     """Replicas, at least 1."""
     maximum: int
     """Replicas."""
+
+    @property
+    def most(self) -> float:
+        """Requests per hour of all replicas."""
+        return self.answered(self.maximum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def find_break_even(staircases: Sequence[Staircase], per_request: float) -> Brea
             merged[-1] = _Interval(merged[-1].start, joined, merged[-1].variant)
         else:
             merged.append(interval)
-    most = max(item.capacity * item.maximum for item in staircases)
+    most = max(item.most for item in staircases)
     end = merged[-1].end
     return BreakEven(
         first=merged[0].start,
@@ -93,23 +98,25 @@ def find_break_even(staircases: Sequence[Staircase], per_request: float) -> Brea
 def _cheaper(staircase: Staircase, per_request: float, index: int) -> Iterator[_Interval]:
     """Yield the rates at which k replicas cost less than the API, for each k that is of use.
 
-    k replicas cost less from k x price / per_request on, and answer up to k x capacity. The fewest replicas answer
-    everything below, too. From some k on the intervals touch, so the rest is one.
+    k replicas cost less from k x price / per_request on, and answer up to their number. The fewest replicas answer
+    everything below, too. Once the intervals of k and of one fewer touch, all further ones do, so the rest is one.
     """
-    if staircase.capacity <= 0 or staircase.minimum > staircase.maximum:
+    least, most = staircase.minimum, staircase.maximum
+    if least > most or staircase.most <= 0:
         return
     unit = staircase.price / per_request
-    share = unit / staircase.capacity
-    if share > 1 + _ROUNDING:
+    if most * unit > staircase.most * (1 + _ROUNDING):
+        # Even the most replicas, which each answer as much as any, cost more when they are full.
         return
-    # Step k begins, at (k - 1) x capacity, below its own break-even while k < 1 / (1 - share).
-    limit = math.inf if share >= 1 - _ROUNDING else 1 / (1 - share)
-    for count in range(staircase.minimum, staircase.maximum + 1):
-        if count > staircase.minimum and count >= limit * (1 - _ROUNDING):
-            start = min((count - 1) * staircase.capacity, count * unit)
-            yield _Interval(start, staircase.maximum * staircase.capacity, index)
+    before = 0.0
+    for count in range(least, most + 1):
+        start, end = count * unit, staircase.answered(count)
+        if count > least and start <= before * (1 + _ROUNDING):
+            yield _Interval(min(before, start), staircase.most, index)
             return
-        yield _Interval(count * unit, count * staircase.capacity, index)
+        if start <= end * (1 + _ROUNDING):
+            yield _Interval(start, end, index)
+        before = end
 
 
 def request_price(price: ApiPrice, shape: LoadShape) -> Decimal:

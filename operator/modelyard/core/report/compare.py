@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Final, Literal
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -12,6 +13,8 @@ from modelyard.core.load import LoadShape
 from modelyard.core.report.breakeven import Staircase, find_break_even, request_price
 from modelyard.core.report.model import CENT, FINE, ApiComparison, Crossing, round_figure
 from modelyard.core.report.running import HOURS_PER_DAY
+from modelyard.core.report.steady import find_rate, find_service_time
+from modelyard.core.scaling.rule import LoadPolicy
 from modelyard.core.variants import Variant
 
 REFERENCES: Final = (
@@ -43,8 +46,8 @@ class Costs:
     variants: tuple[Variant, ...]
     """Those that may carry it."""
     shape: LoadShape
-    utilization: float
-    """Share of a replica's capacity that is planned with."""
+    policy: LoadPolicy
+    """How a load becomes capacity."""
     rate: float | None = None
     """Requests per minute; None: not stated."""
     per_day: Decimal | None = None
@@ -65,19 +68,21 @@ def compare_prices(
     scaling, fixed = deployment.spec.scaling, deployment.spec.replicas or 0
     # A model that sleeps costs nothing then, but answers nothing either: for any volume at least one replica runs.
     least, most = (max(scaling.min, 1), scaling.max) if scaling is not None else (fixed, fixed)
-    staircases = [
-        Staircase(
-            price=float(variant.price or 0),
-            capacity=variant.capacity * costs.utilization * SECONDS_PER_HOUR,
-            minimum=max(least, 1),
-            maximum=max(most, 1),
-        )
-        for variant in priced
-    ]
+    staircases = [_staircase(variant, max(least, 1), max(most, 1), costs.policy) for variant in priced]
     return tuple(
         _compare(_Offer(price, kind, note), priced, staircases, costs)
         for price, kind, note in _select(deployment, own)
     )
+
+
+def _staircase(variant: Variant, least: int, most: int, policy: LoadPolicy) -> Staircase:
+    service_time = find_service_time(variant)
+
+    @cache
+    def answered(replicas: int) -> float:
+        return find_rate(variant.capacity * replicas, service_time, policy) * SECONDS_PER_HOUR
+
+    return Staircase(price=float(variant.price or 0), answered=answered, minimum=least, maximum=most)
 
 
 def _may_carry(deployment: LLMDeployment, variant: Variant) -> bool:

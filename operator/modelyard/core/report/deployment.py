@@ -7,6 +7,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
 from modelyard.core.cost import cost_per_million
 from modelyard.core.inventory import Inventory
+from modelyard.core.place import format_figure
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.reasons import Code
 from modelyard.core.report.compare import Costs, OwnPrice, compare_prices
@@ -26,6 +27,7 @@ from modelyard.core.report.notes import Facts, misses_objective, write_notes
 from modelyard.core.report.runnerup import Contest, find_runner_up
 from modelyard.core.report.running import count_planned, per_day, price_planned, purchase
 from modelyard.core.report.settle import StatedLoad
+from modelyard.core.scaling.rule import LoadPolicy
 from modelyard.core.state import DeploymentMemory, Policy
 from modelyard.core.variants import Variant, VariantList
 
@@ -76,7 +78,7 @@ def report_deployment(
     costs = Costs(
         variants=carriers,
         shape=load.shape,
-        utilization=context.policy.size.utilization,
+        policy=context.policy.size.load,
         rate=load.requests_per_minute,
         per_day=cost.per_day if cost is not None else None,
     )
@@ -93,7 +95,7 @@ def report_deployment(
             output_tokens=load.shape.output_tokens,
         ),
         replicas=sum(count for _, count in counted) if counted else None,
-        size=_size(plan),
+        size=_size(facts, context.policy.size.load),
         variants=tuple(_variant(variant, count) for variant, count in counted),
         reason=plan.placement.message if plan.placement is not None and counted else "",
         runner_up=find_runner_up(_contest(facts, context), variants, _variant),
@@ -147,10 +149,21 @@ def _fit(
     return FitReport(verdict="Unknown", message=message)
 
 
-def _size(plan: DeploymentPlan) -> SizeReport | None:
+def _size(facts: Facts, policy: LoadPolicy) -> SizeReport | None:
+    plan, stated = facts.plan, facts.load.requests_per_minute
     if plan.size is None or plan.refusal is not None:
         return None
-    return SizeReport(reason=plan.size.reason.code, message=plan.size.reason.message)
+    message = plan.size.reason.message
+    capacity = sum(variant.capacity * count for variant, count in facts.counted)
+    if stated and capacity:
+        rate, level = stated / 60, plan.size.numbers.get("level", 0.0)
+        if level > rate:
+            message += (
+                f"; a steady {format_figure(rate)} requests/s reaches {format_figure(level)} over "
+                f"{policy.forecast.fast:.0f} s"
+            )
+        message += f"; the load is {rate / capacity:.0%} of the capacity"
+    return SizeReport(reason=plan.size.reason.code, message=message)
 
 
 def _variant(variant: Variant, replicas: int) -> VariantReport:

@@ -1,0 +1,157 @@
+"""How far above the forecast to plan: the forecast's own error over the start time, bursts included.
+
+Every bin is held against the forecast that was made for it one start time before, so the error contains what the
+forecast could not know. Its upward part beyond bursts gives a standard deviation; bursts as long as a request's
+service, which no forecast of a mean can know, are added. The plan is sized so that a given share of requests is
+expected to be missed, and that share is controlled by what was missed while more was offered than served: integral
+control, as in conformal prediction under distribution shift (Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes
+and Tibshirani, arXiv 2307.16895).
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from modelyard.core.scaling.forecast import Forecast, ForecastPolicy
+
+PENDING = 32
+"""Forecasts that wait for their time to come, at most: one for each 4 s of a start of 120 s. Longer starts keep them
+further apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadroomPolicy:
+    """How errors become headroom."""
+
+    deviation: float = 0.10
+    """Relative standard deviation of the forecast's error beyond bursts before it has been measured. ServeGen's m-large
+    changes by 0.31 from one ten minutes to the next at the 95th percentile (1.64 standard deviations of 0.19); half of
+    that within one start."""
+    prior: float = 1800.0
+    """Seconds of observation that the assumed deviation counts for."""
+    memory: float = 6 * 3600.0
+    """Seconds, time constant of what was measured: a quarter of a day, so that a night does not forget the day."""
+    missed: float = 0.005
+    """Share of requests that may come while more is offered than served: half of what an objective of 99 % lets miss;
+    the other half is for what counts do not show (long and short answers, uneven routing)."""
+    lowest: float = 5e-4
+    highest: float = 0.02
+    """Bounds of the share that a plan may miss: a tenth of it and four times it."""
+    gain: float = 0.004
+    """Change of the logarithm of that share for each minute, times how much more or less was missed, in units of the
+    share that may be. An outage as long as a usual start divides it by 5; seven hours without any miss undo that."""
+    outlier: float = 0.5
+    """Relative error above which an error counts no more (Huber, Annals of Mathematical Statistics 35, 1964): what
+    comes half as much again within one start time is met by replicas that are started then, not by spare ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A forecast made for a later time."""
+
+    due: float
+    """Unix time."""
+    level: float
+    """Offered work, in requests per second of the size that capacity stands for, without the slope."""
+    trend: float
+    """With the slope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What is known of the forecast's errors, and how many deviations are kept."""
+
+    pending: tuple[Pending, ...] = ()
+    """Oldest first."""
+    observed: float = 0.0
+    """Seconds of errors seen, at most the memory."""
+    level_error: float = 0.0
+    """Mean of squared upward errors beyond bursts, without the slope."""
+    trend_error: float = 0.0
+    """The same with the slope."""
+    power: float = 0.0
+    """Mean of squared forecasts: errors are relative to it, so that those under little load do not count for more."""
+    allowed: float | None = None
+    """Share of requests that a plan may miss; None: that of the policy."""
+
+    def trend_weight(self, policy: HeadroomPolicy) -> float:
+        """Return the weight of the slope: what it has earned by its errors against those without it."""
+        level, trend = (self._blend(error, policy) for error in (self.level_error, self.trend_error))
+        return level**2 / (level**2 + trend**2)
+
+    def relative(self, policy: HeadroomPolicy) -> float:
+        """Return the relative standard deviation of the forecast's error beyond bursts."""
+        return math.sqrt(self._blend(min(self.level_error, self.trend_error), policy))
+
+    def deviation(self, rate: float, dispersion: float, width: float, policy: HeadroomPolicy) -> float:
+        """Return the standard deviation of the rate of a bin of `width` seconds around a forecast `rate`.
+
+        Below the usual load the error falls with the root of the rate: a quiet hour is less certain than it is small.
+        """
+        usual = max(rate, math.sqrt(self.power))
+        return math.sqrt(dispersion * max(rate, 0.0) / width + self.relative(policy) ** 2 * rate * usual)
+
+    def _blend(self, measured: float, policy: HeadroomPolicy) -> float:
+        if self.power <= 0.0:
+            return policy.deviation**2
+        share = self.observed / (self.observed + policy.prior)
+        return share * max(measured, 0.0) / self.power + (1 - share) * policy.deviation**2
+
+
+def learn(
+    state: Headroom,
+    before: Forecast,
+    after: Forecast,
+    work: float,
+    lead: float,
+    forecast_policy: ForecastPolicy,
+    policy: HeadroomPolicy,
+) -> Headroom:
+    """Return the state with one more bin, which lies between two forecasts; new forecasts are made for `lead` later.
+
+    `work`: of a request now. Errors are those of the work that is offered: that requests grow is not foreseen either.
+    """
+    start, end = before.time, after.time
+    width = end - start
+    due = [item for item in state.pending if item.due <= end]
+    pending = [item for item in state.pending if item.due > end]
+    observed, power = state.observed, state.power
+    level_error, trend_error = state.level_error, state.trend_error
+    if due and end - due[-1].due <= max(2 * width, lead / PENDING * 2):
+        promised = due[-1]
+        observed = min(observed + width, policy.memory)
+        share = width / observed
+        offered, usual = after.last * work, math.sqrt(power)
+        noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
+        level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
+        trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
+        power += share * (max(promised.level, 1.0 / width) ** 2 - power)
+    if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
+        level, trend = (after.ahead(lead, forecast_policy, weight) * work for weight in (0.0, 1.0))
+        pending.append(Pending(end + lead, level, trend))
+    return replace(
+        state,
+        pending=tuple(pending[-PENDING - 1 :]),
+        observed=observed,
+        level_error=level_error,
+        trend_error=trend_error,
+        power=power,
+    )
+
+
+def _upward(offered: float, forecast: float, usual: float, noise: float, policy: HeadroomPolicy) -> float:
+    """Return twice the squared error if more was offered than forecast, less the variance of a burst.
+
+    `usual`: load against which an error is an outlier, where the forecast is below it.
+
+    The mean of both halves of a symmetrical error is its variance; only the upper half asks for headroom.
+    """
+    limit = max(policy.outlier * max(forecast, usual), math.sqrt(noise))
+    error = min(max(offered - forecast, 0.0), limit)
+    return 2 * error * error - noise
+
+
+def control(state: Headroom, missed: float, seconds: float, policy: HeadroomPolicy) -> Headroom:
+    """Return the state after so many seconds in which this share of requests came to a fleet that was too small."""
+    allowed = policy.missed if state.allowed is None else state.allowed
+    allowed *= math.exp(policy.gain * seconds / 60.0 * (1.0 - missed / policy.missed))
+    return replace(state, allowed=min(max(allowed, policy.lowest), policy.highest))

@@ -1,0 +1,168 @@
+"""What holds for every size that follows load, whatever the load, the history and the readings."""
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelyard.api.llmdeployment import Scaling
+from modelyard.core.demand import DemandMemory, DemandPolicy, estimate_demand, observe
+from modelyard.core.plan import Size
+from modelyard.core.reasons import Code
+from modelyard.core.replicas import WANTED_PARTS, SizeInput, SizeMemory, SizePolicy, decide_size
+from modelyard.core.scaling.headroom import PENDING
+from tests.property.strategies import NOW, inputs, memories, rates
+
+POLICY = SizePolicy()
+DEMAND = DemandPolicy()
+TICK = 2.0
+"""Seconds between two decisions: the operator's default."""
+EACH = 10.0
+"""Requests per second and replica."""
+
+# How long an example takes depends on the machine's other work, and says nothing about the decision.
+unhurried = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+loads = st.lists(st.tuples(st.integers(1, 90), st.none() | st.floats(0.0, 300.0)), min_size=1, max_size=12)
+"""Stretches: how many ticks, and requests per second; None: no reading comes."""
+starts = st.sampled_from([10.0, 37.0, 120.0, 300.0])
+
+
+@dataclass
+class Run:
+    """One deployment whose decisions are carried out: replicas serve one start time after they were asked for."""
+
+    start_time: float
+    scaling: Scaling = field(default_factory=lambda: Scaling(min=1, max=40))
+    now: float = NOW
+    total: float = 0.0
+    current: int = 1
+    due: list[float] = field(default_factory=list)
+    """When the replicas that start will serve."""
+    demand: DemandMemory = field(default_factory=DemandMemory)
+    memory: SizeMemory = field(default_factory=lambda: SizeMemory(since=NOW))
+
+    def look(self) -> SizeInput:
+        self.due = [time for time in self.due if time > self.now]
+        return SizeInput(
+            scaling=self.scaling,
+            current=self.current,
+            serving=self.current - len(self.due),
+            active=0,
+            capacity=EACH,
+            demand=estimate_demand(self.demand, self.now, DEMAND),
+            start_time=self.start_time,
+        )
+
+    def step(self, rate: float | None) -> Size:
+        self.now += TICK
+        if rate is not None:
+            self.total += rate * TICK
+            self.demand = observe(self.demand, self.now, self.total, DEMAND)
+        size, self.memory = decide_size(self.look(), self.memory, self.now, POLICY)
+        self.apply(size)
+        return size
+
+    def apply(self, size: Size) -> None:
+        more = size.replicas - self.current
+        self.due += [self.now + self.start_time] * max(more, 0)
+        # Those that start are the first to go.
+        self.due = self.due[: max(len(self.due) + min(more, 0), 0)]
+        self.current = size.replicas
+
+
+@unhurried
+@given(loads, starts)
+def test_nothing_shrinks_within_one_start_time_after_growth(
+    load: list[tuple[int, float | None]], start_time: float
+):
+    run = Run(start_time)
+    grown = NOW
+    for ticks, rate in load:
+        for _ in range(ticks):
+            before = run.current
+            size = run.step(rate)
+            assert run.scaling.min <= size.replicas <= run.scaling.max
+            if size.replicas < before:
+                assert run.now - grown >= start_time
+            if size.replicas > before:
+                grown = run.now
+
+
+@unhurried
+@given(loads, starts)
+def test_growth_is_never_delayed(load: list[tuple[int, float | None]], start_time: float):
+    """What the forecast needs one start from now is asked for at once, whatever was decided before."""
+    run = Run(start_time)
+    for ticks, rate in load:
+        for _ in range(ticks):
+            size = run.step(rate)
+            if "needed" in size.numbers:
+                assert size.replicas >= min(size.numbers["needed"] / EACH - 1e-6, run.scaling.max)
+
+
+@unhurried
+@given(loads, starts, st.integers(1, 200))
+def test_missing_or_stale_readings_take_nothing_away(
+    load: list[tuple[int, float | None]], start_time: float, silence: int
+):
+    run = Run(start_time)
+    for ticks, rate in load:
+        for _ in range(ticks):
+            run.step(rate)
+    for tick in range(silence):
+        before = run.current
+        size = run.step(None)
+        if tick * TICK > DEMAND.stale_after:
+            assert (size.replicas, size.reason.code, size.known) == (before, Code.NO_DATA, False)
+
+
+@unhurried
+@given(loads, starts)
+def test_the_plan_applied_gives_no_action(load: list[tuple[int, float | None]], start_time: float):
+    run = Run(start_time)
+    for ticks, rate in load:
+        for _ in range(ticks):
+            run.step(rate)
+            again, memory = decide_size(run.look(), run.memory, run.now, POLICY)
+            assert again.replicas == run.current
+            # The same question has the same answer, and teaches nothing new.
+            assert decide_size(run.look(), memory, run.now, POLICY) == (again, memory)
+
+
+@unhurried
+@given(loads, starts)
+def test_memory_stays_small(load: list[tuple[int, float | None]], start_time: float):
+    run = Run(start_time)
+    for ticks, rate in load:
+        for _ in range(ticks):
+            run.step(rate)
+            assert len(run.memory.wanted) <= WANTED_PARTS + 2
+            assert len(run.memory.load.headroom.pending) <= PENDING + 1
+
+
+@unhurried
+@given(loads, starts, rates, rates)
+def test_more_load_never_means_less_capacity(
+    load: list[tuple[int, float | None]], start_time: float, one: float, other: float
+):
+    """With the same history, the newest rate decides."""
+    run = Run(start_time)
+    for ticks, rate in load:
+        for _ in range(ticks):
+            run.step(rate)
+    data = run.look()
+    if data.demand is None:
+        return
+    capacities = []
+    for rate in sorted((one, other)):
+        fresh = replace(run.memory, load=replace(run.memory.load, forecast=None, counted=None))
+        demand = replace(data.demand, rate=rate, samples=())
+        capacities.append(decide_size(replace(data, demand=demand), fresh, run.now, POLICY)[0].capacity)
+    assert capacities == sorted(capacities)
+
+
+@unhurried
+@given(inputs(low=1, known=True), memories())
+def test_a_lowered_maximum_acts_at_once(data: SizeInput, memory: SizeMemory):
+    size, _ = decide_size(data, memory, NOW, POLICY)
+    assert size.replicas <= data.scaling.max
