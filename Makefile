@@ -13,7 +13,7 @@ TESTS := $(addprefix tests/,$(filter $(FOUND),$(TIERS)) $(filter-out $(TIERS),$(
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .tools/uv/bin/uv:
 	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
@@ -75,6 +75,10 @@ bench-placement: install ## Measure: 50 models x 12 variants over 400 nodes, aga
 .PHONY: bench-speed
 bench-speed: install ## Measure: the speed model against held-out measurements, by GPU and model
 	@$(PYTHON) -m benchmarks.step_time $(ARGS)
+
+.PHONY: bench-autoscaling
+bench-autoscaling: install ## Measure: our decisions, every rival and the clairvoyant on real traffic (ARGS="--help")
+	@$(PYTHON) -m benchmarks.autoscaling $(ARGS)
 
 .PHONY: models
 models: install ## Write docs/models-and-gpus.md anew

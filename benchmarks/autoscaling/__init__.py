@@ -1,0 +1,1 @@
+"""Autoscaling: our decision, published rules and a clairvoyant planner: `python -m benchmarks.autoscaling`."""

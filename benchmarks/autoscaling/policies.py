@@ -1,0 +1,100 @@
+"""What competes: our own decision and every published rule, by name and number of their settings."""
+
+from dataclasses import replace
+
+from modelyard.simulator.fluidload import FluidLoad
+from modelyard.simulator.modelyard import ModelyardPolicy
+from modelyard.simulator.rivals.catalogue import RIVALS, rival
+from modelyard.simulator.rivals.common import round_up
+from modelyard.simulator.rivals.melange import MelangeSettings, load_per_request
+from modelyard.simulator.rivals.static import Static, StaticSettings
+from modelyard.simulator.scenario import ScalingPolicy, Scenario, Signals
+
+OURS = "modelyard"
+CLAIRVOYANT = "clairvoyant"
+CAPACITY_FACTORS = (1.0, 0.7, 0.85, 1.15, 1.3)
+"""Our settings: the declared capacity of a replica, times this. The first is the default, the one that must show."""
+DOCUMENTED = 0
+"""Number of the documented settings, the first of every rule's."""
+RIVAL_NAMES = tuple(known.name for known in RIVALS)
+NAMES = (OURS, *RIVAL_NAMES)
+
+
+def settings_of(name: str) -> int:
+    """Return how many settings there are to try."""
+    return len(CAPACITY_FACTORS) if name == OURS else len(tuple(rival(name).candidates()))
+
+
+def needs_hindsight(name: str) -> bool:
+    """Say whether a policy is given the whole trace before it starts."""
+    return name != OURS and rival(name).hindsight
+
+
+def describe(name: str, setting: int) -> str:
+    """Return what a setting changes against the documented ones."""
+    if name == OURS:
+        return f"capacity x {CAPACITY_FACTORS[setting]:g}" if setting else "default"
+    if setting == DOCUMENTED:
+        return "documented"
+    known = rival(name)
+    chosen = tuple(known.candidates())[setting]
+    return ", ".join(f"{field} {_short(getattr(chosen, field))}" for field in known.tuning)
+
+
+def _short(value: object) -> str:
+    figure, unit = getattr(value, "value", None), getattr(value, "unit", "")
+    if figure is not None:
+        return f"{figure:g} of the batch" if unit == "batch" else f"{figure:g}"
+    window = getattr(value, "down_window", None)
+    return f"down {window:g} s" if window is not None else str(value)
+
+
+def make_policy(name: str, setting: int, scenario: Scenario) -> ScalingPolicy:
+    """Return a new policy for one run."""
+    if name == OURS:
+        return ModelyardPolicy(replace(scenario, capacity=scenario.capacity * CAPACITY_FACTORS[setting]))
+    return rival(name).policy(scenario, tuple(rival(name).candidates())[setting])
+
+
+def make_days_policy(name: str, setting: int, scenario: Scenario, load: FluidLoad) -> ScalingPolicy:
+    """Return a new policy for a load that is only known as a flow: fixed sizes see its rates, not the scenario's."""
+    rates = load.rate
+    if not needs_hindsight(name):
+        return make_policy(name, setting, scenario)
+    settings = tuple(rival(name).candidates())[setting]
+    rate = float(rates.max() if settings.basis == "peak" else rates.mean())
+    if isinstance(settings, StaticSettings):
+        needed = rate / (scenario.capacity * settings.utilization)
+    elif isinstance(settings, MelangeSettings):
+        needed = rate * settings.overprovision * load_per_request(scenario)
+    else:
+        raise TypeError(f"{name} needs the whole trace, and a flow has no single requests")
+    return Static(name, scenario, round_up(needed))
+
+
+class Counted:
+    """Counts the decisions of a policy: a figure of a policy that never decided is worth nothing."""
+
+    def __init__(self, policy: ScalingPolicy) -> None:
+        self._policy = policy
+        self.decisions = 0
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+        return self._policy.name
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two decisions."""
+        return self._policy.interval
+
+    @property
+    def reason(self) -> str:
+        """Reason code of the last decision, where the policy gives any."""
+        return str(getattr(self._policy, "reason", None) or "")
+
+    def decide(self, signals: Signals) -> int:
+        """Return the replicas wanted."""
+        self.decisions += 1
+        return self._policy.decide(signals)

@@ -1,0 +1,233 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.autoscaling.agenda import Request, Results, chosen_rivals, expand, tune_job, verify
+from benchmarks.autoscaling.estimate import seconds_of
+from benchmarks.autoscaling.jobs import Job, WorkMissingError, play, summarise
+from benchmarks.autoscaling.loads import build_scenario
+from benchmarks.autoscaling.page import Origin, render
+from benchmarks.autoscaling.plots import plot_course, plot_frontier
+from benchmarks.autoscaling.policies import CLAIRVOYANT, NAMES, OURS, make_policy
+from benchmarks.autoscaling.run import choose, execute
+from benchmarks.autoscaling.scenarios import Bars, Case, Effort, Load, load_cases
+from benchmarks.autoscaling.store import Store, digest_of, sources
+from benchmarks.autoscaling.summary import lines_of
+from modelyard.simulator.run import run
+
+ROOT = Path(__file__).parent.parent.parent.parent
+EFFORT = Effort(seeds=1, steps=1, rounds=0)
+STEP = Case(
+    name="tiny-step", title="A short step", load=Load(kind="step", before=1, at=30, duration=120), start=30,
+    bars=Bars(drained_after_start=60, overshoot=1), default=EFFORT, full=EFFORT,
+)  # fmt: skip
+DAYS = Case(
+    name="tiny-days", title="Twenty minutes", load=Load(kind="servegen", replicas=0.3, limit=1200), start=30,
+    bars=Bars(attainment=0.99, to_clairvoyant=1.15, agreement=0.02),
+    default=Effort(seeds=1, steps=1, rounds=0, days=True), full=EFFORT,
+)  # fmt: skip
+POLICIES = (OURS, "static-peak", "hpa-gpu")
+
+
+def quiet():
+    return Console(file=io.StringIO())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("results"), digest_of(sources()))
+
+
+@pytest.fixture(scope="module")
+def request_():
+    return Request([STEP, DAYS], policies=POLICIES)
+
+
+@pytest.fixture(scope="module")
+def smoke(store, request_):
+    """A whole run, which takes seconds: whoever changes its results works on a copy."""
+    return execute(request_, store, quiet(), 2)
+
+
+def test_a_smoke_run_does_everything(tmp_path, request_, smoke):
+    request, results = request_, smoke
+    verify(request, results)
+    assert {job.kind for job in results.done} == {"curve", "tune", "play", "plan", "days"}
+    assert results.worked == len(results.done)
+    for case in request.cases:
+        lines = lines_of(case, results)
+        assert {line.policy for line in lines} == {CLAIRVOYANT, *POLICIES}
+        plot_frontier(case, lines, results, tmp_path / "images" / f"{case.name}-frontier.svg")
+        plot_course(case, results, tmp_path / "images" / f"{case.name}-course.svg")
+    assert {line.policy for line in lines_of(DAYS, results, "days")} == {CLAIRVOYANT, *POLICIES}
+    assert all(0 < path.stat().st_size < 200_000 for path in (tmp_path / "images").iterdir())
+    page = render(request, results, Origin("a command", "2026-01-01", "a machine", 2, "No result."))
+    assert "**No result.**" in page
+    assert "### All 14 days, as a flow" in page
+
+
+def test_a_second_run_does_only_what_is_missing(store, request_, smoke):
+    lost = next(job for job in smoke.done if job.kind == "play" and job.policy == "hpa-gpu")
+    store._path(lost, request_.case(lost.case), None).unlink()
+    resumed = execute(request_, store, quiet(), 1)
+    assert resumed.worked == 1
+    # The same work gives the same figures; only its time differs.
+    assert resumed.done.pop(lost) | {"seconds": 0} == smoke.done[lost] | {"seconds": 0}
+    assert resumed.done == {job: result for job, result in smoke.done.items() if job != lost}
+
+
+def test_a_result_is_kept_for_one_state_of_the_sources_and_one_scenario(tmp_path):
+    store = Store(tmp_path / "cache", digest_of(sources()))
+    job = Job("play", STEP.name, "whole", 0, OURS)
+    store.keep(job, STEP, None, {"cost": 1.0})
+    assert store.load(job, STEP, None) == {"cost": 1.0}
+    assert replace(store, version="other").load(job, STEP, None) is None
+    assert store.load(replace(job, seed=1), STEP, None) is None
+    assert store.load(job, STEP.model_copy(update={"start": 60}), None) is None
+    assert store.load(job, STEP.model_copy(update={"title": "Other words"}), None) == {"cost": 1.0}
+    assert [path.suffix for path in store.folder.iterdir()] == [".json"]
+
+
+def test_the_digest_covers_simulator_decision_benchmark_and_traces(tmp_path):
+    names = {path.relative_to(ROOT).as_posix() for path in sources()}
+    assert {
+        "operator/modelyard/simulator/run.py", "operator/modelyard/core/replicas.py",
+        "operator/modelyard/core/scaling/rule.py", "benchmarks/autoscaling/jobs.py",
+        "benchmarks/data/traces/m-large-10min.csv.gz", "dev/traces/azure-2023-conversation.csv.gz",
+    } <= names  # fmt: skip
+    file = tmp_path / "a.py"
+    file.write_text("1")
+    before = digest_of([file])
+    file.write_text("2")
+    assert digest_of([file]) != before
+
+
+def test_curves_come_first_then_what_is_at_hand_then_the_longest():
+    def estimate(job):
+        return float(job.seed)
+
+    curve = Job("curve", "a", seed=1)
+    short, long = Job("play", "a", "whole", 2, OURS), Job("play", "a", "whole", 9, OURS)
+    same = Job("play", "a", "whole", 2, "hpa-gpu")
+    assert choose([short, long, curve], None, estimate) is curve
+    assert choose([short, long], None, estimate) is long
+    assert choose([same, long], short, estimate) is same
+
+
+def test_longer_work_is_estimated_longer():
+    cases = load_cases()
+    small = Job("play", "m-large-2", "lowest", 0, "hpa-gpu")
+    assert seconds_of(small, cases["m-large-2"]) < seconds_of(
+        replace(small, part="highest"), cases["m-large-2"]
+    )
+    large = Job("play", "m-large-50", "lowest", 0, "hpa-gpu")
+    assert seconds_of(large, cases["m-large-50"]) > 10 * seconds_of(small, cases["m-large-2"])
+    plan = Job("plan", "m-large-2", "lowest", 0, CLAIRVOYANT, steps=4, rounds=1)
+    assert seconds_of(plan, cases["m-large-2"]) > 10 * seconds_of(small, cases["m-large-2"])
+
+
+def test_tuning_waits_for_the_curve_and_tuned_runs_for_the_tuning():
+    request, results = Request([STEP], policies=POLICIES), Results()
+    first = list(expand(request, results))
+    assert not any(job.kind == "tune" for job in first)
+    assert all(job.setting == 0 for job in first)
+    curve = next(job for job in first if job.kind == "curve")
+    results.done[curve] = {}
+    assert {job.policy for job in expand(request, results) if job.kind == "tune"} == set(POLICIES)
+    cheaper = {"text": "", "cost": 1.0, "attained": 10, "requests": 10}
+    results.done[tune_job(STEP, "whole", "hpa-gpu")] = {
+        "settings": [cheaper | {"cost": 2.0}, cheaper | {"cost": 3.0}, cheaper]
+    }
+    assert Job("play", STEP.name, "whole", 0, "hpa-gpu", 2) in list(expand(request, results))
+
+
+def test_all_policies_compete_in_the_complete_run():
+    request = Request(list(load_cases().values()))
+    jobs = list(expand(request, Results(), foresee=True))
+    for case in request.cases:
+        assert {job.policy for job in jobs if (job.kind, job.case) == ("tune", case.name)} == set(NAMES)
+        if case.default.days:
+            days = {job.policy for job in jobs if (job.kind, job.case) == ("days", case.name)}
+            assert days == {CLAIRVOYANT, *NAMES}
+    everything = {job for job in jobs if job.kind == "play" and job.case == "m-large-10"}
+    assert {job.policy for job in everything} == set(NAMES)
+
+
+def test_the_few_rules_that_are_played_are_those_that_do_best_as_a_flow():
+    case = STEP.model_copy(update={"default": Effort(seeds=1, rivals=2, steps=1, rounds=0)})
+    request = Request([case], policies=(OURS, "static-peak", "hpa-gpu", "kubeai", "knative"))
+    results = Results()
+    assert chosen_rivals(case, request, results) == ()
+    for name, attained, cost in [
+        ("static-peak", 100, 0.5), ("hpa-gpu", 100, 9.0), ("kubeai", 98, 1.0), ("knative", 100, 3.0),
+    ]:  # fmt: skip
+        row = {"text": "", "cost": cost, "attained": attained, "requests": 100}
+        results.done[tune_job(case, "whole", name)] = {"settings": [row]}
+    # The fixed size knows the whole trace beforehand.
+    assert chosen_rivals(case, request, results) == ("knative", "hpa-gpu")
+
+
+def test_results_that_are_missing_or_do_not_add_up_are_an_error(request_, smoke):
+    request, results = request_, Results(dict(smoke.done))
+    verify(request, results)
+    ours = Job("play", STEP.name, "whole", 0, OURS)
+    right = results.done[ours]
+    results.done[ours] = right | {"missed": right["missed"] + 1}
+    with pytest.raises(WorkMissingError, match="not all"):
+        verify(request, results)
+    results.done[ours] = right | {"requests": right["requests"] + 1, "missed": right["missed"] + 1}
+    with pytest.raises(WorkMissingError, match="other requests"):
+        verify(request, results)
+    del results.done[ours]
+    with pytest.raises(WorkMissingError, match="no result"):
+        verify(request, results)
+
+
+def test_a_run_that_lost_a_request_is_an_error():
+    job = Job("play", STEP.name, "whole", 0, "static-peak")
+    scenario = build_scenario(STEP, "whole", 0)
+    outcome = run(scenario, make_policy("static-peak", 0, scenario))
+    right = summarise(job, outcome, scenario, 1.0)
+    assert right | {"bound_hours": 0} == play(job, STEP) | {"bound_hours": 0}
+    with pytest.raises(WorkMissingError, match="accounted for"):
+        summarise(job, replace(outcome, completed=outcome.completed - 1), scenario, 1.0)
+    with pytest.raises(WorkMissingError, match="in the samples"):
+        summarise(job, replace(outcome, attained=outcome.attained - 5), scenario, 1.0)
+
+
+def test_an_interrupt_ends_every_process_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.autoscaling", "--quick", "--output", str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        assert "results are there already" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "The same command goes on" in said.replace("\n", " ")
+        deadline = time.monotonic() + 30
+        while alive(process.pid):
+            assert time.monotonic() < deadline, "a process is left"
+            time.sleep(0.05)
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
