@@ -74,7 +74,11 @@ def operator(
         float, typer.Option(help="Seconds between two readings of the gateway's counters.", min=0.1, max=60)
     ] = DEFAULTS.read_interval,
     scale_down_window: Annotated[
-        float, typer.Option(help="Seconds that less load must last before replicas go; at least one measured start time.", min=0)
+        float,
+        typer.Option(
+            help="Seconds that less load must last before replicas go; at least one measured start time.",
+            min=0,
+        ),
     ] = DEFAULTS.policy.size.down_window,
     pending_patience: Annotated[
         float,
