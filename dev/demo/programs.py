@@ -22,14 +22,13 @@ def local_nodes(settings: DemoSettings, kubeconfig: Path) -> Component:
 
 
 def operator(settings: DemoSettings, kubeconfig: Path, ports: Ports) -> Component:
-    """Return the operator, with its patience scaled like the traffic."""
+    """Return the operator, with its own defaults."""
     return operator_component(
         kubeconfig,
         (DEMO_NAMESPACE,),
         ports,
         _log(settings, "operator"),
         *("--namespace", OPERATOR_NAMESPACE),
-        *("--scale-down-window", f"{settings.down_window_s:g}"),
     )
 
 

@@ -165,7 +165,7 @@ class Demo:
             )
 
     async def _wait_return(self, observer: Observer) -> bool:
-        timeout_s = self._settings.down_window_s + STEADY_TIMEOUT_S
+        timeout_s = self._settings.engine_start_s + STEADY_TIMEOUT_S
         async with self._show(observer):
             return await observer.wait_for(TRAFFIC_MODEL, ready=MINIMUM_REPLICAS, timeout_s=timeout_s)
 

@@ -44,8 +44,6 @@ REPLICA_RATE = 3.0
 START_S = 60.0
 """From pod to Ready in trace time. An assumption for 8B on an L4 with weights on the node's disk: llm-d
 measured 37 s (tuned) to 91 s (default) for a 32B model on an H100 (llm-d-incubation/llm-d-autoscaling)."""
-DOWN_WINDOW_S = 300.0
-"""How long less load must last before replicas go, in trace time: the operator's default."""
 
 EXPECTED_PEAK = range(5, 8)
 """Replicas that the peak needs: 14 to 18 requests/s at 3 a replica, with the operator's headroom."""
@@ -84,11 +82,6 @@ class DemoSettings:
         return START_S / self.speed
 
     @property
-    def down_window_s(self) -> float:
-        """Patience before scaling down, scaled like the traffic."""
-        return DOWN_WINDOW_S / self.speed
-
-    @property
     def local(self) -> bool:
         """Whether the demo starts its own cluster."""
         return self.kubeconfig is None
@@ -99,13 +92,12 @@ class DemoSettings:
         traffic = (
             f"{TRACE_DURATION_S / 60:.0f} minutes of the Azure 2023 conversation trace, from minute "
             f"{TRACE_START_S / 60:.0f} on, {every}, played in {self.minutes:g} min: arrivals are {self.speed:g} times "
-            f"as fast as recorded. The operator's scale-down patience ({DOWN_WINDOW_S:.0f} s) is divided by "
-            f"{self.speed:g} too: {self.down_window_s:.0f} s."
+            "as fast as recorded."
         )
         if not self.local:
             return traffic
         return (
-            f"{traffic} So is the start time of a replica ({START_S:.0f} s): {self.engine_start_s:.0f} s. The "
+            f"{traffic} The start time of a replica ({START_S:.0f} s) is scaled too: {self.engine_start_s:.0f} s. The "
             f"stand-in's step times are those of an L4, not scaled: a replica answers about {REPLICA_RATE:g} "
             f"requests/s as played, which is {REPLICA_RATE / self.speed:.1f}/s on the recorded clock."
         )
