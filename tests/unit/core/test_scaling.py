@@ -1,6 +1,8 @@
 """The parts of the rule that sizes by load, with numbers worked out by hand."""
 
 import math
+import random
+import statistics
 
 import pytest
 
@@ -319,3 +321,25 @@ def test_without_enough_gaps_or_with_a_short_limit_the_user_decides():
     assert keep_time(GapMemory(), 120.0, 600.0) == 600.0
     assert keep_time(_gaps(b9=ENOUGH - 1), 120.0, 600.0) == 600.0
     assert keep_time(_gaps(b9=20.0), 120.0, 60.0) == 60.0
+
+
+def test_single_requests_of_a_small_load_are_no_overload():
+    """A bin in which a replica answers less than a request says nothing about misses when one comes."""
+    policy, each, chance = LoadPolicy(), 0.05, random.Random(1)
+    memory, demand, sizes, total, serving = LoadMemory(), DemandMemory(), [], 0.0, each
+    for second in range(0, 3 * 3600, 2):
+        now = NOW + second
+        total += chance.random() < 0.005 * 2
+        demand = observe(demand, now, total, DemandPolicy())
+        known = estimate_demand(demand, now, DemandPolicy())
+        if known is None:
+            # One sample makes no rate.
+            assert second == 0
+            continue
+        fleet = FleetView(serving=serving, present=serving, lead=120.0)
+        memory = observe_load(memory, known, fleet, policy)
+        need = assess(memory, known, fleet, each, policy)
+        sizes.append(max(math.ceil(need.capacity / each - 1e-9), 1))
+        serving = max(sizes[-60:]) * each
+    assert statistics.mean(sizes) < 1.5
+    assert memory.headroom.allowed is None or memory.headroom.allowed >= policy.headroom.missed

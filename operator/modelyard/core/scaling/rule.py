@@ -22,6 +22,9 @@ SERVICE_TIME = 8.0
 
 SHORTEST_BIN = 4.0
 """Seconds. Two readings of the gateway's counters."""
+FEWEST_SERVED = 4.0
+"""Requests that a fleet must be able to answer in a bin before its misses count: with fewer, one request that comes a
+little early is an overload. Four leave a quarter of the capacity to chance, about as much as is planned for bursts."""
 POINTS = 5
 """Moments of one start time that are looked at."""
 BURST = 2.0
@@ -111,7 +114,7 @@ def _close_bin(
     headroom = learn(memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom)
     offered = arrivals * fleet.work + memory.backlog
     served = fleet.serving * seconds
-    if fleet.serving > 0:
+    if served >= FEWEST_SERVED:
         missed = missed_share(offered / served, policy.misses)
         if fleet.tightens if missed > policy.headroom.missed else fleet.relaxes:
             headroom = control(headroom, missed, seconds, policy.headroom)
