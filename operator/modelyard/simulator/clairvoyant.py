@@ -185,7 +185,9 @@ class _Planner:
         """Play schedules near the best one as long as one is better, no more than so many."""
         scenario = self._scenario
         least, most = scenario.minimum, min(scenario.maximum, 2 * max(int(self._chosen[0].max()), 1))
-        terms = Terms(PERIOD, self._lead, min(scenario.drain, _drain_seconds(scenario)), least, most)
+        terms = Terms(
+            PERIOD, self._lead, min(scenario.drain, _drain_seconds(scenario)), least, most, scenario.initial
+        )
         speed = pace(scenario.engine, load, mix_of(load, scenario.arrivals))
         near = Neighbours(load, speed, curve, scenario.objective.inter_token, terms, self._periods)
         left, better = len(self._played) + trials, True

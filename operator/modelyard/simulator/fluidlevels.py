@@ -176,7 +176,8 @@ def _fill(level: Floats, count: Floats, groups: int, amount: float, share: Float
 
     Groups are filled up to a common level, those above it get nothing. `share` is written: requests per replica.
     """
-    share[:groups] = 0.0
+    if groups == 0:
+        return
     held, replicas, top = 0.0, 0.0, -1.0
     while True:
         # The lowest level above those that are in, one group or several.

@@ -1,4 +1,4 @@
-"""Schedules near a schedule that would cost less, in the order in which they are worth a run of the simulator.
+"""Schedules near a schedule that may cost less, in the order in which they are worth a run of the simulator.
 
 A run says how many misses there is room for; the flow says about how many a change would add. What it says only orders
 the changes: whether one is taken, a run decides.
@@ -36,10 +36,12 @@ class Terms:
     """Seconds that are billed after it has left."""
     least: int
     most: int
+    initial: int
+    """Replicas that serve before the first period."""
 
     def seconds(self, serving: Integers) -> float:
-        """Return about the replica-seconds of a schedule, without the starts of those that serve at first."""
-        change = np.diff(serving)
+        """Return about the replica-seconds of a schedule."""
+        change = np.diff(serving, prepend=self.initial)
         starts, stops = change[change > 0].sum(), -change[change < 0].sum()
         return float(serving.sum() * self.period + starts * self.start + stops * self.drain)
 
@@ -170,28 +172,27 @@ class Neighbours:
         self._flow = _arguments(load, speed, curve, inter_token, terms.period)
 
     def cheaper(self, serving: Integers, room: float) -> Iterator[Integers]:
-        """Return schedules that cost less and may have so many misses more, the most promising first."""
+        """Return schedules that may cost less and have so many misses more, the most promising first."""
         self._note(serving)
         room = max(room, 1.0)
-        lower = [one for one in self._changes(serving, -1) if one.saved > 0 or one.missed < 0]
-        higher = [one for one in self._changes(serving, 1) if one.missed < 0]
-        pairs = [
-            (less.saved + more.saved, less.missed + more.missed, (less, more))
+        lower, higher = self._changes(serving, -1), self._changes(serving, 1)
+        tries = [(less.missed, less.apply(serving)) for less in lower]
+        # Also side by side: then a block begins or ends sooner or later.
+        tries += [
+            (less.missed + more.missed, more.apply(less.apply(serving)))
             for less in _best(lower, room)
-            for more in _best(higher, room)
-            if less.end < more.begin or more.end < less.begin
+            for more in _best([one for one in higher if one.missed < 0], room)
+            if less.end <= more.begin or more.end <= less.begin
         ]
-        singles = [(one.saved, one.missed, (one,)) for one in lower]
-        worth = [
-            (math.log(saved) - max(missed, 0.0) / room, changes)
-            for saved, missed, changes in [*singles, *pairs]
-            if saved > 0
-        ]
+        seconds = self._terms.seconds(serving)
+        worth = []
+        for missed, changed in tries:
+            saved = seconds - self._terms.seconds(changed)
+            # What seems to cost the same may cost less: start times are drawn, drains depend on what runs.
+            if saved >= 0:
+                worth.append((math.log(max(saved, 1.0)) - max(missed, 0.0) / room, changed))
         worth.sort(key=lambda one: -one[0])
-        for _, changes in worth:
-            changed = serving
-            for change in changes:
-                changed = change.apply(changed)
+        for _, changed in worth:
             yield changed
 
     def better(self, serving: Integers) -> Iterator[Integers]:
