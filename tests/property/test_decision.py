@@ -277,7 +277,10 @@ def test_lost_metrics_take_no_capacity_away(snapshot: Snapshot):
         if acts and sum(written.values()) <= spec.scaling.max:
             capacity = {variant.name: variant.capacity for variant in choice.answer.variants}
             held = sum(count * capacity.get(name, 0.0) for name, count in written.items())
-            assert sum(item.wanted * item.variant.capacity for item in placement.variants) >= held - 1e-9
+            carried = sum(item.wanted * item.variant.capacity for item in placement.variants)
+            # Pods without a node may be replaced by those of a smaller variant, no more than `max` of them.
+            most = sum(item.wanted for item in placement.variants) == spec.scaling.max
+            assert carried >= held - 1e-9 or (most and not any(pod.serving for pod in snapshot.pods[key]))
 
 
 @unhurried
