@@ -17,7 +17,7 @@ from benchmarks.autoscaling.scenarios import Case
 
 TARGET = 0.99
 """Share of requests that tuned settings are chosen to attain."""
-DAYS_STEPS, DAYS_ROUNDS = 5, 1
+DAYS_STEPS, DAYS_ROUNDS, DAYS_TRIALS = 5, 1, 0
 """Effort of the clairvoyant's search over 14 days."""
 
 
@@ -128,7 +128,16 @@ def _plans(case: Case, request: Request) -> Iterator[Job]:
     effort = case.effort(full=request.full)
     for seed in range(request.seeds or effort.seeds):
         for part in case.parts:
-            yield Job("plan", case.name, part, seed, CLAIRVOYANT, steps=effort.steps, rounds=effort.rounds)
+            yield Job(
+                "plan",
+                case.name,
+                part,
+                seed,
+                CLAIRVOYANT,
+                steps=effort.steps,
+                rounds=effort.rounds,
+                trials=effort.trials,
+            )
             if OURS in request.policies:
                 yield Job("play", case.name, part, seed, OURS)
 
@@ -175,7 +184,14 @@ def _settings(case: Case, name: str, results: Results, *, foresee: bool) -> tupl
 
 
 def _days(case: Case, request: Request, results: Results, *, foresee: bool) -> Iterator[Job]:
-    yield Job("days", case.name, policy=CLAIRVOYANT, steps=DAYS_STEPS, rounds=DAYS_ROUNDS)
+    yield Job(
+        "days",
+        case.name,
+        policy=CLAIRVOYANT,
+        steps=DAYS_STEPS,
+        rounds=DAYS_ROUNDS,
+        trials=DAYS_TRIALS,
+    )
     if OURS in request.policies:
         yield Job("days", case.name, policy=OURS)
     for name in request.rivals:

@@ -44,8 +44,8 @@ def _flow_seconds(policy: str, length: float) -> float:
 
 
 def _schedules(job: Job) -> int:
-    """Return how many schedules a search plays: the calibration, the bisections, and those near the best."""
-    return 1 if not job.steps else 5 + job.steps + job.rounds * (3 + job.steps)
+    """Return how many schedules a search plays: the calibration, the bisections, those near the best, and trials."""
+    return 1 if not job.steps else 5 + job.steps + job.rounds * (3 + job.steps) + job.trials
 
 
 def budget_of(request: Request) -> dict[tuple[str, str], tuple[int, float]]:

@@ -62,6 +62,7 @@ class Job:
     setting: int = 0
     steps: int = 0
     rounds: int = 0
+    trials: int = 0
 
     @property
     def requests(self) -> tuple[str, str, int]:
@@ -98,7 +99,7 @@ def play(job: Job, case: Case) -> Result:
 def search(job: Job, case: Case) -> Result:
     """Find the clairvoyant's schedule and play it."""
     scenario = build_scenario(case, job.part, job.seed)
-    found = plan(scenario, steps=job.steps, rounds=job.rounds)
+    found = plan(scenario, steps=job.steps, rounds=job.rounds, trials=job.trials)
     periods = math.ceil(scenario.arrivals.duration / PERIOD - 1e-9)
     require(len(found.serving) == periods, f"{job}: {len(found.serving)} of {periods} periods are planned")
     extra = {"reached": found.reached, "runs": found.runs, "most": int(found.serving.max())}
@@ -171,7 +172,14 @@ def play_days(job: Job, case: Case, found: Result) -> Result:
         def player(scenario: Scenario, policy: ScalingPolicy) -> Outcome:
             return run_fluid(scenario, load, curve, policy)
 
-        best = plan(scenario, steps=job.steps, rounds=job.rounds, player=player, flow=(load, curve))
+        best = plan(
+            scenario,
+            steps=job.steps,
+            rounds=job.rounds,
+            trials=job.trials,
+            player=player,
+            flow=(load, curve),
+        )
         periods = math.ceil(load.duration / PERIOD - 1e-9)
         require(len(best.serving) == periods, f"{job}: {len(best.serving)} of {periods} periods are planned")
         outcome, extra = best.outcome, {"reached": best.reached}

@@ -7,12 +7,12 @@ from modelyard.simulator.modelyard import ModelyardPolicy
 from modelyard.simulator.rivals.catalogue import RIVALS, rival
 from modelyard.simulator.rivals.common import round_up
 from modelyard.simulator.rivals.melange import MelangeSettings, load_per_request
-from modelyard.simulator.rivals.static import Static, StaticSettings
-from modelyard.simulator.scenario import ScalingPolicy, Scenario, Signals
+from modelyard.simulator.rivals.static import Static, StaticSettings, mean_rate, peak_rate
+from modelyard.simulator.scenario import Arrivals, ScalingPolicy, Scenario, Signals
 
 OURS = "modelyard"
 CLAIRVOYANT = "clairvoyant"
-CAPACITY_FACTORS = (1.0, 0.7, 0.85, 1.15, 1.3)
+CAPACITY_FACTORS = (1.0, 0.7, 0.85, 1.2)
 """Our settings: the declared capacity of a replica, times this. The first is the default, the one that must show."""
 DOCUMENTED = 0
 """Number of the documented settings, the first of every rule's."""
@@ -53,7 +53,28 @@ def make_policy(name: str, setting: int, scenario: Scenario) -> ScalingPolicy:
     """Return a new policy for one run."""
     if name == OURS:
         return ModelyardPolicy(replace(scenario, capacity=scenario.capacity * CAPACITY_FACTORS[setting]))
-    return rival(name).policy(scenario, tuple(rival(name).candidates())[setting])
+    settings = tuple(rival(name).candidates())[setting]
+    if isinstance(settings, MelangeSettings):
+        rate = mean_rate if settings.basis == "mean" else peak_rate
+        return _melange(name, scenario, settings, rate(scenario.arrivals))
+    return rival(name).policy(scenario, settings)
+
+
+class _LastLoad:
+    """Melange's load of the requests last asked for: millions of them take seconds."""
+
+    def __init__(self) -> None:
+        self._arrivals: Arrivals | None = None
+        self._load = 0.0
+
+    def of(self, scenario: Scenario) -> float:
+        """Return the mean load of a scenario's requests, in replicas per request and second."""
+        if self._arrivals is not scenario.arrivals:
+            self._arrivals, self._load = scenario.arrivals, load_per_request(scenario)
+        return self._load
+
+
+_LAST_LOAD = _LastLoad()
 
 
 def make_days_policy(name: str, setting: int, scenario: Scenario, load: FluidLoad) -> ScalingPolicy:
@@ -64,12 +85,15 @@ def make_days_policy(name: str, setting: int, scenario: Scenario, load: FluidLoa
     settings = tuple(rival(name).candidates())[setting]
     rate = float(rates.max() if settings.basis == "peak" else rates.mean())
     if isinstance(settings, StaticSettings):
-        needed = rate / (scenario.capacity * settings.utilization)
-    elif isinstance(settings, MelangeSettings):
-        needed = rate * settings.overprovision * load_per_request(scenario)
-    else:
-        raise TypeError(f"{name} needs the whole trace, and a flow has no single requests")
-    return Static(name, scenario, round_up(needed))
+        return Static(name, scenario, round_up(rate / (scenario.capacity * settings.utilization)))
+    if isinstance(settings, MelangeSettings):
+        return _melange(name, scenario, settings, rate)
+    raise TypeError(f"{name} needs the whole trace, and a flow has no single requests")
+
+
+def _melange(name: str, scenario: Scenario, settings: MelangeSettings, rate: float) -> Static:
+    """Return the rule's fixed size for a rate; the load of a request is worked out once for all settings."""
+    return Static(name, scenario, round_up(rate * settings.overprovision * _LAST_LOAD.of(scenario)))
 
 
 class Counted:

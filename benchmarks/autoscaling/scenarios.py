@@ -69,6 +69,8 @@ class Effort(_Strict):
     """Schedules played in each bisection of the search for the clairvoyant's."""
     rounds: int = Field(ge=0)
     """How often that search measures the misses near its schedule."""
+    trials: int = Field(ge=0)
+    """Changes of the schedule that it plays at the end."""
     days: bool = False
     """Whether all 14 days are played as a flow too; for a load of ServeGen."""
 
@@ -119,7 +121,7 @@ _QUICK_SECONDS = 1200.0
 
 def quick_cases() -> dict[str, Case]:
     """Return scenarios so short that all kinds of work are done in a minute. Their figures say nothing."""
-    effort = Effort(seeds=1, rivals=3, rival_seeds=1, steps=2, rounds=1)
+    effort = Effort(seeds=1, rivals=3, rival_seeds=1, steps=2, rounds=1, trials=2)
     return {
         name: case.model_copy(
             update={

@@ -13,18 +13,27 @@ from rich.console import Console
 from benchmarks.autoscaling.agenda import Request, Results, chosen_rivals, expand, tune_job, verify
 from benchmarks.autoscaling.estimate import seconds_of
 from benchmarks.autoscaling.jobs import Job, WorkMissingError, play, summarise
-from benchmarks.autoscaling.loads import build_scenario
+from benchmarks.autoscaling.loads import build_days, build_scenario
 from benchmarks.autoscaling.page import Origin, render
 from benchmarks.autoscaling.plots import plot_course, plot_frontier
-from benchmarks.autoscaling.policies import CLAIRVOYANT, NAMES, OURS, make_policy
+from benchmarks.autoscaling.policies import (
+    CLAIRVOYANT,
+    NAMES,
+    OURS,
+    make_days_policy,
+    make_policy,
+    settings_of,
+)
 from benchmarks.autoscaling.run import choose, execute
 from benchmarks.autoscaling.scenarios import Bars, Case, Effort, Load, load_cases
 from benchmarks.autoscaling.store import Store, digest_of, sources
 from benchmarks.autoscaling.summary import lines_of
+from modelyard.simulator.fluidload import scale_fluid
+from modelyard.simulator.rivals.catalogue import rival
 from modelyard.simulator.run import run
 
 ROOT = Path(__file__).parent.parent.parent.parent
-EFFORT = Effort(seeds=1, steps=1, rounds=0)
+EFFORT = Effort(seeds=1, steps=1, rounds=0, trials=0)
 STEP = Case(
     name="tiny-step", title="A short step", load=Load(kind="step", before=1, at=30, duration=120), start=30,
     bars=Bars(drained_after_start=60, overshoot=1), default=EFFORT, full=EFFORT,
@@ -32,7 +41,7 @@ STEP = Case(
 DAYS = Case(
     name="tiny-days", title="Twenty minutes", load=Load(kind="servegen", replicas=0.3, limit=1200), start=30,
     bars=Bars(attainment=0.99, to_clairvoyant=1.15, agreement=0.02),
-    default=Effort(seeds=1, steps=1, rounds=0, days=True), full=EFFORT,
+    default=Effort(seeds=1, steps=1, rounds=0, trials=0, days=True), full=EFFORT,
 )  # fmt: skip
 POLICIES = (OURS, "static-peak", "hpa-gpu")
 
@@ -162,7 +171,7 @@ def test_all_policies_compete_in_the_complete_run():
 
 
 def test_the_few_rules_that_are_played_are_those_that_do_best_as_a_flow():
-    case = STEP.model_copy(update={"default": Effort(seeds=1, rivals=2, steps=1, rounds=0)})
+    case = STEP.model_copy(update={"default": Effort(seeds=1, rivals=2, steps=1, rounds=0, trials=0)})
     request = Request([case], policies=(OURS, "static-peak", "hpa-gpu", "kubeai", "knative"))
     results = Results()
     assert chosen_rivals(case, request, results) == ()
@@ -231,3 +240,19 @@ def alive(group):
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("setting", range(settings_of("melange")))
+def test_the_fixed_sizes_of_melange_are_those_of_the_rule(setting):
+    scenario = build_scenario(STEP, "whole", 0)
+    rule = rival("melange").policy(scenario, tuple(rival("melange").candidates())[setting])
+    assert make_policy("melange", setting, scenario).replicas == rule.replicas
+
+
+@pytest.mark.parametrize("name", ["static-peak", "static-mean", "melange"])
+def test_fixed_sizes_for_14_days_see_the_flow_and_not_the_sample(name):
+    scenario, load = build_days(DAYS, 0)
+    policy = make_days_policy(name, 0, scenario, load)
+    more = make_days_policy(name, 0, scenario, scale_fluid(load, 40.0))
+    assert 1 <= policy.replicas < more.replicas
+    assert isinstance(more.replicas, int)

@@ -9,8 +9,8 @@ title: A step
 load: {kind: step, before: 1, at: 30, duration: 90}
 start: 30
 bars: {overshoot: 1}
-default: {seeds: 1, steps: 1, rounds: 0}
-full: {seeds: 2, rivals: 3, rival_seeds: 2, steps: 2, rounds: 1}
+default: {seeds: 1, steps: 1, rounds: 0, trials: 0}
+full: {seeds: 2, rivals: 3, rival_seeds: 2, steps: 2, rounds: 1, trials: 2}
 """
 
 

@@ -11,7 +11,7 @@ from benchmarks.autoscaling.policies import CLAIRVOYANT, OURS
 from benchmarks.autoscaling.scenarios import Bars, Case, Effort, Load
 from benchmarks.autoscaling.summary import agreement_of, lines_of, mark_frontier, sweep_of
 
-EFFORT = Effort(seeds=2, steps=1, rounds=0)
+EFFORT = Effort(seeds=2, steps=1, rounds=0, trials=0)
 SLICED = Case(
     name="sliced", title="Slices", load=Load(kind="servegen", replicas=2), start=120,
     bars=Bars(attainment=0.99, to_clairvoyant=1.15), default=EFFORT, full=EFFORT,
