@@ -131,8 +131,9 @@ def _still_right(memory: AllocationMemory, demand: PlacementDemand) -> bool:
         return True
     if replace(before, current={}, capacity=0.0) != replace(demand, current={}, capacity=0.0):
         return False
-    if before.capacity == 0.0 or demand.capacity == 0.0 or memory.allocation.shortage:
+    if before.capacity == 0.0 or demand.capacity == 0.0:
         return False
+    # What replicas that wait for a node will carry counts too, or each decision would ask for more of them.
     each = {candidate.name: candidate.capacity for candidate in demand.candidates}
     replicas = memory.allocation.replicas
     total = sum(each[name] * count for name, count in replicas.items())

@@ -115,6 +115,11 @@ class SizeInput:
         """Requests per second that the present replicas answer."""
         return (self.current or 0) * self.capacity if self.held is None else self.held
 
+    @property
+    def most(self) -> float:
+        """Requests per second that `max` replicas answer at most."""
+        return self.scaling.max * max(self.largest or self.capacity, self.capacity)
+
 
 def decide_size(
     data: SizeInput, memory: SizeMemory, now: float, policy: SizePolicy
@@ -134,7 +139,8 @@ def decide_size(
         message = (
             f"stays at {held}: the gateway's counters are not known, and size never follows missing data"
         )
-        return Size(held, Reason(Code.NO_DATA, message), known=False, capacity=data.present), memory
+        capacity = min(data.present, data.most)
+        return Size(held, Reason(Code.NO_DATA, message), known=False, capacity=capacity), memory
     size, memory = _follow_load(data, data.demand, memory, now, policy)
     if size.replicas == 1 and low == 0:
         return _consider_sleep(data, memory, now, size)
@@ -186,7 +192,7 @@ def _follow_load(
     Never below one: whether the last replica goes is `_consider_sleep`'s question.
     """
     low, high, each = max(data.scaling.min, 1), data.scaling.max, data.capacity
-    most = high * max(data.largest or each, each)
+    most = data.most
     present = min(data.present, most)
     fleet = _view(data, memory, present, now)
     load = observe_load(memory.load, demand, fleet, policy.load)

@@ -164,6 +164,17 @@ def test_the_same_question_keeps_a_better_answer():
         assert allocate(given, build_demand(given, size(4, capacity)), better, POLICY) is not better
 
 
+def test_what_waits_for_a_node_is_not_asked_for_again():
+    """A size that stays asks for all that was allocated, which is more than the load where whole replicas wait."""
+    inventory = build_inventory([make_node("dear-1", 1)], [], complete=True)
+    given = situation(CHEAP, DEAR, spec=SCALED, inventory=inventory)
+    first = allocate(given, build_demand(given, size(2, 3.5)), None, POLICY)
+    assert first.allocation.shortage > 0
+    assert first.allocation.replicas == {DEAR.name: 1, CHEAP.name: 1}
+    assert allocate(given, build_demand(given, size(2, 4.0)), first, POLICY) is first
+    assert allocate(given, build_demand(given, size(3, 4.5)), first, POLICY) is not first
+
+
 def test_pools_that_variants_share_are_offered_once():
     twin = make_variant(CHEAP.accelerator, 4, pool=CHEAP.pool)
     assert len(list_offers(VariantList((CHEAP, twin, DEAR)))) == 2

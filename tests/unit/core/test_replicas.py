@@ -93,6 +93,12 @@ def test_unknown_demand_holds_the_size_within_its_bounds(current: int, held: int
     assert (size.replicas, size.reason.code, size.known) == (held, Code.NO_DATA, False)
 
 
+def test_unknown_demand_holds_no_more_than_the_maximum_answers():
+    assert decide_size(_input(None, current=3, high=2), OLD, NOW, POLICY)[0].capacity == 2.0
+    large = _input(None, current=3, high=2, held=3.0, largest=2.0)
+    assert decide_size(large, OLD, NOW, POLICY)[0].capacity == 3.0
+
+
 def test_unknown_demand_does_not_put_an_idle_model_to_sleep():
     assert _decide(_input(None, low=0))[:2] == (1, Code.NO_DATA)
 
