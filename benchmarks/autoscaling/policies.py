@@ -9,6 +9,7 @@ from modelyard.simulator.rivals.common import round_up
 from modelyard.simulator.rivals.melange import MelangeSettings, load_per_request
 from modelyard.simulator.rivals.static import Static, StaticSettings, mean_rate, peak_rate
 from modelyard.simulator.scenario import Arrivals, ScalingPolicy, Scenario, Signals
+from modelyard.simulator.wrapper import PolicyWrapper
 
 OURS = "modelyard"
 CLAIRVOYANT = "clairvoyant"
@@ -96,29 +97,14 @@ def _melange(name: str, scenario: Scenario, settings: MelangeSettings, rate: flo
     return Static(name, scenario, round_up(rate * settings.overprovision * _LAST_LOAD.of(scenario)))
 
 
-class Counted:
+class Counted(PolicyWrapper):
     """Counts the decisions of a policy: a figure of a policy that never decided is worth nothing."""
 
     def __init__(self, policy: ScalingPolicy) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self.decisions = 0
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        return self._policy.name
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two decisions."""
-        return self._policy.interval
-
-    @property
-    def reason(self) -> str:
-        """Reason code of the last decision, where the policy gives any."""
-        return str(getattr(self._policy, "reason", None) or "")
 
     def decide(self, signals: Signals) -> int:
         """Return the replicas wanted."""
         self.decisions += 1
-        return self._policy.decide(signals)
+        return super().decide(signals)

@@ -28,14 +28,11 @@ from modelyard.core.plan import DeploymentPlan
 from modelyard.core.report.build import Question, state_load
 from modelyard.core.report.model import FINE
 from modelyard.core.report.settle import settle
-from modelyard.core.scaling.schedules import Bounds, apply_bounds, bounds_at
-from modelyard.core.variants import Variant
+from modelyard.core.scaling.schedules import Bounds, apply_bounds
 from modelyard.simulator import scenario as simulated
 from modelyard.simulator.fleetrun import (
-    OWN,
     SPEED_UNKNOWN,
     Played,
-    Recorder,
     RunOptions,
     Subject,
     answered_tokens,
@@ -44,9 +41,9 @@ from modelyard.simulator.fleetrun import (
     play,
 )
 from modelyard.simulator.loadstats import peak_rate
-from modelyard.simulator.modelyard import EPOCH, ModelyardPolicy
+from modelyard.simulator.modelyard import EPOCH
 from modelyard.simulator.rivals.common import mean_shape
-from modelyard.simulator.run import SAMPLE, run
+from modelyard.simulator.run import SAMPLE
 from modelyard.simulator.scenario import Arrivals, Floats
 
 MOST_STEPS = 500
@@ -134,8 +131,9 @@ def _find_subject(asked: Asked, deployment: LLMDeployment, plan: DeploymentPlan)
         abandon_after=asked.abandon_after,
         utilization=question.context.policy.size.utilization,
         room=room,
+        begins=asked.begin,
     )
-    subject = _build_scheduled(deployment, variant, asked, options)
+    subject = build_subject(deployment, variant, asked.arrivals[deployment.key], options)
     unread = question.context.unread.get(deployment.spec.model.source)
     if isinstance(subject, Refusal) and unread is not None:
         return Refusal(subject.reason, f"{subject.message} ({unread.message})")
@@ -148,29 +146,6 @@ def _widen(deployment: LLMDeployment) -> LLMDeployment:
     if scaling is None:
         return deployment
     return apply_bounds(deployment, Bounds(scaling.lowest_min, scaling.highest_max))
-
-
-def _build_scheduled(
-    deployment: LLMDeployment, variant: Variant, asked: Asked, options: RunOptions
-) -> Subject | Refusal:
-    """Return the subject with room for what any schedule allows, and the replicas of those in force at the start."""
-    arrivals, scaling = asked.arrivals[deployment.key], deployment.spec.scaling
-    subject = build_subject(_widen(deployment), variant, arrivals, options)
-    if isinstance(subject, Refusal) or scaling is None:
-        return subject
-    bounds = bounds_at(scaling, asked.begin)
-    initial = min(max(subject.scenario.initial, bounds.min), bounds.max)
-    return replace(subject, deployment=deployment, scenario=replace(subject.scenario, initial=initial))
-
-
-def _play(asked: Asked, subject: Subject, policy: str, watch: Callable[[float], None]) -> Played:
-    """Run a subject under a policy; the cluster's own follows the spec's objective, idleAfter and schedules."""
-    scaling = subject.deployment.spec.scaling
-    if policy != OWN or scaling is None:
-        return play(subject, policy, watch)
-    own = ModelyardPolicy(subject.scenario, scaling=scaling, begins=asked.begin)
-    recorder = Recorder(own, subject.scenario, watch)
-    return Played(run(subject.scenario, recorder), tuple(recorder.changes))
 
 
 def _simulate(
@@ -197,7 +172,7 @@ def _simulate(
         return report
     runs = []
     for policy in asked.policies:
-        played = _play(asked, subject, policy, lambda time, name=policy: track(key, name, time))  # type: ignore[misc]
+        played = play(subject, policy, lambda time, name=policy: track(key, name, time))  # type: ignore[misc]
         runs.append(report_run(subject, policy, played))
     return report.model_copy(
         update={"setting": _setting(subject, asked.begin), "runs": tuple(runs), "notes": subject.notes}

@@ -17,9 +17,10 @@ from modelyard.core.perf.predict import sustainable
 from modelyard.core.perf.step import StepTime
 from modelyard.core.plan import Size
 from modelyard.core.report.settle import StatedLoad
+from modelyard.core.scaling.schedules import bounds_at
 from modelyard.core.variants import Variant
 from modelyard.simulator.loadstats import PEAK_WINDOW, peak_rate
-from modelyard.simulator.modelyard import ModelyardPolicy
+from modelyard.simulator.modelyard import EPOCH, ModelyardPolicy
 from modelyard.simulator.rivals.catalogue import RIVALS, rival
 from modelyard.simulator.rivals.common import mean_shape
 from modelyard.simulator.run import run
@@ -34,6 +35,7 @@ from modelyard.simulator.scenario import (
     Signals,
     StartTime,
 )
+from modelyard.simulator.wrapper import PolicyWrapper
 
 OWN = "modelyard"
 """The policy that is the cluster's own decision."""
@@ -63,6 +65,8 @@ class RunOptions:
     """Share of a replica's capacity that is planned with: for the replicas at the start."""
     room: int | None = None
     """Replicas that the nodes have room for; None: not known."""
+    begins: float = EPOCH
+    """Unix time at which the traffic begins: schedules follow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Subject:
     scenario: Scenario
     """Its price is 0 where that of the variant is not known."""
     notes: tuple[str, ...] = ()
+    begins: float = EPOCH
+    """Unix time of the run's second 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ def build_subject(
         )
         notes.append(note)
     minimum, maximum = _bounds(deployment)
+    first = _first_bounds(deployment, options.begins)
     wanted = find_objective(deployment)
     scenario = Scenario(
         name=deployment.key,
@@ -126,7 +133,7 @@ def build_subject(
         capacity=variant.capacity,
         minimum=minimum,
         maximum=maximum,
-        initial=_initial(arrivals, variant.capacity * options.utilization, minimum, maximum),
+        initial=_initial(arrivals, variant.capacity * options.utilization, *first),
         start=StartTime(
             median=variant.start_time if options.start_time is None else options.start_time,
             provision=_provisioning(variant, maximum, options.room),
@@ -137,48 +144,38 @@ def build_subject(
         disturbances=Disturbances(abandon_after=options.abandon_after),
         seed=options.seed,
     )
-    return Subject(deployment, variant, scenario, tuple(notes))
+    return Subject(deployment, variant, scenario, tuple(notes), options.begins)
 
 
 def play(subject: Subject, policy: str, watch: Watch | None = None) -> Played:
     """Run a subject under a policy of POLICIES; the same subject and policy give the same."""
-    recorder = Recorder(make_policy(policy, subject.scenario), subject.scenario, watch)
+    recorder = Recorder(make_policy(policy, subject), subject.scenario, watch)
     return Played(run(subject.scenario, recorder), tuple(recorder.changes))
 
 
-def make_policy(name: str, scenario: Scenario) -> ScalingPolicy:
-    """Return a new policy with its documented settings. Raises KeyError for a name that is not in POLICIES."""
-    return ModelyardPolicy(scenario) if name == OWN else rival(name).policy(scenario)
+def make_policy(name: str, subject: Subject) -> ScalingPolicy:
+    """Return a new policy with its documented settings; our own follows the spec's objective, idleAfter and schedules.
+
+    Raises KeyError for a name that is not in POLICIES.
+    """
+    if name != OWN:
+        return rival(name).policy(subject.scenario)
+    return ModelyardPolicy(subject.scenario, scaling=subject.deployment.spec.scaling, begins=subject.begins)
 
 
-class Recorder:
+class Recorder(PolicyWrapper):
     """A policy that does what another does, and keeps what it changed and why."""
 
     def __init__(self, policy: ScalingPolicy, scenario: Scenario, watch: Watch | None = None) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._scenario = scenario
         self._watch = watch
         self._wanted = scenario.initial
         self.changes: list[Change] = []
 
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        return self._policy.name
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two decisions."""
-        return self._policy.interval
-
-    @property
-    def reason(self) -> str:
-        """Reason code of the last decision; empty for a policy that gives none."""
-        return str(getattr(self._policy, "reason", None) or "")
-
     def decide(self, signals: Signals) -> int:
         """Return what the policy wants."""
-        wanted = self._policy.decide(signals)
+        wanted = super().decide(signals)
         bounded = max(self._scenario.minimum, min(self._scenario.maximum, wanted))
         if bounded != self._wanted and signals.time <= self._scenario.arrivals.duration:
             message = str(getattr(self._policy, "message", None) or describe_signals(signals))
@@ -264,11 +261,21 @@ def _match_declared(
 
 
 def _bounds(deployment: LLMDeployment) -> tuple[int, int]:
+    """Return the widest bounds: what any of the schedules allows must be possible."""
     scaling = deployment.spec.scaling
     if scaling is not None:
-        return scaling.min, scaling.max
+        return scaling.lowest_min, scaling.highest_max
     fixed = deployment.spec.replicas or 0
     return fixed, fixed
+
+
+def _first_bounds(deployment: LLMDeployment, begins: float) -> tuple[int, int]:
+    """Return the bounds in force when the traffic begins."""
+    scaling = deployment.spec.scaling
+    if scaling is None:
+        return _bounds(deployment)
+    bounds = bounds_at(scaling, begins)
+    return bounds.min, bounds.max
 
 
 def _initial(arrivals: Arrivals, each: float, minimum: int, maximum: int) -> int:
