@@ -24,7 +24,7 @@ from benchmarks.autoscaling.policies import NAMES
 from benchmarks.autoscaling.progress import in_words
 from benchmarks.autoscaling.run import execute
 from benchmarks.autoscaling.scenarios import load_cases, quick_cases
-from benchmarks.autoscaling.store import Store, digest_of, sources
+from benchmarks.autoscaling.store import Store
 from benchmarks.autoscaling.summary import lines_of
 
 DEFAULT_OUTPUT = Path("report/autoscaling")
@@ -82,10 +82,10 @@ def main(
     if plan:
         _show_plan(request, processes, console)
         return
-    store = Store(output / "cache", digest_of(sources()))
+    store = Store.open(output / "cache")
     try:
         results = execute(request, store, console, processes)
-        require(digest_of(sources()) == store.version, "the sources changed during the run: run it again")
+        require(Store.open(store.folder) == store, "the sources changed during the run: run it again")
         verify(request, results)
     except KeyboardInterrupt:
         console.print(f"Interrupted. The same command goes on from what is in {output}.", soft_wrap=True)

@@ -9,14 +9,21 @@ import numpy as np
 
 from benchmarks.autoscaling.scenarios import Case, Goal, Load
 from dev.traces.azure import CONVERSATION_2023
+from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.meta import Refusal
 from modelyard.catalog.accelerators import find_hardware
 from modelyard.catalog.models import find_model
 from modelyard.catalog.quantization import FORMATS
+from modelyard.core.choice import list_variants
 from modelyard.core.fit import Fit, MemorySettings, Parallelism, check_fit
 from modelyard.core.load import LoadShape
 from modelyard.core.load import Objective as MeanObjective
 from modelyard.core.perf.predict import Capacity, sustainable
 from modelyard.core.perf.prior import prior
+from modelyard.core.snapshot import Snapshot
+from modelyard.core.state import Policy
+from modelyard.core.variants import Variant
 from modelyard.simulator.arrivals import draw_lengths, dynamo_sinusoid, llmd_step
 from modelyard.simulator.fluidload import FluidLoad, scale_fluid
 from modelyard.simulator.loadstats import PEAK_WINDOW, peak_rate
@@ -91,6 +98,38 @@ def fleet() -> Fleet:
     assert step is not None
     engine = Engine(step, fit.cache_tokens, fit.settings.max_sequences or 256)
     return Fleet(engine, float(hardware.on_demand), fit)
+
+
+@lru_cache(maxsize=1)
+def subject() -> tuple[LLMDeployment, Variant]:
+    """Return the deployment that every scenario is about, and the variant that it runs as.
+
+    Raises ValueError where the operator would run it otherwise than `fleet` does.
+    """
+    accelerator = AcceleratorClass.model_validate(
+        {
+            "metadata": {"name": ACCELERATOR.lower()},
+            "spec": {"resourceName": "nvidia.com/gpu", "price": {"onDemand": f"{fleet().price:.6f}"}},
+        }
+    )
+    deployment = LLMDeployment.model_validate(
+        {
+            "metadata": {"name": "model", "namespace": "benchmark"},
+            "spec": {
+                "model": {"source": f"hf://{MODEL}", "quantization": WEIGHTS},
+                "engine": {"name": "vLLM"},
+                "placement": {"accelerators": [{"class": accelerator.metadata.name, "count": 1}]},
+            },
+        }
+    )
+    snapshot = Snapshot(accelerators={accelerator.metadata.name: accelerator})
+    found = list_variants(deployment, snapshot, LoadShape(), Policy().variants)
+    assert not isinstance(found, Refusal), found.message
+    (variant,) = found.variants
+    assert variant.fit is not None
+    if (variant.prior, variant.fit.cache_tokens) != (fleet().engine.step, fleet().engine.cache_tokens):
+        raise ValueError(f"the operator takes {variant.label} for another engine than the simulated one")
+    return deployment, variant
 
 
 @lru_cache(maxsize=1)
@@ -170,10 +209,10 @@ def build_scenario(case: Case, part: str, seed: int) -> Scenario:
     arrivals = arrivals_of(case.load, case.objective, part, seed)
     shape = float(arrivals.input_tokens.mean()), float(arrivals.output_tokens.mean())
     capacity = fleet().capacity(*shape, case.objective).requests_per_second
-    first = min(FIRST_MINUTES, arrivals.duration)
-    rate = float(np.searchsorted(arrivals.time, first)) / first
     made = case.load.kind in ("step", "sinusoid")
-    return _scenario(case, part, arrivals, capacity, seed, initial=1 if made else _initial(rate, capacity))
+    return _scenario(
+        case, part, arrivals, capacity, seed, initial=1 if made else _initial(arrivals, case.objective)
+    )
 
 
 def build_days(case: Case, seed: int) -> tuple[Scenario, FluidLoad]:
@@ -188,7 +227,8 @@ def build_days(case: Case, seed: int) -> tuple[Scenario, FluidLoad]:
             output_tokens=load.output_tokens[:steps],
         )
     capacity = fleet().capacity(*servegen_shape(), case.objective).requests_per_second
-    initial = _initial(float(load.rate[0]), capacity)
+    first = fleet().capacity(float(load.input_tokens[0]), float(load.output_tokens[0]), case.objective)
+    initial = _replicas_for(float(load.rate[0]), first.requests_per_second)
     return _scenario(case, "14 days", sample_days(seed), capacity, seed, initial=initial), load
 
 
@@ -224,7 +264,17 @@ def _scenario(
     )
 
 
-def _initial(rate: float, capacity: float) -> int:
+def _initial(arrivals: Arrivals, goal: Goal) -> int:
+    """Return the replicas for the first minutes, by the requests that come then: the mean of hours may be another."""
+    first = min(FIRST_MINUTES, arrivals.duration)
+    count = int(np.searchsorted(arrivals.time, first))
+    if not count:
+        return 1
+    shape = float(arrivals.input_tokens[:count].mean()), float(arrivals.output_tokens[:count].mean())
+    return _replicas_for(count / first, fleet().capacity(*shape, goal).requests_per_second)
+
+
+def _replicas_for(rate: float, capacity: float) -> int:
     return max(1, math.ceil(rate / capacity / INITIAL_UTILISATION))
 
 

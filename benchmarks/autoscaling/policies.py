@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from benchmarks.autoscaling.loads import subject
 from modelyard.simulator.fluidload import FluidLoad
 from modelyard.simulator.modelyard import ModelyardPolicy
 from modelyard.simulator.rivals.catalogue import RIVALS, rival
@@ -53,7 +54,8 @@ def _short(value: object) -> str:
 def make_policy(name: str, setting: int, scenario: Scenario) -> ScalingPolicy:
     """Return a new policy for one run."""
     if name == OURS:
-        return ModelyardPolicy(replace(scenario, capacity=scenario.capacity * CAPACITY_FACTORS[setting]))
+        told = replace(scenario, capacity=scenario.capacity * CAPACITY_FACTORS[setting])
+        return ModelyardPolicy(told, subject=subject())
     settings = tuple(rival(name).candidates())[setting]
     if isinstance(settings, MelangeSettings):
         rate = mean_rate if settings.basis == "mean" else peak_rate

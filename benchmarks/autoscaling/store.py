@@ -1,7 +1,7 @@
 """Keeps every result in a file of its own, so that an interrupted run goes on where it was.
 
 A result's name is a digest of all that it depends on: the job, the scenario's content, the curve that it was worked out
-with, the code of the simulator and the decision, and the traces.
+with, the code of the simulator, the traces, and for our own policy the code of the decision.
 """
 
 import hashlib
@@ -9,19 +9,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import modelyard
 from benchmarks.autoscaling.jobs import Job, Result
 from benchmarks.autoscaling.loads import DATA
+from benchmarks.autoscaling.policies import OURS
 from benchmarks.autoscaling.scenarios import Case
 
 _PACKAGES = ("api", "catalog", "core", "simulator")
 _MODULES = ("jobs.py", "loads.py", "policies.py", "scenarios.py")
 """Of the benchmark: the other ones only say what is done and how it is shown."""
+_DECISION = ("core/scaling/", "core/decide.py", "core/replicas.py", "simulator/modelyard.py")
+"""Code that no other policy runs. `test_store.py` shows that."""
 
 
-def sources() -> tuple[Path, ...]:
-    """Return the files that results depend on."""
+def sources(*, ours: bool) -> tuple[Path, ...]:
+    """Return the files that results of our own policy, or of all others, depend on."""
     package = Path(modelyard.__file__).parent
     code = [
         path
@@ -29,6 +33,8 @@ def sources() -> tuple[Path, ...]:
         for path in sorted((package / name).rglob("*"))
         if path.suffix in (".py", ".yaml", ".json", ".csv")
     ]
+    if not ours:
+        code = [path for path in code if not path.relative_to(package).as_posix().startswith(_DECISION)]
     return (*code, *(Path(__file__).parent / name for name in _MODULES), *DATA)
 
 
@@ -48,7 +54,14 @@ class Store:
 
     folder: Path
     version: str
-    """Digest of the sources."""
+    """Digest of the sources of what is not ours."""
+    own: str
+    """Digest of the sources of our own policy."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Return the store in a folder, for the sources as they are now."""
+        return cls(folder, digest_of(sources(ours=False)), digest_of(sources(ours=True)))
 
     def load(self, job: Job, case: Case, curve: Result | None) -> Result | None:
         """Return a kept result; None: there is none."""
@@ -72,5 +85,6 @@ class Store:
             # The same load at another start time has the same curve.
             content |= {"case": "", "start": 0}
         shape = (curve["ratio"], curve["share"], curve["bursts"]) if curve else None
-        text = json.dumps([content, shape, self.version], sort_keys=True)
+        version = self.own if job.policy == OURS else self.version
+        text = json.dumps([content, shape, version], sort_keys=True)
         return self.folder / f"{job.kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"

@@ -338,8 +338,10 @@ class _Maker:
     ) -> Variant:
         parallelism = fit.parallelism if isinstance(fit, Fit) else fit
         name = variant_name(accelerator.metadata.name, parallelism.accelerators, spot=spot)
-        step = self._prior(hardware, fit) if isinstance(fit, Fit) else None
-        speed = self._speed(name, step, fit) if isinstance(fit, Fit) else None
+        known = self._prior(hardware, fit) if isinstance(fit, Fit) else None
+        memory = self.speeds.get(name)
+        step = learned(known, memory) if known is not None and memory is not None else known
+        speed = self._speed(step, fit) if isinstance(fit, Fit) else None
         capacity, basis = self._capacity(option, speed, name)
         unit = _unit_price(accelerator, hardware, spot=spot)
         price = None if unit is None else unit * parallelism.accelerators
@@ -353,7 +355,9 @@ class _Maker:
             price=price,
             hardware=hardware,
             fit=fit if isinstance(fit, Fit) else None,
-            prior=step,
+            prior=known,
+            step=step,
+            objective=self.objective,
             speed=None if option.requests_per_minute is not None else speed,
             basis=basis,
             start_time=expected_start_time(fit) if isinstance(fit, Fit) else DEFAULT_START_TIME,
@@ -366,12 +370,9 @@ class _Maker:
         cache_type = engine.parameters.get("kv-cache-dtype", engine.parameters.get("cache-type-k"))
         return prior(self.profile, fit.settings.weights, hardware, fit.parallelism, cache_type, engine.name)
 
-    def _speed(self, name: str, step: StepTime | None, fit: Fit) -> Capacity | None:
+    def _speed(self, step: StepTime | None, fit: Fit) -> Capacity | None:
         if step is None:
             return None
-        memory = self.speeds.get(name)
-        if memory is not None:
-            step = learned(step, memory)
         most = fit.settings.max_sequences or 1
         held = fit.requests_held(self.shape)
         return largest_capacity(step, self.shape, self.objective, held, most, fit.context_length)

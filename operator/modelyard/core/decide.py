@@ -32,7 +32,7 @@ from modelyard.core.replicas import SizeInput, SizeMemory, decide_size
 from modelyard.core.routing import Route
 from modelyard.core.scaling.schedules import Bounds, apply_bounds, bounds_at, check_schedules, lead_time
 from modelyard.core.scaling.starts import observe_starts, start_time
-from modelyard.core.scaling.work import OUTPUT_WEIGHT, observe_work, output_weight, work
+from modelyard.core.scaling.work import compare_work, observe_work, weigh_request
 from modelyard.core.shape import current_shape, observe_shape
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
@@ -208,15 +208,17 @@ def _decide_size(
     active = reading.active.get(deployment.key, 0) if reading is not None else 0
     speed = reference.speed if reference.speed is not None and reference.speed.feasible else None
     shape = current_shape(memory.shape, expected_shape(deployment))
-    weight = output_weight(reference.prior, shape, speed.batch) if speed is not None else OUTPUT_WEIGHT
     if speed is None and spec.load is not None:
         # A declared capacity is that of the declared request.
         shape = expected_shape(deployment)
     requests = observe_work(memory.size.work, reading, deployment.key, shape)
-    unit = work(shape, weight)
+    worth, requests = weigh_request(requests, reference, shape, requests.mean or shape)
+    before = memory.size.usual
+    rescale = compare_work(reference, shape, before) if before is not None and before != shape else 1.0
     data = SizeInput(
         scaling=spec.scaling,
         bounds=bounds,
+        service=snapshot.services.get(deployment.key),
         sleeps=base is not None and base.min == 0,
         current=sum(present.values()) if situation.children else None,
         serving=serving,
@@ -234,10 +236,10 @@ def _decide_size(
         waiting=max(active - serving * speed.batch, 0)
         if speed is not None and serving and reading is not None
         else None,
-        work=work(requests.mean or shape, weight) / unit,
-        unit=unit,
+        work=worth,
+        rescale=rescale,
     )
-    remembered = replace(memory.size, starts=starts, work=requests)
+    remembered = replace(memory.size, starts=starts, work=requests, usual=shape)
     size, size_memory = decide_size(data, remembered, now, policy.size)
     return size, replace(memory, size=size_memory)
 

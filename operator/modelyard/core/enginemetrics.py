@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Final
 
 from modelyard.core.perf.learning import Observation
@@ -24,8 +25,11 @@ QUEUED_SHARE = 0.1
 """Share of the time to first token that may be spent queued, where that is longer: a step that carries a long prompt
 takes longer than the mean."""
 
+SHORTEST_EDGE, LONGEST_EDGE = 1e-9, 1e9
+"""Seconds. Edges of buckets that are no latency: a page with others is not one of an engine."""
+
 _GAUGE_OF_ENGINES: Final = "running"
-_OPTIONAL: Final = frozenset({"created", "steps", "cache_hits", "cache_queries"})
+_OPTIONAL: Final = frozenset({"created", "steps", "cache_hits", "cache_queries", "answer_pace_seconds"})
 
 ENGINE_SERIES: Final[Mapping[str, Mapping[str, str]]] = {
     # vLLM 0.32, `vllm/v1/metrics/loggers.py`; https://docs.vllm.ai/en/stable/usage/metrics/.
@@ -37,6 +41,7 @@ ENGINE_SERIES: Final[Mapping[str, Mapping[str, str]]] = {
         "vllm:inter_token_latency_seconds_count": "inter_tokens",
         "vllm:time_to_first_token_seconds_sum": "first_token_seconds",
         "vllm:time_to_first_token_seconds_count": "first_tokens",
+        "vllm:request_time_per_output_token_seconds_sum": "answer_pace_seconds",
         "vllm:request_queue_time_seconds_sum": "queue_seconds",
         "vllm:request_prompt_tokens_sum": "input_tokens",
         "vllm:request_generation_tokens_sum": "output_tokens",
@@ -49,6 +54,18 @@ ENGINE_SERIES: Final[Mapping[str, Mapping[str, str]]] = {
 """Series that are read, by engine, and the fields of `EngineReading` that they add to. llama.cpp is missing: its page
 has totals of tokens and seconds over all slots, but no latencies of requests
 (https://github.com/ggml-org/llama.cpp/tree/master/tools/server, `GET /metrics`)."""
+
+ENGINE_BUCKETS: Final[Mapping[str, Mapping[str, str]]] = {
+    "vLLM": {
+        "vllm:time_to_first_token_seconds_bucket": "first_token_buckets",
+        "vllm:request_time_per_output_token_seconds_bucket": "answer_pace_buckets",
+    },
+}
+"""Series of buckets that are read, by engine, and the fields of `EngineReading` that they fill. A page may lack them:
+speed is learned without."""
+
+Buckets = tuple[tuple[float, float], ...]
+"""A histogram: the upper edge of each bucket in seconds, infinity at last, and how many values are at or below it."""
 
 METRICS_PATH: Final[Mapping[str, str]] = {"vLLM": "/metrics"}
 """Where the engines that are read serve their page, on their own port."""
@@ -87,8 +104,14 @@ class EngineReading:
     cache_hits: float = 0.0
     """Prompt tokens found in the prefix cache, of `cache_queries` that were looked for."""
     cache_queries: float = 0.0
+    answer_pace_seconds: float = 0.0
+    """Sum over finished requests of each one's mean time per output token after the first."""
     created: float = 0.0
     """Unix seconds, by the pod's clock, since which it counts, summed like the rest; 0: not told."""
+    first_token_buckets: Buckets = ()
+    """Times to first token, queueing included; none: not told."""
+    answer_pace_buckets: Buckets = ()
+    """Mean times per output token of finished requests, 0 for an answer of one token; none: not told."""
 
     @property
     def started(self) -> float:
@@ -97,18 +120,21 @@ class EngineReading:
 
 
 _GAUGES = frozenset({"time", "engines", "running", "waiting", "created"})
-_COUNTERS = tuple(item.name for item in fields(EngineReading) if item.name not in _GAUGES)
+_BUCKETS = ("first_token_buckets", "answer_pace_buckets")
+_COUNTERS = tuple(item.name for item in fields(EngineReading) if item.name not in _GAUGES.union(_BUCKETS))
 
 
-def _compile(series: Mapping[str, str]) -> re.Pattern[str]:
-    names = "|".join(re.escape(name) for name in series)
-    return re.compile(rf"^({names})(?:_total)?(?:\{{[^\n]*\}})? +(\S+)(?: +\d+)?$", re.MULTILINE)
+def _compile(engine: str) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for name in (*ENGINE_SERIES[engine], *ENGINE_BUCKETS[engine]))
+    return re.compile(rf"^({names})(?:_total)?(\{{[^\n]*\}})? +(\S+)(?: +\d+)?$", re.MULTILINE)
 
 
 # One sample a line (https://prometheus.io/docs/instrumenting/exposition_formats/). prometheus_client's parser takes
-# 9 ms for a page of vLLM 0.32 (50 KB, mostly buckets), this 0.3 ms, and hundreds of pages are read every few seconds
+# 9 ms for a page of vLLM 0.32 (50 KB, mostly buckets), this 0.4 ms, and hundreds of pages are read every few seconds
 # on the operator's event loop.
-_SAMPLES = {engine: _compile(series) for engine, series in ENGINE_SERIES.items()}
+_SAMPLES = {engine: _compile(engine) for engine in ENGINE_SERIES}
+# A quote within another label's value is escaped, so that this is found in none.
+_EDGE = re.compile(r'[{,]le="([^"]*)"')
 
 
 def parse_engine(engine: str, page: str, time: float) -> EngineReading:
@@ -116,29 +142,57 @@ def parse_engine(engine: str, page: str, time: float) -> EngineReading:
 
     Raises UnreadablePageError if a series is missing or a value is not a number that a count can have.
     """
+    series, histograms = ENGINE_SERIES[engine], ENGINE_BUCKETS[engine]
     sums: dict[str, float] = {}
+    counts: dict[str, dict[float, float]] = {name: {} for name in histograms.values()}
     engines = 0
-    for name, value in _samples(engine, page):
-        sums[name] = sums.get(name, 0.0) + value
-        engines += name == _GAUGE_OF_ENGINES
-    missing = [
-        series for series, name in ENGINE_SERIES[engine].items() if name not in sums and name not in _OPTIONAL
+    for sample, labels, raw in _SAMPLES[engine].findall(page):
+        value = _parse_count(sample, raw)
+        if sample in histograms:
+            buckets, edge = counts[histograms[sample]], _parse_edge(sample, labels)
+            buckets[edge] = buckets.get(edge, 0.0) + value
+        else:
+            name = series[sample]
+            sums[name] = sums.get(name, 0.0) + value
+            engines += name == _GAUGE_OF_ENGINES
+    missing = [series for series, name in series.items() if name not in sums and name not in _OPTIONAL]
+    missing += [
+        series for series, name in histograms.items() if counts[name] and math.inf not in counts[name]
     ]
     if missing:
         raise UnreadablePageError(f"the page lacks {', '.join(missing)}")
-    return EngineReading(time=time, engines=engines, **sums)
+    if not all(map(math.isfinite, chain(sums.values(), *(buckets.values() for buckets in counts.values())))):
+        raise UnreadablePageError("the engines' counts have no finite sum")
+    histogram = {name: tuple(sorted(buckets.items())) for name, buckets in counts.items()}
+    return EngineReading(
+        time=time,
+        engines=engines,
+        first_token_buckets=histogram["first_token_buckets"],
+        answer_pace_buckets=histogram["answer_pace_buckets"],
+        **sums,
+    )
 
 
-def _samples(engine: str, page: str) -> Iterator[tuple[str, float]]:
-    series = ENGINE_SERIES[engine]
-    for name, raw in _SAMPLES[engine].findall(page):
-        try:
-            value = float(raw)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0):
-            raise UnreadablePageError(f"{name} is {raw[:20]}")
-        yield series[name], value
+def _parse_count(name: str, raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise UnreadablePageError(f"{name} is {raw[:20]}")
+    return value
+
+
+def _parse_edge(name: str, labels: str) -> float:
+    """Return the upper edge of a bucket in seconds."""
+    found = _EDGE.search(labels)
+    try:
+        edge = float(found[1]) if found is not None else math.nan
+    except ValueError:
+        edge = math.nan
+    if not (SHORTEST_EDGE <= edge <= LONGEST_EDGE or edge == math.inf):
+        raise UnreadablePageError(f"{name} has a bucket without an edge")
+    return edge
 
 
 def has_restarted(before: EngineReading, after: EngineReading) -> bool:
@@ -147,6 +201,16 @@ def has_restarted(before: EngineReading, after: EngineReading) -> bool:
         before.engines != after.engines
         or before.created != after.created
         or any(getattr(after, name) < getattr(before, name) for name in _COUNTERS)
+        or any(_fell(getattr(before, name), getattr(after, name)) for name in _BUCKETS)
+    )
+
+
+def _fell(before: Buckets, after: Buckets) -> bool:
+    """Whether a histogram lost counts, or is another one."""
+    if len(before) != len(after):
+        return True
+    return any(
+        edge != same or count < known for (same, known), (edge, count) in zip(before, after, strict=True)
     )
 
 

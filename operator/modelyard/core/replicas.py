@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from modelyard.api.quantities import parse_duration
 from modelyard.api.scaling import Scaling
 from modelyard.core.demand import Demand
+from modelyard.core.load import LoadShape
 from modelyard.core.plan import Size
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.scaling.idle import GapMemory, keep_time, observe_gap
-from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, Need, assess, observe_load
+from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, Need, assess, convert, observe_load
 from modelyard.core.scaling.schedules import Bounds, explain_bounds
 from modelyard.core.scaling.starts import StartMemory
 from modelyard.core.scaling.work import WorkMemory
+from modelyard.core.snapshot import ServiceReading
 from modelyard.core.variants import DEFAULT_START_TIME
 
 EQUAL = 1e-9
@@ -65,6 +67,8 @@ class SizeMemory:
     load: LoadMemory = field(default_factory=LoadMemory)
     starts: StartMemory = field(default_factory=StartMemory)
     work: WorkMemory = field(default_factory=WorkMemory)
+    usual: LoadShape | None = None
+    """Size of the requests that loads are counted in; None: nothing was decided yet."""
     gaps: GapMemory = field(default_factory=GapMemory)
     active_at: float = 0.0
     """Unix time of the last sign of use: an arrival, a wake signal, a request being answered or waiting."""
@@ -97,6 +101,8 @@ class SizeInput:
     """Requests per second of the largest replica that there may be, where it is not of that capacity."""
     bounds: Bounds | None = None
     """Where the bounds of `scaling` come from; None: from the spec itself."""
+    service: ServiceReading | None = None
+    """How well requests were served; None: engines do not tell."""
     sleeps: bool | None = None
     """Whether it may sleep outside of schedules; None: as `scaling` says."""
     start_time: float = DEFAULT_START_TIME
@@ -107,8 +113,8 @@ class SizeInput:
     """Requests seen waiting; None: not known."""
     work: float = 1.0
     """Work of a present request, in requests of the size that the capacity stands for."""
-    unit: float = 1.0
-    """Work of such a request in prompt tokens: what is remembered is converted when it changes."""
+    rescale: float = 1.0
+    """Requests of that size that one of the size of the decision before is worth: what is remembered is converted."""
 
     @property
     def present(self) -> float:
@@ -195,7 +201,7 @@ def _follow_load(
     most = data.most
     present = min(data.present, most)
     fleet = _view(data, memory, present, now)
-    load = observe_load(memory.load, demand, fleet, policy.load)
+    load = observe_load(convert(memory.load, data.rescale), demand, fleet, policy.load)
     need = assess(load, demand, fleet, each, policy.load)
     needed = min(max(need.capacity, low * each), most)
     keep = min(max(need.keep, needed), most)
@@ -242,7 +248,7 @@ def _view(data: SizeInput, memory: SizeMemory, present: float, now: float) -> Fl
         service_time=data.service_time,
         waiting=data.waiting,
         work=data.work,
-        unit=data.unit,
+        service=data.service,
         tightens=not late and current < data.scaling.max,
         relaxes=current > max(data.scaling.min, 1),
     )

@@ -89,6 +89,18 @@ class GatewayReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceReading:
+    """How well requests were served: counts over all engines of a deployment since they were first read."""
+
+    time: float
+    """Unix time in seconds."""
+    requests: float
+    """Answered."""
+    missed: float
+    """Of them, those outside the objective."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a decision may look at."""
 
@@ -113,5 +125,7 @@ class Snapshot:
     """Profiles read from a model's own configuration, by `model.source`."""
     reading: GatewayReading | None = None
     """None: no gateway was read, which is not the same as no traffic."""
+    services: Mapping[str, ServiceReading] = field(default_factory=dict)
+    """By `namespace/name`, of deployments whose engines tell."""
     wakes: Mapping[str, float] = field(default_factory=dict)
     """Unix time of the newest wake signal (a held request), by `namespace/name`."""

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
@@ -13,8 +13,9 @@ from modelyard.api.modelprofile import ModelProfile
 from modelyard.catalog.hardware import Hardware
 from modelyard.core.fit import Fit
 from modelyard.core.inventory import Pool
+from modelyard.core.load import LoadShape, Objective
 from modelyard.core.memory import Parallelism
-from modelyard.core.perf.predict import Capacity
+from modelyard.core.perf.predict import Capacity, largest_capacity
 from modelyard.core.perf.step import StepTime
 
 DEFAULT_START_TIME = 120.0
@@ -59,6 +60,9 @@ class Variant:
     """None: memory was not checked, because model or accelerator is not known."""
     prior: StepTime | None = None
     """What its speed is thought to be before anything is learned; None: not known."""
+    step: StepTime | None = None
+    """The same with what was learned since."""
+    objective: Objective = field(default_factory=Objective)
     speed: Capacity | None = None
     """What it answers within the objective; None: its speed is not known."""
     basis: str = ""
@@ -80,6 +84,20 @@ class Variant:
     def meets_objective(self) -> bool:
         """Whether one replica answers at least one request at a time within the objective, as far as is known."""
         return self.speed is None or self.speed.feasible
+
+    def rate_of(self, shape: LoadShape) -> float | None:
+        """Return the requests of some mean size per second that one replica answers within the objective.
+
+        By medians, without a margin for what is not certain: to compare requests with each other. None: its speed is
+        not known, or not even one request at a time meets the objective.
+        """
+        if self.step is None or self.fit is None:
+            return None
+        step = replace(self.step, uncertainty=0.0, first_token_uncertainty=0.0)
+        most = self.fit.settings.max_sequences or 1
+        held = self.fit.requests_held(shape)
+        found = largest_capacity(step, shape, self.objective, held, most, self.fit.context_length)
+        return found.requests_per_second if found.feasible else None
 
     @property
     def fitting_context(self) -> int | None:

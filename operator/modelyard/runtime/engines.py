@@ -1,4 +1,4 @@
-"""Reads metrics of warm engines straight from their pods, and learns from them how fast each variant is.
+"""Reads metrics of warm engines straight from their pods: how fast each variant is, and how well requests are served.
 
 Nothing here decides: a page that cannot be read teaches nothing, and what is learned waits in the memory for the next
 decision.
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import aiohttp
 
+from modelyard.core.choice import find_objective
 from modelyard.core.enginemetrics import (
     LONGEST_WINDOW,
     METRICS_PATH,
@@ -24,11 +25,12 @@ from modelyard.core.enginemetrics import (
 )
 from modelyard.core.perf.learning import WARM_UP, Factor, Observation, SpeedMemory, observe, remember
 from modelyard.core.perf.step import StepTime
-from modelyard.core.snapshot import Pod
+from modelyard.core.servicequality import Served
+from modelyard.core.snapshot import Pod, ServiceReading
 from modelyard.core.variants import Variant, VariantList
 from modelyard.runtime.enginesample import PodWindow, SampledVariant
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import ENGINE_READINGS, SPEED_FACTOR, SPEED_UNCERTAINTY
+from modelyard.runtime.metrics import ENGINE_READINGS, REQUESTS_MISSED, SPEED_FACTOR, SPEED_UNCERTAINTY
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 
@@ -52,7 +54,7 @@ Labels = tuple[str, str, str]
 
 
 class EngineReader:
-    """Keeps `DeploymentMemory.speeds`, and asks for a decision when a speed moved notably."""
+    """Keeps `DeploymentMemory.speeds` and `Fleet.services`, and asks for a decision when a speed moved notably."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class EngineReader:
         self._clock = clock
         self._sources: dict[tuple[str, str], SampledVariant] = {}
         self._exported: set[Labels] = set()
+        self._served: set[str] = set()
         self._last_round = 0.0
         self._slots = asyncio.Semaphore(READS_AT_A_TIME)
 
@@ -91,6 +94,7 @@ class EngineReader:
                 for window in source.windows.values():
                     group.create_task(self._read(session, source, window))
         self._last_round = started
+        self._count_served(started)
         self._export()
 
     async def _find_pods(self) -> list[tuple[SampledVariant, list[Pod]]]:
@@ -111,8 +115,11 @@ class EngineReader:
                 if source is None:
                     source = SampledVariant(deployment.key, engine, variant, prior)
                 source.follow(variant, prior, self._last_round)
+                serving = by_variant.get(variant.name, [])
+                source.serving = len(serving)
+                source.objective = find_objective(deployment) if deployment.spec.scaling is not None else None
                 sources[where] = source
-                found.append((source, self._warm(source, by_variant.get(variant.name, []))))
+                found.append((source, self._warm(source, serving)))
             # Thousands of pods are looked through: let others work in between.
             await asyncio.sleep(0)
         self._sources = sources
@@ -159,15 +166,18 @@ class EngineReader:
 
     def _take(self, source: SampledVariant, window: PodWindow, reading: EngineReading) -> str:
         """Take in a reading and return what came of it. Never waits: the memory is read and written in one go."""
-        pod, first = window.pod, window.first
-        if first is not None and has_restarted(first, reading):
+        pod, first, last = window.pod, window.first, window.last
+        if last is not None and has_restarted(last, reading):
             logger.debug("The engine in pod %s of %s started anew", pod.name, source.key)
-            window.first, window.restarted = None, reading.time
+            window.first, window.last, window.restarted = None, None, reading.time
             return "restarted"
         since = max(pod.ready_since or reading.time, window.restarted, reading.started)
         if reading.time - since < WARM_UP:
             logger.debug("The engine in pod %s of %s started a moment ago", pod.name, source.key)
             return "cold"
+        window.last = reading
+        if last is not None:
+            source.count(last, reading)
         if first is None:
             window.first = reading
             return "unfinished"
@@ -206,6 +216,26 @@ class EngineReader:
             logger.info("%s on %s: %s", source.key, source.variant.label, learned.explain())
             self._queue.add(source.key)
         return "learned"
+
+    def _count_served(self, now: float) -> None:
+        """Add to `Fleet.services` what this round counted."""
+        rounds: dict[str, list[Served]] = {}
+        for (key, _), source in self._sources.items():
+            served = source.close_round(now)
+            # A deployment may go while its pods are read.
+            if served is not None and key in self._fleet.memory:
+                rounds.setdefault(key, []).append(served)
+        for key, parts in rounds.items():
+            requests, missed = sum(part.requests for part in parts), sum(part.missed for part in parts)
+            known = self._fleet.services.get(key, ServiceReading(now, 0.0, 0.0))
+            self._fleet.services[key] = ServiceReading(now, known.requests + requests, known.missed + missed)
+            if requests > 0:
+                REQUESTS_MISSED.labels(key).set(missed / requests)
+                self._served.add(key)
+        told = {key for (key, _), source in self._sources.items() if source.objective is not None}
+        for key in self._served - (told & self._fleet.services.keys()):
+            REQUESTS_MISSED.remove(key)
+            self._served.discard(key)
 
     def _export(self) -> None:
         """Show what is known of each variant's speed; take away what is gone."""

@@ -12,7 +12,7 @@ from modelyard.core.cost import TokenMemory
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
-from modelyard.core.snapshot import GatewayReading, Pod, Snapshot
+from modelyard.core.snapshot import GatewayReading, Pod, ServiceReading, Snapshot
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
 from modelyard.kube.informers import Indices, first
@@ -40,6 +40,8 @@ class Fleet:
     plans: dict[str, DeploymentPlan] = field(default_factory=dict)
     """The newest plan of each deployment whose status has been written."""
     reading: GatewayReading | None = None
+    services: dict[str, ServiceReading] = field(default_factory=dict)
+    """How well requests were served since this process reads engines, of deployments whose engines tell."""
     wakes: dict[str, float] = field(default_factory=dict)
     child_names: dict[str, set[str]] = field(default_factory=dict)
     """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
@@ -132,6 +134,7 @@ class Fleet:
             priorities=self.priorities(),
             profiles={source: self.profiles[source]} if source in self.profiles else {},
             reading=self.reading,
+            services={key: self.services[key]} if key in self.services else {},
             wakes={key: self.wakes[key]} if key in self.wakes else {},
         )
 
@@ -188,7 +191,8 @@ class Fleet:
         """Drop everything remembered of a deployment that is gone."""
         for name in tuple(self.child_names.get(key, ())):
             self.forget_child(key, name)
-        for store in (self.memory, self.tokens, self.plans, self.wakes, self.strangers, self.child_names):
+        named = (self.wakes, self.strangers, self.child_names)
+        for store in (self.memory, self.tokens, self.plans, self.services, *named):
             store.pop(key, None)
         self.written.forget(key)
 

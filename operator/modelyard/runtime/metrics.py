@@ -63,3 +63,9 @@ SPEED_UNCERTAINTY = Gauge(
     ["deployment", "variant", "latency"],
     registry=REGISTRY,
 )
+REQUESTS_MISSED = Gauge(
+    "modelyard_requests_missed_share",
+    "Share of requests outside the objective, as engines counted them when they were last read.",
+    ["deployment"],
+    registry=REGISTRY,
+)

@@ -49,6 +49,7 @@ from modelyard.simulator.records import (
     INTERVAL_BINS_PER_E,
     INTERVAL_SMALLEST,
     INTERVALS,
+    LATE_FIRST_TOKENS,
     LIVE,
     NONE,
     PREEMPTIONS,
@@ -59,6 +60,7 @@ from modelyard.simulator.records import (
     QUEUED_LEVEL,
     RECEIVED,
     RUNNING,
+    SLOW_ANSWERS,
     STEPS,
     Fleet,
     Meters,
@@ -214,6 +216,8 @@ def _first_token(fleet: Fleet, speed: Speed, slot: int, index: int, now: float) 
         meters.first[meters.first_count[0]] = now - request["asked"]
         meters.first_count[0] += 1
         meters.counter[FIRST_TOKENS] += 1
+        if now - request["asked"] > speed.late_after:
+            meters.counter[LATE_FIRST_TOKENS] += 1
     left = request["output"] - request["generated"]
     if left == 0:
         _complete(fleet, speed, slot, index, now)
@@ -235,6 +239,8 @@ def _complete(fleet: Fleet, speed: Speed, slot: int, index: int, now: float) -> 
     counter[COMPLETIONS] += 1
     counter[COMPLETED_INPUT] += request["input"]
     counter[COMPLETED_OUTPUT] += request["output"]
+    if request["output"] > 1 and now - request["first"] > speed.slow_after * (request["output"] - 1):
+        counter[SLOW_ANSWERS] += 1
     fleet.active[slot] -= 1
 
 

@@ -160,7 +160,12 @@ def make_policy(name: str, subject: Subject) -> ScalingPolicy:
     """
     if name != OWN:
         return rival(name).policy(subject.scenario)
-    return ModelyardPolicy(subject.scenario, scaling=subject.deployment.spec.scaling, begins=subject.begins)
+    return ModelyardPolicy(
+        subject.scenario,
+        scaling=subject.deployment.spec.scaling,
+        begins=subject.begins,
+        subject=(subject.deployment, subject.variant),
+    )
 
 
 class Recorder(PolicyWrapper):

@@ -43,6 +43,7 @@ class _FluidRun:
         self._since = _Count()
         self._level = np.zeros(len(load))
         """Unfinished requests at the replica that requests come to, mean of each step."""
+        self._level_now = 0.0
         self._reasons: Counter[str] = Counter()
 
     def play(self) -> Outcome:
@@ -72,6 +73,7 @@ class _FluidRun:
             rate, speed.base[number], speed.slope[number], speed.output[number], speed.limit[number], seconds
         )
         self._level[number] += level * seconds / self._load.step
+        self._level_now = level
         done = rate * seconds + before - levels.unfinished
         self._since.add(self._load, number, seconds, done, running, unfinished, len(self._serving))
 
@@ -125,10 +127,11 @@ class _FluidRun:
         wait = waiting * float(speed.output[number]) * latency / running if running else 0.0
         first = float(speed.first_base[number] + speed.first_slope[number] * batch) + wait
         any_token = since.completions >= 1
+        done = since.take("completions")
         signals = Signals(
             time=now, elapsed=since.seconds, ready=replicas, pending=len(self._pending),
             arrivals=since.take("arrivals"), arrived_input_tokens=since.take("input"),
-            arrived_output_tokens=since.take("output"), completions=since.take("completions"),
+            arrived_output_tokens=since.take("output"), completions=done,
             completed_input_tokens=since.take("done_input"), completed_output_tokens=since.take("done_output"),
             running=running, waiting=waiting, gateway_waiting=levels.held,
             cache_usage=min(1.0, batch * held / cache), cache_usage_max=min(1.0, levels.fullest() * held / cache),
@@ -136,10 +139,15 @@ class _FluidRun:
             mean_waiting=since.waiting / since.seconds, busy=since.busy / since.seconds,
             first_token_p90=first * 1.5 if any_token else None,
             inter_token_p90=latency * 1.2 if any_token else None, inter_token_mean=latency if any_token else None,
-            first_token_mean=first if any_token else None,
+            first_token_mean=first if any_token else None, missed=self._missed_share(number) * done,
         )  # fmt: skip
         since.begin()
         return signals
+
+    def _missed_share(self, number: int) -> float:
+        """Return the share of requests that miss the objective at the present level."""
+        ratio = self._pace.slow_latency_at(number, self._level_now) / self._scenario.objective.inter_token
+        return 1.0 - float(self._curve(ratio)[0]) if math.isfinite(ratio) else 1.0
 
     def _note(self, now: float) -> None:
         self._ledger.note(now, ready=len(self._serving), wanted=self._wanted)

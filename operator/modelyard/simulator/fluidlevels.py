@@ -125,6 +125,11 @@ class Pace:
         """Return the same for a slow request: a short answer that met many prompts."""
         return self.latency(level) + _SLOW * self.spread * np.sqrt(level)
 
+    def slow_latency_at(self, number: int, level: float) -> float:
+        """Return that of one step."""
+        latency = self.base[number] + self.slope[number] * level
+        return float(latency + _SLOW * self.spread[number] * math.sqrt(level))
+
 
 def pace(engine: Engine, load: FluidLoad, mix: Mix | None = None) -> Pace:
     """Return how fast one replica of an engine works on the requests of a load.

@@ -13,14 +13,17 @@ from modelyard.simulator.records import (
     COMPLETED_INPUT,
     COMPLETED_OUTPUT,
     COMPLETIONS,
+    FIRST_TOKENS,
     HELD_LEVEL,
     INTERVAL_BINS_PER_E,
     INTERVAL_SMALLEST,
     INTERVALS,
+    LATE_FIRST_TOKENS,
     LIVE,
     QUEUED_LEVEL,
     RUNNING,
     SERVING_COUNT,
+    SLOW_ANSWERS,
     Fleet,
     Speed,
 )
@@ -78,6 +81,7 @@ class Reader:
             inter_token_p90=_histogram_quantile(meters.intervals, 0.9) if tokens else None,
             inter_token_mean=(interval_seconds - self._interval_seconds) / tokens if tokens else None,
             first_token_mean=float(first.mean()) if len(first) else None,
+            missed=_missed(counted),
         )
         self._counter = meters.counter.copy()
         self._interval_seconds = interval_seconds
@@ -118,6 +122,14 @@ def unknown(last: Signals | None, now: float, ready: int) -> Signals:
         first_token_mean=None,
         known=False,
     )
+
+
+def _missed(counted: Integers) -> float:
+    """Return the completions that missed: first tokens are late and answers slow for the same reason."""
+    completions = int(counted[COMPLETIONS])
+    late = float(counted[LATE_FIRST_TOKENS]) / max(int(counted[FIRST_TOKENS]), 1)
+    slow = float(counted[SLOW_ANSWERS]) / max(completions, 1)
+    return max(late, slow) * completions
 
 
 def _histogram_quantile(bins: Integers, share: float) -> float:

@@ -7,17 +7,20 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import wire
 from modelyard.api.scaling import Scaling
 from modelyard.core.decide import decide_deployment, observe_demand
+from modelyard.core.load import LoadShape
 from modelyard.core.plan import Size
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.routing import Route, WeightedTarget
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, ServiceReading, Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
-from modelyard.core.variants import variant_name
+from modelyard.core.variants import Variant, variant_name
 from modelyard.simulator.rivals.common import mean_shape
 from modelyard.simulator.scenario import Scenario, Signals
 
 READ_INTERVAL = 2.0
 """Seconds between two readings of the gateway's counters: the operator's default."""
+ENGINE_INTERVAL = 15.0
+"""Seconds between two readings of the engines' pages: the operator's default."""
 
 KEY = "simulated/model"
 CLASS = "simulated"
@@ -39,6 +42,9 @@ class ModelyardPolicy:
     `scaling`: the `spec.scaling` of the deployment (objective, idleAfter, schedules, min and max); without it there are
     only the scenario's bounds. The run keeps to those in any case: for schedules they must be the widest
     (`Scaling.lowest_min`, `highest_max`). `begins`: Unix time of the run's second 0, which schedules follow.
+
+    `subject`: the deployment and the variant that the scenario stands for, as the operator knows them: from the model's
+    step times on that accelerator follows how much work a request is. Without it, tokens are weighed.
     """
 
     def __init__(
@@ -49,23 +55,27 @@ class ModelyardPolicy:
         interval: float = READ_INTERVAL,
         scaling: Scaling | None = None,
         begins: float = EPOCH,
+        subject: tuple[LLMDeployment, Variant] | None = None,
     ) -> None:
         self._interval = interval
         self._policy = policy or Policy()
         self._begins = begins
-        self._deployment = _declare(scenario, scaling)
-        self._class = AcceleratorClass.model_validate(
-            {
-                "metadata": {"name": CLASS},
-                "spec": {"resourceName": "nvidia.com/gpu", "price": {"onDemand": f"{scenario.price:.6f}"}},
-            }
-        )
+        accelerator = _make_class(scenario) if subject is None else subject[1].accelerator
+        self._class = accelerator.metadata.name
+        self._variant = VARIANT if subject is None else subject[1].name
+        self._deployment = _declare(scenario, scaling, subject)
+        self._accelerators = {self._class: accelerator}
+        fit = subject[1].fit if subject is not None else None
+        self._profiles = {self._deployment.spec.model.source: fit.profile} if fit is not None else {}
         self._memory = DeploymentMemory(size=SizeMemory(since=begins))
         self._replicas: int | None = None
         self._pods: list[Pod] = []
         self._made = 0
         self._arrivals = 0.0
         self._answers = 0.0
+        self._served = 0.0
+        self._missed = 0.0
+        self._service: ServiceReading | None = None
         self._input_tokens = 0.0
         self._output_tokens = 0.0
         self.size: Size | None = None
@@ -122,11 +132,14 @@ class ModelyardPolicy:
                 {KEY: self._output_tokens},
                 {KEY: self._input_tokens},
             )
+            self._count_service(signals, now)
         snapshot = Snapshot(
+            services={KEY: self._service} if self._service is not None else {},
             deployments={KEY: self._deployment},
-            accelerators={CLASS: self._class},
+            accelerators=self._accelerators,
+            profiles=self._profiles,
             pods={KEY: tuple(self._pods)},
-            children={KEY: {VARIANT: ChildDeployment(self._replicas)}},
+            children={KEY: {self._variant: ChildDeployment(self._replicas)}},
             reading=reading,
             wakes={KEY: now} if signals.gateway_waiting else {},
         )
@@ -137,6 +150,15 @@ class ModelyardPolicy:
             raise RuntimeError(f"the decision refused: {plan.refusal}")
         self.size, self._replicas = plan.size, plan.replicas
         return plan.replicas
+
+    def _count_service(self, signals: Signals, now: float) -> None:
+        """Read the engines' pages, which the operator does less often than the gateway's."""
+        if signals.missed is None:
+            return
+        self._served += signals.completions
+        self._missed += signals.missed
+        if self._service is None or now - self._service.time >= ENGINE_INTERVAL:
+            self._service = ServiceReading(now, self._served, self._missed)
 
     def _watch(self, signals: Signals, now: float) -> None:
         """Follow the pods: the oldest that start become ready; the newest leave, those that start first."""
@@ -156,22 +178,44 @@ class ModelyardPolicy:
         self._made += 1
         name = f"pod-{self._made}"
         return Pod(
-            name=name, uid=name, deployment=KEY, port=8000, variant=VARIANT, scheduled=True, created=created
+            name=name,
+            uid=name,
+            deployment=KEY,
+            port=8000,
+            variant=self._variant,
+            scheduled=True,
+            created=created,
         )
 
 
-def _declare(scenario: Scenario, scaling: Scaling | None) -> LLMDeployment:
-    """Return the deployment as a user would write it."""
+def _make_class(scenario: Scenario) -> AcceleratorClass:
+    """Return a class of which nothing is known but its price."""
+    price = {"onDemand": f"{scenario.price:.6f}"}
+    spec = {"resourceName": "nvidia.com/gpu", "price": price}
+    return AcceleratorClass.model_validate({"metadata": {"name": CLASS}, "spec": spec})
+
+
+def _declare(
+    scenario: Scenario, scaling: Scaling | None, subject: tuple[LLMDeployment, Variant] | None
+) -> LLMDeployment:
+    """Return the deployment as a user would write it who measured what a replica answers."""
     namespace, name = KEY.split("/")
     shape = mean_shape(scenario.arrivals)
     load = {
         "inputTokens": max(round(shape.input_tokens), 1),
         "outputTokens": max(round(shape.output_tokens), 1),
     }
-    accelerator = {"class": CLASS, "count": 1, "requestsPerMinute": max(round(scenario.capacity * 60), 1)}
+    spec: dict[str, object] = {"model": {"source": "hf://simulated/model"}}
+    class_name, count = CLASS, 1
+    if subject is not None:
+        deployment, variant = subject
+        spec = {"model": wire(deployment.spec.model), "engine": wire(deployment.spec.engine)}
+        class_name, count = variant.accelerator.metadata.name, variant.count
+    declared = max(round(scenario.capacity * 60), 1)
+    accelerator = {"class": class_name, "count": count, "requestsPerMinute": declared}
     if scaling is None:
         bounds = {"min": min(scenario.minimum, 1000), "max": min(max(scenario.maximum, 1), 1000)}
-        scaling = Scaling.model_validate(bounds)
+        scaling = Scaling.model_validate(bounds | {"slo": _objective(scenario, shape)})
     return LLMDeployment.model_validate(
         {
             "metadata": {
@@ -181,7 +225,7 @@ def _declare(scenario: Scenario, scaling: Scaling | None) -> LLMDeployment:
                 "creationTimestamp": "2026-01-01T00:00:00Z",
             },
             "spec": {
-                "model": {"source": "hf://simulated/model"},
+                **spec,
                 "placement": {"accelerators": [accelerator]},
                 "load": load,
                 # What it advises is carried out, whoever would do so in a cluster.
@@ -189,3 +233,15 @@ def _declare(scenario: Scenario, scaling: Scaling | None) -> LLMDeployment:
             },
         }
     )
+
+
+def _objective(scenario: Scenario, shape: LoadShape) -> dict[str, str]:
+    """Return the objective at the mean request: a spec has one limit for prompts of all lengths."""
+    objective = scenario.objective
+    first = objective.first_token_base + objective.first_token_per_input_token * shape.input_tokens
+    # Within the bounds of the API.
+    first, inter_token = min(max(first, 0.05), 300.0), min(max(objective.inter_token, 0.001), 10.0)
+    return {
+        "timeToFirstToken": f"{round(first * 1000)}ms",
+        "interTokenLatency": f"{round(inter_token * 1000)}ms",
+    }

@@ -4,6 +4,7 @@ Structured arrays, since a request's or a replica's figures are read together an
 Requests stand in lists by their indices: `next` and `previous` of a request belong to the one list that it is in.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,8 +114,10 @@ LEVELS = 5
     STEPS,
     PROMPT_TOKENS,
     FIRST_TOKENS,
-) = range(12)
-COUNTERS = 12
+    LATE_FIRST_TOKENS,
+    SLOW_ANSWERS,
+) = range(14)
+COUNTERS = 14
 
 INTERVAL_BINS_PER_E = 200
 """Bins of the histogram of the time between tokens, for each factor of e: quantiles are exact to 0.25 %."""
@@ -146,6 +149,10 @@ class Speed(NamedTuple):
     cache_tokens: int
     max_sequences: int
     max_batched_tokens: int
+    late_after: float
+    """Seconds to the first token beyond which the engine counts it as late."""
+    slow_after: float
+    """Mean seconds between the tokens of an answer beyond which it counts as slow."""
 
 
 class Meters(NamedTuple):
@@ -215,7 +222,7 @@ def request_records(arrivals: Arrivals) -> Records:
     return requests
 
 
-def speed(engine: Engine) -> Speed:
+def speed(engine: Engine, late_after: float = math.inf, slow_after: float = math.inf) -> Speed:
     """Turn an engine into numbers.
 
     Raises ValueError for an engine that could not run one token of each sequence in a step.
@@ -247,6 +254,8 @@ def speed(engine: Engine) -> Speed:
         cache_tokens=engine.cache_tokens,
         max_sequences=engine.max_sequences,
         max_batched_tokens=engine.max_batched_tokens,
+        late_after=late_after,
+        slow_after=slow_after,
     )
 
 

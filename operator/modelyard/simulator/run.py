@@ -78,7 +78,11 @@ class Simulation:
             raise ValueError(f"the interval of {policy.name} must be above 0, not {policy.interval}")
         self._scenario = scenario
         self._policy = policy
-        self._speed = speed(scenario.engine)
+        objective = scenario.objective
+        prompt = float(scenario.arrivals.input_tokens.mean()) if len(scenario.arrivals) else 0.0
+        # An engine's own page counts against one limit, whatever the prompt: that of the mean one.
+        late_after = objective.first_token_base + objective.first_token_per_input_token * prompt
+        self._speed = speed(scenario.engine, late_after, objective.inter_token)
         disturbances = scenario.disturbances
         self._asks = 1 + disturbances.retries
         self._patience = math.inf if disturbances.abandon_after is None else disturbances.abandon_after

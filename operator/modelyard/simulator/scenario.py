@@ -149,6 +149,12 @@ class Signals:
     inter_token_p90: float | None
     inter_token_mean: float | None
     first_token_mean: float | None
+    missed: float | None = None
+    """Of the completions since the last look, those outside the objective, as an engine's page tells; None: not known.
+
+    A page counts first tokens that were later than the limit at the mean prompt, and answers that were slower than
+    theirs, but not which answer was both.
+    """
     known: bool = True
     """False: no reading came; every figure is that of the last one."""
 

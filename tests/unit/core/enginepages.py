@@ -1,7 +1,10 @@
 """Pages of metrics that an engine would serve, made from one that vLLM 0.32 served."""
 
+import math
 import re
+from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 
 FIXTURE = (Path(__file__).parents[2] / "fixtures" / "vllm-0.32-metrics.txt").read_text()
 
@@ -21,6 +24,19 @@ def make_page(*, engine: str = "0", **values: float) -> str:
     return page
 
 
+def fill_buckets(page: str, name: str, share_below, count: float) -> str:
+    """The page with another histogram `name`: so many values, of which a share is at or below each edge."""
+    pattern = rf'^(vllm:{name}_bucket\{{[^\n]*le="([^"]+)"[^\n]*\}}) \S+$'
+    page, edges = re.subn(
+        pattern,
+        lambda found: f"{found[1]} {count * share_below(float(found[2]))!r}",
+        page,
+        flags=re.MULTILINE,
+    )
+    assert edges > 1, f"the fixture has no histogram {name}"
+    return page
+
+
 class Engine:
     """An engine that works steadily: every second it adds to its counts what the batch and the latencies say."""
 
@@ -34,6 +50,7 @@ class Engine:
         output_tokens: float = 200.0,
         cached: float = 0.0,
         queued: float = 0.0,
+        spread: float = 0.2,
     ) -> None:
         self.batch = batch
         self.inter_token = inter_token
@@ -42,6 +59,7 @@ class Engine:
         self.output_tokens = output_tokens
         self.cached = cached
         self.queued = queued
+        self.spread = spread
         self.waiting = 0
         self.created = CREATED
         self._seconds = 0.0
@@ -55,13 +73,17 @@ class Engine:
         self.created += self._seconds
         self._seconds = 0.0
 
+    def share_below(self, mean: float, limit: float) -> float:
+        """Latencies are log-normal, with the mean that was given and `spread`, the deviation of the logarithm."""
+        return NormalDist().cdf((math.log(limit / mean) + self.spread**2 / 2) / self.spread)
+
     def page(self) -> str:
         """What it says now."""
         steps = self._seconds / self.inter_token
         tokens = steps * self.batch
         finished = tokens / self.output_tokens
         prompts = finished * self.input_tokens
-        return make_page(
+        page = make_page(
             num_requests_running=self.batch,
             num_requests_waiting=self.waiting,
             inter_token_latency_seconds_created=self.created,
@@ -70,6 +92,7 @@ class Engine:
             iteration_tokens_total_count=steps,
             time_to_first_token_seconds_sum=finished * self.first_token,
             time_to_first_token_seconds_count=finished,
+            request_time_per_output_token_seconds_sum=finished * self.inter_token,
             request_queue_time_seconds_sum=finished * self.queued,
             request_prompt_tokens_sum=prompts,
             request_generation_tokens_sum=tokens,
@@ -77,3 +100,9 @@ class Engine:
             prefix_cache_queries=prompts,
             prefix_cache_hits=prompts * self.cached,
         )
+        for name, mean in (
+            ("time_to_first_token_seconds", self.first_token),
+            ("request_time_per_output_token_seconds", self.inter_token),
+        ):
+            page = fill_buckets(page, name, partial(self.share_below, mean), finished)
+        return page

@@ -9,7 +9,7 @@ from modelyard.core.scaling.rule import LoadPolicy
 
 PLAIN_LOAD = LoadPolicy(
     forecast=ForecastPolicy(fast=0.1, slow=0.2, significance=1e20, dispersion=1e-30),
-    headroom=HeadroomPolicy(deviation=1e-15, prior=1e12, missed=0.001, lowest=0.001, highest=0.001),
+    headroom=HeadroomPolicy(deviation=1e-15, prior=1e30, missed=0.001, lowest=0.001, highest=0.001),
     misses=MissPolicy(at_capacity=0.1, spread=0.2 / math.log(100.0)),
     drain_time=math.inf,
 )

@@ -1,3 +1,4 @@
+import math
 import time
 from dataclasses import replace
 
@@ -5,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelyard.core.enginemetrics import (
+    ENGINE_BUCKETS,
     ENGINE_SERIES,
     FEWEST_REQUESTS,
     FEWEST_TOKENS,
@@ -14,7 +16,7 @@ from modelyard.core.enginemetrics import (
     has_restarted,
     parse_engine,
 )
-from tests.unit.core.enginepages import CREATED, FIXTURE, Engine, make_page
+from tests.unit.core.enginepages import CREATED, FIXTURE, Engine, fill_buckets, make_page
 
 NOW = 1_800_000_000.0
 
@@ -57,6 +59,42 @@ def test_it_reads_what_the_full_parser_reads():
         assert getattr(reading, name) == full[series], series
 
 
+def test_it_reads_the_buckets_that_the_full_parser_reads():
+    full = {
+        family.name: tuple(
+            sorted(
+                (float(sample.labels["le"]), sample.value)
+                for sample in family.samples
+                if sample.name.endswith("_bucket")
+            )
+        )
+        for family in text_string_to_metric_families(FIXTURE)
+    }
+    reading = read(FIXTURE)
+    for series, name in ENGINE_BUCKETS["vLLM"].items():
+        assert getattr(reading, name) == full[series.removesuffix("_bucket")], series
+    assert reading.first_token_buckets[3:5] == ((0.02, 0.0), (0.04, 1.0))
+
+
+def test_buckets_of_engines_of_one_pod_are_summed():
+    reading = read(FIXTURE + make_page(engine="1"))
+    assert reading.first_token_buckets[-1] == (math.inf, 2.0)
+    assert len(reading.first_token_buckets) == 23
+    assert len(reading.answer_pace_buckets) == 20
+
+
+def test_a_label_that_looks_like_an_edge_is_none():
+    page = FIXTURE.replace('model_name="tiny"', r'model_name="a,le=\"7\",b"').replace(
+        'engine="0"', 'a="{le=7"'
+    )
+    assert read(page).first_token_buckets == read(FIXTURE).first_token_buckets
+
+
+def test_a_page_without_buckets_is_read():
+    page = "\n".join(line for line in FIXTURE.splitlines() if "_bucket" not in line)
+    assert read(page).first_token_buckets == read(page).answer_pace_buckets == ()
+
+
 def test_engines_of_one_pod_are_summed():
     one = Engine(batch=8, inter_token=0.02)
     one.work(100)
@@ -89,6 +127,16 @@ def test_counters_may_lack_their_suffix_and_samples_may_carry_a_time():
         make_page(num_requests_waiting=float("nan")),
         make_page(inter_token_latency_seconds_sum=float("inf")),
         make_page(request_generation_tokens_count=-1.0),
+        FIXTURE.replace('time_to_first_token_seconds_bucket{engine="0",le="+Inf"', 'other{engine="0"'),
+        FIXTURE.replace('le="0.04"', 'le="fast"'),
+        FIXTURE.replace('le="0.04"', 'le="NaN"'),
+        FIXTURE.replace('le="0.04"', 'le="-1"'),
+        FIXTURE.replace('le="0.04"', 'le="5e-324"'),
+        FIXTURE.replace('le="2560.0"', 'le="1e308"'),
+        make_page(request_generation_tokens_count=1e308) * 2,
+        fill_buckets(FIXTURE, "time_to_first_token_seconds", lambda edge: 1.0, 1e308) * 2,
+        FIXTURE.replace(',le="0.04"', ""),
+        fill_buckets(FIXTURE, "time_to_first_token_seconds", lambda edge: math.nan, 1.0),
         FIXTURE.replace(
             'vllm:num_requests_running{engine="0",model_name="tiny"} 0.0', "vllm:num_requests_running 0x1"
         ),
@@ -99,8 +147,15 @@ def test_a_page_of_anything_else_is_refused(page):
         read(page)
 
 
-def test_a_huge_line_does_not_take_long():
-    page = 'vllm:num_requests_running{engine="' + "}" * 2**20
+@pytest.mark.parametrize(
+    "page",
+    [
+        'vllm:num_requests_running{engine="' + "}" * 2**20,
+        "vllm:time_to_first_token_seconds_bucket{" + 'le="1",' * 2**17,
+        'vllm:time_to_first_token_seconds_bucket{le="' + ",le=" * 2**17 + "} 1",
+    ],
+)
+def test_a_huge_line_does_not_take_long(page):
     started = time.process_time()
     with pytest.raises(UnreadablePageError):
         read(page)
@@ -108,7 +163,7 @@ def test_a_huge_line_does_not_take_long():
 
 
 def test_llama_cpp_is_not_learned_from():
-    assert ENGINE_SERIES.keys() == METRICS_PATH.keys() == {"vLLM"}
+    assert ENGINE_SERIES.keys() == ENGINE_BUCKETS.keys() == METRICS_PATH.keys() == {"vLLM"}
 
 
 def test_the_difference_of_two_readings_is_what_the_engine_did():
@@ -192,6 +247,10 @@ def test_a_restart_shows_in_counts_in_their_start_and_in_the_number_of_engines()
     assert has_restarted(before, replace(after, first_tokens=before.first_tokens - 1))
     assert has_restarted(before, replace(after, created=before.created + 5))
     assert has_restarted(before, replace(after, engines=2))
+    other = replace(after, first_token_buckets=after.first_token_buckets[1:])
+    assert has_restarted(before, other)
+    fallen = ((0.001, -1.0), *after.first_token_buckets[1:])
+    assert has_restarted(before, replace(after, first_token_buckets=fallen))
     # Gauges go up and down.
     assert not has_restarted(replace(before, running=9.0, waiting=9.0), after)
 

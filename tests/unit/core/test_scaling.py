@@ -7,7 +7,6 @@ import statistics
 import pytest
 
 from modelyard.core.demand import Demand, DemandMemory, DemandPolicy, Sample, estimate_demand, observe
-from modelyard.core.load import LoadShape
 from modelyard.core.scaling.attainment import (
     MissPolicy,
     advance_backlog,
@@ -20,11 +19,9 @@ from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, b
 from modelyard.core.scaling.headroom import PENDING, Headroom, HeadroomPolicy, Pending, control, learn
 from modelyard.core.scaling.idle import BUCKETS, ENOUGH, GapMemory, keep_time, observe_gap
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
-from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, assess, observe_load
+from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, assess, convert, observe_load
 from modelyard.core.scaling.starts import KEPT, StartMemory, observe_starts, start_time
-from modelyard.core.scaling.work import WorkMemory, observe_work, work
-from modelyard.core.snapshot import GatewayReading
-from tests.unit.core.build import KEY, NOW, make_pod
+from tests.unit.core.build import NOW, make_pod
 
 FORECAST = ForecastPolicy()
 HEADROOM = HeadroomPolicy()
@@ -203,22 +200,6 @@ def test_only_the_newest_starts_count_and_pods_that_went_are_forgotten():
     assert observe_starts(memory, ()).measured == frozenset()
 
 
-def test_the_size_of_requests_is_learned_from_those_that_finish():
-    expected = LoadShape(1000.0, 200.0)
-    first = GatewayReading(NOW, {}, {}, {KEY: 100.0}, {KEY: 20_000.0}, {KEY: 100_000.0})
-    memory = observe_work(WorkMemory(), first, KEY, expected)
-    assert memory.mean is None
-    # 200 requests of 2,000 and 100 tokens within 10 s: the mean moves by 1 - 1/e.
-    second = GatewayReading(NOW + 10.0, {}, {}, {KEY: 300.0}, {KEY: 40_000.0}, {KEY: 500_000.0})
-    memory = observe_work(memory, second, KEY, expected)
-    assert memory.mean is not None
-    assert memory.mean.input_tokens == pytest.approx(1000.0 + 1000.0 * (1 - math.exp(-1)))
-    assert memory.mean.output_tokens == pytest.approx(200.0 - 100.0 * (1 - math.exp(-1)))
-    assert work(LoadShape(1000.0, 200.0, 0.25), 2.0) == 1150.0
-    assert observe_work(memory, second, KEY, expected) is memory
-    assert observe_work(memory, None, KEY, expected) is memory
-
-
 def _samples(rate: float, seconds: int, start: float = NOW) -> Demand:
     memory = DemandMemory()
     for second in range(0, seconds + 1, 2):
@@ -258,14 +239,15 @@ def test_larger_requests_need_more_capacity_at_once():
     assert large.capacity > 1.9 * small.capacity
 
 
-def test_another_unit_converts_what_is_remembered():
+def test_another_size_of_request_converts_what_is_remembered():
     policy = LoadPolicy()
     memory = observe_load(
-        LoadMemory(backlog=10.0), _samples(20.0, 40), FleetView(0.0, 0.0, 120.0, 8.0, unit=1000.0), policy
+        LoadMemory(backlog=10.0), _samples(20.0, 40), FleetView(0.0, 0.0, 120.0, 8.0), policy
     )
-    other = observe_load(memory, _samples(20.0, 40), FleetView(0.0, 0.0, 120.0, 8.0, unit=2000.0), policy)
+    other = convert(memory, 0.5)
     assert other.backlog == pytest.approx(memory.backlog / 2)
     assert other.headroom.pending[0].level == pytest.approx(memory.headroom.pending[0].level / 2)
+    assert convert(memory, 1.0) is memory
 
 
 def test_what_waits_adds_at_most_one_replica():

@@ -84,10 +84,10 @@ class Stage:
     async def __aexit__(self, *error):
         await self.stack.aclose()
 
-    def deploy(self, key=KEY, *, step=STEP, variant=None, engine="vLLM"):
+    def deploy(self, key=KEY, *, step=STEP, variant=None, engine="vLLM", **spec):
         """Add a deployment that was decided on, or decide anew."""
         variant = variant or replace(make_variant(), prior=step)
-        deployment = make_deployment(key, engine={"name": engine})
+        deployment = make_deployment(key, engine={"name": engine}, **spec)
         self.fleet.indices.deployments[key] = [Seen(uid=key, version="1", object=deployment)]
         self.fleet.indices.pods.setdefault(key, [])
         known = self.fleet.memory.get(key) or DeploymentMemory(size=SizeMemory(since=NOW))

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from modelyard.api.quantities import parse_latency
 from modelyard.api.scaling import Scaling
 from modelyard.core.reasons import Code
 from modelyard.simulator.modelyard import EPOCH, ModelyardPolicy
+from modelyard.simulator.rivals.common import mean_shape
 from modelyard.simulator.run import run
 from modelyard.simulator.scenario import Disturbances, StartTime
 from tests.unit.simulator.play import make_arrivals, make_scenario, random_arrivals
@@ -99,5 +101,13 @@ def test_the_decision_sees_the_specs_scaling_and_acts_on_it():
     assert policy.scaling == Scaling.model_validate(spec | {"mode": "Active"})
 
 
-def test_without_a_spec_the_bounds_are_the_scenarios():
-    assert ModelyardPolicy(_scenario()).scaling == Scaling(min=1, max=20)
+def test_without_a_spec_bounds_and_objective_are_the_scenarios():
+    scenario = _scenario()
+    scaling = ModelyardPolicy(scenario).scaling
+    assert scaling is not None
+    assert (scaling.min, scaling.max) == (1, 20)
+    objective = scenario.objective
+    inputs = mean_shape(scenario.arrivals).input_tokens
+    first = objective.first_token_base + objective.first_token_per_input_token * inputs
+    assert parse_latency(scaling.slo.time_to_first_token) == pytest.approx(first, abs=0.001)
+    assert parse_latency(scaling.slo.inter_token_latency) == pytest.approx(objective.inter_token, abs=0.001)

@@ -9,6 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from dev.standin.metrics import EngineMetrics
 from dev.standin.scheduler import FinishReason, Limits, Scheduler, Sequence
 from dev.standin.settings import MetricsMode
+from modelyard.core.enginemetrics import parse_engine
+from modelyard.core.load import Objective
+from modelyard.core.servicequality import count_missed
 from tests.unit.standin.helpers import FakeClock, Launch
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "vllm-0.32-metrics.txt"
@@ -24,6 +27,7 @@ READ_BY_THE_OPERATOR = {
     "vllm:request_success_total",
     "vllm:time_to_first_token_seconds_bucket",
     "vllm:inter_token_latency_seconds_bucket",
+    "vllm:request_time_per_output_token_seconds_bucket",
     "vllm:e2e_request_latency_seconds_bucket",
     "vllm:request_queue_time_seconds_bucket",
     "vllm:cache_config_info",
@@ -85,6 +89,20 @@ async def test_counters_and_histograms_follow_the_requests(launch: Launch) -> No
     parts = [await running.metric(f"vllm:request_{part}_time_seconds_sum") for part in ("prefill", "decode")]
     assert whole == pytest.approx(sum(parts))
     assert await running.metric("vllm:num_requests_running") == 0
+
+
+async def test_the_operator_counts_what_missed_the_objective(launch: Launch) -> None:
+    running = await launch(profile="l4-8b", clock=FakeClock())
+    pages = [await (await running.client.get("/metrics")).text()]
+    for tokens in (5, 7):
+        response = await running.client.post("/v1/chat/completions", json=CHAT | {"max_tokens": tokens})
+        assert response.status == 200
+    pages.append(await (await running.client.get("/metrics")).text())
+    before, after = (parse_engine("vLLM", page, float(time)) for time, page in enumerate(pages))
+    # First tokens come after 42 ms, the others every 27 ms.
+    assert count_missed(before, after, Objective(0.06, 0.05)) == (2, 0)
+    assert count_missed(before, after, Objective(0.04, 0.05)) == (2, 2)
+    assert count_missed(before, after, Objective(0.06, 0.025)) == (2, 2)
 
 
 def test_gauges_show_the_batch_the_queue_and_the_cache() -> None:

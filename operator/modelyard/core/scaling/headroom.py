@@ -3,9 +3,10 @@
 Every bin is held against the forecast that was made for it one start time before, so the error contains what the
 forecast could not know. Its upward part beyond bursts gives a standard deviation; bursts as long as a request's
 service, which no forecast of a mean can know, are added. The plan is sized so that a given share of requests is
-expected to be missed, and that share is controlled by what was missed while more was offered than served: integral
-control, as in conformal prediction under distribution shift (Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes
-and Tibshirani, arXiv 2307.16895).
+expected to be missed, and that share is controlled by what engines count as missed, or, where they do not tell, by what
+was missed while more was offered than served: integral control, as in conformal prediction under distribution shift
+(Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani, arXiv 2307.16895). Where load has surged
+lately, the calm since says nothing about the next surge, and does not lower the headroom below the usual.
 """
 
 import math
@@ -34,11 +35,17 @@ class HeadroomPolicy:
     """Share of requests that may come while more is offered than served: half of what an objective of 99 % lets miss;
     the other half is for what counts do not show (long and short answers, uneven routing)."""
     lowest: float = 5e-4
-    highest: float = 0.02
-    """Bounds of the share that a plan may miss: a tenth of it and four times it."""
+    highest: float = 0.03
+    """Bounds of the share that a plan may miss: a tenth of it and six times it, 0.7 deviations more and less."""
     gain: float = 0.004
     """Change of the logarithm of that share for each minute, times how much more or less was missed, in units of the
     share that may be. An outage as long as a usual start divides it by 5; seven hours without any miss undo that."""
+    speed: float = 0.05
+    """Like `gain`, for misses that engines count: ten times as fast, since they are what the objective is about. From
+    the usual share to the highest takes 36 minutes without a miss."""
+    worst: float = 12.0
+    """Times the share that may be missed up to which misses count: an outage as long as a usual start, 2 minutes,
+    divides it by 3. What an outage shows beyond that is a surge, and no headroom for those is cheap."""
     outlier: float = 0.5
     """Relative error above which an error counts no more (Huber, Annals of Mathematical Statistics 35, 1964): what
     comes half as much again within one start time is met by replicas that are started then, not by spare ones."""
@@ -72,6 +79,13 @@ class Headroom:
     """Mean of squared forecasts: errors are relative to it, so that those under little load do not count for more."""
     allowed: float | None = None
     """Share of requests that a plan may miss; None: that of the policy."""
+    calm: float = 0.0
+    """Seconds of observation since the last surge: more than errors count for came within one start time."""
+
+    @property
+    def surged(self) -> bool:
+        """Whether there was a surge within what is remembered."""
+        return self.calm < self.observed * (1 - 1e-9)
 
     def trend_weight(self, policy: HeadroomPolicy) -> float:
         """Return the weight of the slope: what it has earned by its errors against those without it."""
@@ -116,6 +130,7 @@ def learn(
     pending = [item for item in state.pending if item.due > end]
     observed, power = state.observed, state.power
     level_error, trend_error = state.level_error, state.trend_error
+    calm = state.calm
     if due and end - due[-1].due <= max(2 * width, lead / PENDING * 2):
         promised = due[-1]
         observed = min(observed + width, policy.memory)
@@ -124,6 +139,9 @@ def learn(
         noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
         level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
         trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
+        surge = promised.level + policy.outlier * max(promised.level, usual)
+        # What was promised in the first moments says nothing: there was no history yet.
+        calm = 0.0 if offered > surge and observed > 2 * lead else calm + width
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
         level, trend = (after.ahead(lead, forecast_policy, weight) * work for weight in (0.0, 1.0))
@@ -135,6 +153,7 @@ def learn(
         level_error=level_error,
         trend_error=trend_error,
         power=power,
+        calm=calm,
     )
 
 
@@ -152,6 +171,17 @@ def _upward(offered: float, forecast: float, usual: float, noise: float, policy:
 
 def control(state: Headroom, missed: float, seconds: float, policy: HeadroomPolicy) -> Headroom:
     """Return the state after so many seconds in which this share of requests came to a fleet that was too small."""
-    allowed = policy.missed if state.allowed is None else state.allowed
-    allowed *= math.exp(policy.gain * seconds / 60.0 * (1.0 - missed / policy.missed))
-    return replace(state, allowed=min(max(allowed, policy.lowest), policy.highest))
+    return _change_allowed(state, policy.gain * seconds / 60.0 * (1.0 - missed / policy.missed), policy)
+
+
+def follow(state: Headroom, missed: float, seconds: float, policy: HeadroomPolicy) -> Headroom:
+    """Return the state after so many seconds in which this share of requests missed, as engines counted them."""
+    ratio = min(missed / policy.missed, policy.worst)
+    return _change_allowed(state, policy.speed * seconds / 60.0 * (1.0 - ratio), policy)
+
+
+def _change_allowed(state: Headroom, change: float, policy: HeadroomPolicy) -> Headroom:
+    """Return the state with the logarithm of the share that may be missed changed, within its bounds."""
+    allowed = (policy.missed if state.allowed is None else state.allowed) * math.exp(change)
+    highest = policy.missed if state.surged else policy.highest
+    return replace(state, allowed=min(max(allowed, policy.lowest), highest))

@@ -11,8 +11,9 @@ from modelyard.core.scaling.attainment import (
     missed_share,
 )
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
-from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, control, learn
+from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, control, follow, learn
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
+from modelyard.core.snapshot import ServiceReading
 
 DRAIN_TIME = 60.0
 """Seconds, after a start time, within which requests that wait are to be worked off."""
@@ -27,9 +28,12 @@ FEWEST_SERVED = 4.0
 little early is an overload. Four leave a quarter of the capacity to chance, about as much as is planned for bursts."""
 POINTS = 5
 """Moments of one start time that are looked at."""
-BURST = 2.0
+BURST = 2.7
 """Service times over which arrivals are averaged before they count as a burst: a batch follows its arrivals with the
-time constant of a service, and a request's latency is the mean over its own."""
+time constant T of a service, and a request's latency is the mean over its own. White noise of density s that passes
+both has the variance s / (e T), as if it were averaged over e T."""
+LONGEST_COUNT = 60.0
+"""Seconds that a count of misses may stand for: four readings of the engines' pages."""
 LONGEST_BIN = 30.0
 """Seconds. A quarter of a usual start time: a burst that lasts longer shows in the level."""
 
@@ -59,8 +63,8 @@ class LoadMemory:
     headroom: Headroom = field(default_factory=Headroom)
     backlog: float = 0.0
     """Requests that wait, by the balance of arrivals and capacity, in requests of the size that capacity stands for."""
-    unit: float | None = None
-    """Prompt tokens of a request of that size."""
+    service: ServiceReading | None = None
+    """How well requests were served until the newest bin's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ class FleetView:
     """Requests seen waiting; None: not known."""
     work: float = 1.0
     """Work of a present request, in requests of the size that the capacity stands for."""
-    unit: float = 1.0
-    """Work of such a request, in prompt tokens."""
+    service: ServiceReading | None = None
+    """How well requests were served; None: not known."""
     tightens: bool = True
     """Whether misses count: not where the maximum holds the size, or replicas that were asked for do not come."""
     relaxes: bool = True
@@ -89,8 +93,6 @@ class FleetView:
 def observe_load(memory: LoadMemory, demand: Demand, fleet: FleetView, policy: LoadPolicy) -> LoadMemory:
     """Return the memory with the arrivals since the last bin taken in, as far as they fill a bin."""
     width = min(max(fleet.service_time or SERVICE_TIME, SHORTEST_BIN), LONGEST_BIN)
-    if memory.unit != fleet.unit:
-        memory = _convert(memory, fleet.unit)
     if memory.counted not in demand.samples:
         # A new count, one that began again, or one with a hole: what came in between is not known.
         since = memory.counted.time if memory.counted is not None else 0.0
@@ -114,21 +116,40 @@ def _close_bin(
     headroom = learn(memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom)
     offered = arrivals * fleet.work + memory.backlog
     served = fleet.serving * seconds
-    if served >= FEWEST_SERVED:
+    if fleet.service is not None:
+        headroom = _follow_service(memory.service, headroom, fleet, policy)
+    elif served >= FEWEST_SERVED:
         missed = missed_share(offered / served, policy.misses)
         if fleet.tightens if missed > policy.headroom.missed else fleet.relaxes:
             headroom = control(headroom, missed, seconds, policy.headroom)
     backlog = advance_backlog(memory.backlog, arrivals * fleet.work, fleet.serving, seconds)
     if fleet.waiting is not None:
         backlog = min(backlog, fleet.waiting)
+    memory = replace(memory, service=fleet.service)
     return replace(memory, counted=end, forecast=after, headroom=headroom, backlog=backlog)
 
 
-def _convert(memory: LoadMemory, unit: float) -> LoadMemory:
-    """Return the memory in requests of another size."""
-    if memory.unit is None:
-        return replace(memory, unit=unit)
-    factor = memory.unit / unit
+def _follow_service(
+    before: ServiceReading | None, headroom: Headroom, fleet: FleetView, policy: LoadPolicy
+) -> Headroom:
+    """Return the headroom after what engines counted since the last reading that a bin took in."""
+    after = fleet.service
+    if before is None or after is None or after.time <= before.time:
+        return headroom
+    seconds = min(after.time - before.time, LONGEST_COUNT)
+    requests, missed = after.requests - before.requests, after.missed - before.missed
+    if requests <= 0 or missed < 0:
+        return headroom
+    share = min(missed / requests, 1.0)
+    if not (fleet.tightens if share > policy.headroom.missed else fleet.relaxes):
+        return headroom
+    return follow(headroom, share, seconds, policy.headroom)
+
+
+def convert(memory: LoadMemory, factor: float) -> LoadMemory:
+    """Return the memory in requests of another size, of which one of the present size is worth so many."""
+    if factor == 1.0:
+        return memory
     headroom = memory.headroom
     pending = tuple(Pending(item.due, item.level * factor, item.trend * factor) for item in headroom.pending)
     return replace(
@@ -141,7 +162,6 @@ def _convert(memory: LoadMemory, unit: float) -> LoadMemory:
             power=headroom.power * factor**2,
         ),
         backlog=memory.backlog * factor,
-        unit=unit,
     )
 
 

@@ -7,22 +7,51 @@ within seconds, which is early against the time that a start takes.
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from modelyard.core.load import LoadShape
-from modelyard.core.perf.step import StepTime
 from modelyard.core.snapshot import GatewayReading
+from modelyard.core.variants import Variant
 
 OUTPUT_WEIGHT = 2.0
 """Prompt tokens that one answer token costs where the step-time model is not known. A token of either kind takes the
 same arithmetic; an answer token also takes its share of reading the weights, which a batch at capacity divides by its
 size: 1.5 for an 8B model and 0.5 for a 70B model at an objective of 40 ms."""
 
-TIME_CONSTANT = 10.0
-"""Seconds over which the size of requests is averaged: about as long as a request takes, below which short answers,
+RECENT = 10.0
+"""Seconds, time constant of the mean that shows a change: about as long as a request takes, below which short answers,
 which finish first, would count for more than their share."""
+STEADY = 60.0
+"""Seconds, time constant of the mean that load is counted with while nothing changes: half of a usual start time. In
+Azure's conversation trace of 2023 the mean of 10 s moves by 8 % around it, and a fleet sized by its peaks is as much
+too large."""
+CHANGE = 3.0
+"""Standard deviations between both from which requests have changed."""
+SPREAD = 0.005
+"""Variance of the recent mean around the steady one, relative, before it is measured: of 200 requests with CV 1."""
+SPREAD_MEMORY = 900.0
+"""Seconds, time constant of the measured spread, as that of the dispersion of arrivals."""
+SAME = 0.02
+"""Difference of the logarithm of lengths within which requests count as equal: the model's answer takes 0.3 ms, and
+what it is known to is a few times as much."""
 ENOUGH = 200.0
 """Requests over which it is averaged at least: with a coefficient of variation of 1, their mean is within 7 % of the
 truth (one standard error)."""
+
+
+class _Size(NamedTuple):
+    """What the worth of a request was worked out for."""
+
+    variant: Variant
+    usual: LoadShape
+    input_steps: int
+    """Logarithm of its prompt tokens over those of the usual one, in steps of SAME."""
+    output_steps: int
+
+
+class _Weighed(NamedTuple):
+    size: _Size
+    worth: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +64,14 @@ class WorkMemory:
     output_tokens: float = 0.0
     mean: LoadShape | None = None
     """None: not known yet."""
+    recent: LoadShape | None = None
+    """The same over a shorter time."""
+    spread: float = SPREAD
+    """Variance of the recent mean's work around that of the other, relative."""
+    changed: float = -math.inf
+    """Unix time of the last change."""
+    weighed: _Weighed | None = None
+    """What the last mean request was worth."""
 
 
 def observe_work(
@@ -54,33 +91,72 @@ def observe_work(
     inputs, outputs = seen.input_tokens - memory.input_tokens, seen.output_tokens - memory.output_tokens
     if memory.time == 0.0 or requests <= 0 or inputs < 0 or outputs < 0:
         return seen
-    mean = memory.mean or expected
-    share = -math.expm1(-min((seen.time - memory.time) / TIME_CONSTANT, requests / ENOUGH))
-    share = min(share, 1.0)
-    return replace(
-        seen,
-        mean=LoadShape(
-            mean.input_tokens + share * (inputs / requests - mean.input_tokens),
-            mean.output_tokens + share * (outputs / requests - mean.output_tokens),
-            mean.cached_share,
-        ),
+    seconds = seen.time - memory.time
+    mean, recent = memory.mean or expected, memory.recent or memory.mean or expected
+    found = LoadShape(inputs / requests, outputs / requests, expected.cached_share)
+    changed = seen.time if memory.mean is None else memory.changed
+    quick = -math.expm1(-min(seconds / RECENT, requests / ENOUGH))
+    # After a change the mean is that of all that came since.
+    slow = min(quick, max(-math.expm1(-seconds / STEADY), seconds / (seen.time - changed + RECENT)))
+    recent, mean = _move(recent, found, quick), _move(mean, found, slow)
+    error = count_tokens(recent) / count_tokens(mean) - 1.0
+    limit = CHANGE**2 * memory.spread
+    share = -math.expm1(-seconds / SPREAD_MEMORY)
+    spread = memory.spread + share * (min(error**2, limit) - memory.spread)
+    seen = replace(seen, mean=mean, recent=recent, spread=spread, changed=changed)
+    return replace(seen, mean=recent, changed=seen.time) if error**2 > limit else seen
+
+
+def _move(mean: LoadShape, found: LoadShape, share: float) -> LoadShape:
+    return LoadShape(
+        mean.input_tokens + share * (found.input_tokens - mean.input_tokens),
+        mean.output_tokens + share * (found.output_tokens - mean.output_tokens),
+        found.cached_share,
     )
 
 
-def output_weight(step: StepTime | None, shape: LoadShape, batch: float) -> float:
-    """Return the prompt tokens that one answer token costs at a batch."""
-    if step is None or batch < 1:
-        return OUTPUT_WEIGHT
-    answer = step.decode(batch, shape.input_tokens + shape.output_tokens / 2) / batch
-    prompt = step.prefill(shape.input_tokens, shape.input_tokens * shape.cached_share) / max(
-        shape.input_tokens, 1.0
+def weigh_request(
+    memory: WorkMemory, variant: Variant, usual: LoadShape, request: LoadShape
+) -> tuple[float, WorkMemory]:
+    """Return how many requests of the usual size one is worth, and the memory with the answer.
+
+    A replica answers fewer requests of a size that is worth more: the ratio of what it answers of both, by the
+    step-time model. No linear weight of tokens does that: where prompts are long beside the answers, prefill limits the
+    rate, and where answers are long, the batch does. Without the model, tokens are weighed.
+    """
+    size = _Size(
+        variant,
+        usual,
+        _steps(request.input_tokens, usual.input_tokens),
+        _steps(request.output_tokens, usual.output_tokens),
     )
-    return answer / prompt if prompt > 0 else OUTPUT_WEIGHT
+    known = memory.weighed
+    if known is not None and known.size.variant is variant and known.size[1:] == size[1:]:
+        return known.worth, memory
+    request = replace(
+        usual,
+        input_tokens=usual.input_tokens * math.exp(size.input_steps * SAME),
+        output_tokens=usual.output_tokens * math.exp(size.output_steps * SAME),
+    )
+    worth = compare_work(variant, usual, request)
+    return worth, replace(memory, weighed=_Weighed(size, worth))
 
 
-def work(shape: LoadShape, weight: float) -> float:
-    """Return the work of a request, in prompt tokens."""
-    return shape.input_tokens * (1 - shape.cached_share) + weight * shape.output_tokens
+def compare_work(variant: Variant, usual: LoadShape, request: LoadShape) -> float:
+    """Return how many requests of the usual size one is worth on a variant."""
+    many, few = variant.rate_of(usual), variant.rate_of(request)
+    if many is None or few is None:
+        return count_tokens(request) / count_tokens(usual)
+    return many / few
+
+
+def count_tokens(shape: LoadShape) -> float:
+    """Return the work of a request in prompt tokens, where the step-time model is not known."""
+    return shape.input_tokens * (1 - shape.cached_share) + OUTPUT_WEIGHT * shape.output_tokens
+
+
+def _steps(tokens: float, usual: float) -> int:
+    return round(math.log(max(tokens, 1.0) / max(usual, 1.0)) / SAME)
 
 
 def _sum(value: float | None) -> float:

@@ -19,7 +19,9 @@ ROUNDING = 1e-9
 """What binary fractions may add before a count is rounded up: the originals count in integer thousandths."""
 
 _FIGURES = tuple(field.name for field in fields(Signals) if field.name != "known")
-_OPTIONAL = frozenset({"first_token_p90", "first_token_mean", "inter_token_p90", "inter_token_mean"})
+_OPTIONAL = frozenset(
+    {"first_token_p90", "first_token_mean", "inter_token_p90", "inter_token_mean", "missed"}
+)
 
 
 @dataclass(frozen=True, slots=True)
