@@ -16,7 +16,7 @@ from modelyard.core.scaling.attainment import (
     missed_share,
 )
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
-from modelyard.core.scaling.headroom import PENDING, Headroom, HeadroomPolicy, Pending, control, learn
+from modelyard.core.scaling.headroom import PENDING, Headroom, HeadroomPolicy, Pending, learn
 from modelyard.core.scaling.idle import BUCKETS, ENOUGH, GapMemory, keep_time, observe_gap
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
 from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, assess, convert, observe_load
@@ -140,19 +140,6 @@ def test_the_first_deviation_is_the_assumed_one_and_then_the_measured_one():
     assert seen.trend_weight(HEADROOM) < 0.5
     # Bursts and the forecast's own error add up as variances.
     assert Headroom().deviation(100.0, 4.0, 16.0, HEADROOM) == pytest.approx(math.sqrt(25.0 + 100.0))
-
-
-def test_misses_make_the_plan_stricter_and_their_absence_looser():
-    state = control(Headroom(), 1.0, 60.0, HEADROOM)
-    assert state.allowed == pytest.approx(
-        HEADROOM.missed * math.exp(HEADROOM.gain * (1 - 1 / HEADROOM.missed))
-    )
-    assert control(Headroom(), HEADROOM.missed, 60.0, HEADROOM).allowed == pytest.approx(HEADROOM.missed)
-    assert control(Headroom(), 0.0, 60.0, HEADROOM).allowed == pytest.approx(
-        HEADROOM.missed * math.exp(HEADROOM.gain)
-    )
-    assert control(Headroom(), 1.0, 1e6, HEADROOM).allowed == HEADROOM.lowest
-    assert control(Headroom(), 0.0, 1e6, HEADROOM).allowed == HEADROOM.highest
 
 
 def test_pending_replicas_serve_once_they_arrive():

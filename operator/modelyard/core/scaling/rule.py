@@ -33,7 +33,8 @@ BURST = 2.7
 time constant T of a service, and a request's latency is the mean over its own. White noise of density s that passes
 both has the variance s / (e T), as if it were averaged over e T."""
 LONGEST_COUNT = 60.0
-"""Seconds that a count of misses may stand for: four readings of the engines' pages."""
+"""Seconds that a count of misses may stand for, and after which it is out of date: four readings of the engines'
+pages."""
 LONGEST_BIN = 30.0
 """Seconds. A quarter of a usual start time: a burst that lasts longer shows in the level."""
 
@@ -116,7 +117,7 @@ def _close_bin(
     headroom = learn(memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom)
     offered = arrivals * fleet.work + memory.backlog
     served = fleet.serving * seconds
-    if fleet.service is not None:
+    if fleet.service is not None and end.time - fleet.service.time <= LONGEST_COUNT:
         headroom = _follow_service(memory.service, headroom, fleet, policy)
     elif served >= FEWEST_SERVED:
         missed = missed_share(offered / served, policy.misses)
