@@ -69,6 +69,24 @@ def test_after_a_surge_calm_does_not_lower_the_headroom_below_the_usual():
     assert not long_ago.surged
 
 
+def test_a_surge_is_no_error_and_what_it_misses_no_sign_of_too_little_headroom():
+    steady, surged = _play([100.0] * 120), _play([*[100.0] * 100, *[300.0] * 14])
+    assert surged.surges(120.0)
+    assert surged.level_error == pytest.approx(steady.level_error, abs=1.0)
+    assert not _play([*[100.0] * 100, *[300.0] * 40]).surges(120.0)
+    # 20 and then 60 requests a second, at 25: with the surge in between nothing that is missed counts.
+    samples = [Sample(NOW + 2.0 * number, 40.0 * number) for number in range(181)]
+    samples += [Sample(NOW + 360.0 + 2.0 * number, 7200.0 + 120.0 * number) for number in range(1, 31)]
+    memory, view = LoadMemory(), FleetView(25.0, 25.0, 120.0, 8.0)
+    memory = observe_load(memory, Demand(60.0, None, tuple(samples[:181])), view, POLICY)
+    before = memory.headroom.allowed
+    memory = observe_load(memory, Demand(60.0, None, tuple(samples)), view, POLICY)
+    assert memory.backlog > 1000.0
+    assert memory.headroom.surges(120.0)
+    assert before is not None
+    assert memory.headroom.allowed == pytest.approx(before)
+
+
 def test_the_first_moments_are_no_surge():
     assert not _play([*[20.0] * 10, *[100.0] * 100]).surged
     # Twice a start after the first forecast could be held against what came.

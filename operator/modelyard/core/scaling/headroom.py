@@ -5,8 +5,10 @@ forecast could not know. Its upward part beyond bursts gives a standard deviatio
 service, which no forecast of a mean can know, are added. The plan is sized so that a given share of requests is
 expected to be missed, and that share is controlled by what engines count as missed, or, where they do not tell, by what
 was missed while more was offered than served: integral control, as in conformal prediction under distribution shift
-(Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani, arXiv 2307.16895). Where load has surged
-lately, the calm since says nothing about the next surge, and does not lower the headroom below the usual.
+(Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani, arXiv 2307.16895). Load
+that surges is neither an error nor a sign of too little headroom: what comes half as much again within one start time
+is met by replicas that are started then, not by spare ones. But where it has surged lately, the calm since says nothing
+about the next surge, and does not lower the headroom below the usual.
 """
 
 import math
@@ -47,8 +49,8 @@ class HeadroomPolicy:
     """Times the share that may be missed up to which misses count: an outage as long as a usual start, 2 minutes,
     divides it by 3. What an outage shows beyond that is a surge, and no headroom for those is cheap."""
     outlier: float = 0.5
-    """Relative error above which an error counts no more (Huber, Annals of Mathematical Statistics 35, 1964): what
-    comes half as much again within one start time is met by replicas that are started then, not by spare ones."""
+    """Relative error above which more load than forecast is a surge. Errors up to it count; in the first moments, when
+    nothing can be a surge yet, larger ones count as this (Huber, Annals of Mathematical Statistics 35, 1964)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,16 @@ class Headroom:
     allowed: float | None = None
     """Share of requests that a plan may miss; None: that of the policy."""
     calm: float = 0.0
-    """Seconds of observation since the last surge: more than errors count for came within one start time."""
+    """Seconds of observation since the last surge."""
 
     @property
     def surged(self) -> bool:
         """Whether there was a surge within what is remembered."""
         return self.calm < self.observed * (1 - 1e-9)
+
+    def surges(self, lead: float) -> bool:
+        """Say whether there was a surge so short a time ago that the replicas for it may not serve yet."""
+        return self.surged and self.calm < lead
 
     def trend_weight(self, policy: HeadroomPolicy) -> float:
         """Return the weight of the slope: what it has earned by its errors against those without it."""
@@ -136,12 +142,15 @@ def learn(
         observed = min(observed + width, policy.memory)
         share = width / observed
         offered, usual = after.last * work, math.sqrt(power)
-        noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
-        level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
-        trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
         surge = promised.level + policy.outlier * max(promised.level, usual)
         # What was promised in the first moments says nothing: there was no history yet.
-        calm = 0.0 if offered > surge and observed > 2 * lead else calm + width
+        if offered > surge and observed > 2 * lead:
+            calm = 0.0
+        else:
+            calm += width
+            noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
+            level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
+            trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
         level, trend = (after.ahead(lead, forecast_policy, weight) * work for weight in (0.0, 1.0))

@@ -121,7 +121,7 @@ def _close_bin(
         headroom = _follow_service(memory.service, headroom, fleet, policy)
     elif served >= FEWEST_SERVED:
         missed = missed_share(offered / served, policy.misses)
-        if fleet.tightens if missed > policy.headroom.missed else fleet.relaxes:
+        if _counts(missed, headroom, fleet, policy):
             headroom = control(headroom, missed, seconds, policy.headroom)
     backlog = advance_backlog(memory.backlog, arrivals * fleet.work, fleet.serving, seconds)
     if fleet.waiting is not None:
@@ -142,9 +142,16 @@ def _follow_service(
     if requests <= 0 or missed < 0:
         return headroom
     share = min(missed / requests, 1.0)
-    if not (fleet.tightens if share > policy.headroom.missed else fleet.relaxes):
+    if not _counts(share, headroom, fleet, policy):
         return headroom
     return follow(headroom, share, seconds, policy.headroom)
+
+
+def _counts(missed: float, headroom: Headroom, fleet: FleetView, policy: LoadPolicy) -> bool:
+    """Say whether a share of missed requests says something about the headroom."""
+    if missed <= policy.headroom.missed:
+        return fleet.relaxes
+    return fleet.tightens and not headroom.surges(fleet.lead)
 
 
 def convert(memory: LoadMemory, factor: float) -> LoadMemory:
