@@ -20,6 +20,9 @@ SAME_LEVEL = 0.5
 """Requests at a replica by which two courses of the flow may differ that go on as one."""
 _LONGEST_RAISE = 8
 """Periods for which a replica is added at most, in exchange for one less elsewhere for longer."""
+_EDGES_UP_TO = 2000
+"""Periods up to which changes also begin and end where the schedule changes anyway: with 20,000 periods, 14 days, there
+would be a million of them."""
 _KEPT = 40
 """Changes of either kind that are put together in pairs."""
 
@@ -176,24 +179,28 @@ class Neighbours:
         self._note(serving)
         room = max(room, 1.0)
         lower, higher = self._changes(serving, -1), self._changes(serving, 1)
-        tries = [(less.missed, less.apply(serving)) for less in lower]
+        # Changes, not schedules: of a long load there are more than memory has room for.
+        tries: list[tuple[Change, ...]] = [(less,) for less in lower]
         # Also side by side: then a block begins or ends sooner or later.
         tries += [
-            (less.missed + more.missed, more.apply(less.apply(serving)))
+            (less, more)
             for less in _best(lower, room)
             for more in _best([one for one in higher if one.missed < 0], room)
             if less.end <= more.begin or more.end <= less.begin
         ]
         seconds = self._terms.seconds(serving)
         worth = []
-        for missed, changed in tries:
-            saved = seconds - self._terms.seconds(changed)
+        for changes in tries:
+            saved = changes[0].saved
+            if len(changes) > 1:
+                saved = seconds - self._terms.seconds(_apply(changes, serving))
+            missed = sum(change.missed for change in changes)
             # What seems to cost the same may cost less: start times are drawn, drains depend on what runs.
             if saved >= 0:
-                worth.append((math.log(max(saved, 1.0)) - max(missed, 0.0) / room, changed))
+                worth.append((math.log(max(saved, 1.0)) - max(missed, 0.0) / room, changes))
         worth.sort(key=lambda one: -one[0])
-        for _, changed in worth:
-            yield changed
+        for _, changes in worth:
+            yield _apply(changes, serving)
 
     def better(self, serving: Integers) -> Iterator[Integers]:
         """Return schedules with one replica more for a while, those first that the flow says miss least."""
@@ -207,7 +214,7 @@ class Neighbours:
     def _changes(self, serving: Integers, by: int, longest: int | None = None) -> list[Change]:
         terms, periods = self._terms, len(serving)
         longest = longest or (periods if by < 0 else _LONGEST_RAISE)
-        edges = np.flatnonzero(np.diff(serving)) + 1
+        edges = np.flatnonzero(np.diff(serving)) + 1 if periods <= _EDGES_UP_TO else np.empty(0, np.int64)
         seconds = terms.seconds(serving)
         found = []
         for length in _lengths(min(longest, periods)):
@@ -225,6 +232,12 @@ class Neighbours:
                 saved = seconds - terms.seconds(changed)
                 found.append(Change(begin, begin + length, by, saved, more))
         return found
+
+
+def _apply(changes: tuple[Change, ...], serving: Integers) -> Integers:
+    for change in changes:
+        serving = change.apply(serving)
+    return serving
 
 
 def _best(changes: list[Change], room: float) -> list[Change]:
