@@ -1,0 +1,99 @@
+"""When the present choice is left for a cheaper one.
+
+What the present targets cost too much is added up, as the ski-rental rule does, and they are left when that has reached
+a part of the cost of the start that a change throws away: the whole of it right after a change, less and less until
+one decision horizon has passed since, a longer one where changes have come one after the other. So a load that has
+really crossed is followed soon after a calm time, and a load that stays at the break-even cannot make replicas start
+again and again. What is within the band, noise for the most part, lowers the sum. Within one start time of a change
+nothing is changed back.
+"""
+
+import math
+from dataclasses import dataclass
+
+from modelyard.core.breakeven.inputs import BreakEvenPolicy
+from modelyard.core.breakeven.joint import SECONDS_PER_HOUR, Assignment, Bill, Group
+
+UNANSWERED = 1e-6
+"""Requests per second below which nothing counts as waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """What the present targets cost too much."""
+
+    total: float
+    """US dollars since the last change, beyond the band."""
+    threshold: float
+    """US dollars from which they are left."""
+    urgent: bool
+    """Whether requests wait that would not with the cheapest targets."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is time to change."""
+        return self.urgent or (self.total > 0 and self.total >= self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """When there were changes."""
+
+    elapsed: float
+    """Seconds since the last decision."""
+    unchanged: float
+    """Seconds since the last change."""
+    unrest: float
+    """Changes of late, older ones counting less: 1 after a change that followed a long calm, 0 after
+    none."""
+
+
+def add_unrest(before: float, seconds: float, policy: BreakEvenPolicy) -> float:
+    """Return the changes of late after one more, which came so many seconds after the one before."""
+    return 1.0 + before * math.exp(-max(seconds, 0.0) / policy.calm)
+
+
+def add_excess(group: Group, present: Assignment, cheapest: Assignment, before: float, past: Past) -> Excess:
+    """Return the sum after some more seconds.
+
+    `before`: the sum until now; `past`: of the routes that would change.
+    """
+    policy = group.policy
+    old, new = group.bill(present), group.bill(cheapest)
+    saved, added = _compare(old, new)
+    rate = saved - added - policy.band * saved
+    gap = past.elapsed if 0.0 < past.elapsed <= policy.longest_gap else 0.0
+    total = max(before + rate * gap / SECONDS_PER_HOUR, 0.0)
+    # A first choice throws no start away.
+    horizon = policy.horizon * 2.0 ** (past.unrest - 1.0) if past.unrest > 0 else 0.0
+    recent = max(0.0, 1.0 - past.unchanged / horizon) if horizon > 0 else 0.0
+    part = policy.evidence + (1.0 - policy.evidence) * recent
+    return Excess(total, part * _start_cost(group, old, new), new.waiting < old.waiting - UNANSWERED)
+
+
+def longest_start(group: Group, route: str) -> float:
+    """Return the longest start time, in seconds, of the deployments that a route may use; 0 without any."""
+    return max(
+        (group.deployments[item.deployment].start_time for item in group.allowed[route].own), default=0.0
+    )
+
+
+def _compare(old: Bill, new: Bill) -> tuple[float, float]:
+    """Return what a change saves and what it adds, in US dollars per hour: what stays the same is not in either."""
+    saved = added = 0.0
+    for before, after in ((old.fleet, new.fleet), (old.spent, new.spent)):
+        for name in before:
+            change = after[name] - before[name]
+            saved, added = saved + max(-change, 0.0), added + max(change, 0.0)
+    return saved, added
+
+
+def _start_cost(group: Group, old: Bill, new: Bill) -> float:
+    """Return what the starts cost that a change asks for or throws away, in US dollars."""
+    return sum(
+        abs(min(new.replicas[name], item.maximum) - min(old.replicas[name], item.maximum))
+        * item.avoidable
+        * item.start_time
+        / SECONDS_PER_HOUR
+        for name, item in group.deployments.items()
+    )
