@@ -10,10 +10,14 @@ from dataclasses import asdict
 from aiohttp import web
 
 from dev.standin.arguments import Arguments
+from dev.standin.embeddings import parse_embeddings
 from dev.standin.engine import Engine, Generation
+from dev.standin.errors import Json, RequestError
 from dev.standin.faults import FaultInjector
 from dev.standin.metrics import EngineMetrics
-from dev.standin.protocol import Answer, GenerationRequest, Json, RequestError, error_body, parse_request
+from dev.standin.protocol import Answer, GenerationRequest, parse_request
+from dev.standin.responses import ResponsesAnswer, parse_response_request
+from dev.standin.scheduler import FinishReason
 from dev.standin.settings import Faults, MetricsMode, Settings
 
 VERSION = "0.32.0"
@@ -76,6 +80,8 @@ class Api:
                 web.get("/v1/models", self._get_models),
                 web.post("/v1/chat/completions", self._post_chat),
                 web.post("/v1/completions", self._post_completion),
+                web.post("/v1/embeddings", self._post_embeddings),
+                web.post("/v1/responses", self._post_response),
                 web.get("/standin/faults", self._get_faults),
                 web.post("/standin/faults", self._post_faults),
                 web.delete("/standin/faults", self._delete_faults),
@@ -95,7 +101,7 @@ class Api:
         try:
             return await handler(request)
         except RequestError as error:
-            return web.json_response(error.body(), status=error.status)
+            return _refuse(error)
 
     def _authorised(self, request: web.Request) -> bool:
         keys = self._arguments.api_keys
@@ -138,16 +144,14 @@ class Api:
         }
 
     async def _post_chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=True)
+        return await self._complete(request, chat=True)
 
     async def _post_completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=False)
+        return await self._complete(request, chat=False)
 
-    async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+    async def _complete(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         raw = await request.read()
-        refusal = self._injector.on_request()
-        if refusal is not None:
-            return _error(refusal, "injected fault")
+        self._strike()
         parsed = parse_request(
             raw,
             chat=chat,
@@ -156,27 +160,87 @@ class Api:
             natural_tokens=self._settings.output_tokens,
             force_usage=self._arguments.force_include_usage,
         )
-        if parsed.model not in self._served:
-            raise RequestError(404, "NotFoundError", f"The model `{parsed.model}` does not exist.", "model")
+        return await self._generate(request, parsed, Answer(parsed, self._next_id()))
+
+    async def _post_response(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        self._strike()
+        parsed = parse_response_request(
+            raw,
+            default_model=self._arguments.served_model_names[0],
+            max_model_len=self._max_model_len,
+            natural_tokens=self._settings.output_tokens,
+        )
+        return await self._generate(request, parsed, ResponsesAnswer(parsed, self._next_id()))
+
+    async def _post_embeddings(self, request: web.Request) -> web.StreamResponse:
+        """Answer embeddings, whichever model is served; vLLM does so for pooling models only."""
+        raw = await request.read()
+        self._strike()
+        parsed = parse_embeddings(
+            raw,
+            default_model=self._arguments.served_model_names[0],
+            max_model_len=self._max_model_len,
+        )
+        await self._admit(parsed.model)
+        # One token stands for the vector: the prompt is computed, and nothing after it (`vllm:generation_tokens`
+        # counts it, where vLLM counts none).
+        generations = [
+            self._engine.submit(tokens, 1, 1, FinishReason.STOP) for tokens in parsed.prompt_tokens
+        ]
+        if not await self._wait_whole(generations, 1):
+            return _error(500, "the request was aborted")
+        return web.json_response(parsed.answer(self._next_id()))
+
+    def _strike(self) -> None:
+        """Count a request for the faults. Raises RequestError if it is to be refused."""
+        refusal = self._injector.on_request()
+        if refusal is not None:
+            raise RequestError(refusal, _error_kind(refusal), "injected fault")
+
+    async def _admit(self, model: str) -> None:
+        """Check that the model is served and wait as long as the faults say. Raises RequestError."""
+        if model not in self._served:
+            raise RequestError(404, "NotFoundError", f"The model `{model}` does not exist.", "model")
         if self._injector.faults.first_byte_delay_seconds:
             await asyncio.sleep(self._injector.faults.first_byte_delay_seconds)
-        generation = self._engine.submit(
-            parsed.prompt_tokens, parsed.output_tokens, parsed.max_tokens, parsed.finish_reason
-        )
-        answer = Answer(parsed, f"{self._created:x}-{next(self._request_numbers)}")
+
+    def _next_id(self) -> str:
+        return f"{self._created:x}-{next(self._request_numbers)}"
+
+    async def _generate(
+        self, request: web.Request, parsed: GenerationRequest, answer: Answer | ResponsesAnswer
+    ) -> web.StreamResponse:
+        await self._admit(parsed.model)
+        generations = [
+            self._engine.submit(
+                parsed.prompt_tokens, parsed.output_tokens, parsed.max_tokens, parsed.finish_reason
+            )
+            for _ in range(parsed.choices)
+        ]
+        if parsed.stream:
+            try:
+                return await self._stream(request, parsed, generations, answer)
+            finally:
+                _abort(generations)
+        if not await self._wait_whole(generations, parsed.output_tokens):
+            return _error(500, "the request was aborted")
+        return web.json_response(answer.whole())
+
+    @staticmethod
+    async def _wait_whole(generations: list[Generation], tokens: int) -> bool:
+        """Wait until each has so many tokens; return False if one ended before."""
         try:
-            if parsed.stream:
-                return await self._stream(request, parsed, generation, answer)
-            generated = await generation.wait_for(parsed.output_tokens)
-            if generated < parsed.output_tokens:
-                return _error(500, "the request was aborted")
-            return web.json_response(answer.whole(generated))
+            return all([await generation.wait_for(tokens) >= tokens for generation in generations])
         finally:
-            # The client may be gone: its place in the batch must be free again.
-            generation.abort()
+            _abort(generations)
 
     async def _stream(
-        self, request: web.Request, parsed: GenerationRequest, generation: Generation, answer: Answer
+        self,
+        request: web.Request,
+        parsed: GenerationRequest,
+        generations: list[Generation],
+        answer: Answer | ResponsesAnswer,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=_SSE_HEADERS)
         writer = await response.prepare(request)
@@ -186,22 +250,23 @@ class Api:
         breaks_after = (
             self._injector.faults.break_stream_after_tokens if self._injector.breaks_stream() else None
         )
-        sent = 0
+        sent = generated = 0
         while sent < parsed.output_tokens:
             target = min(sent + self._settings.tokens_per_event if sent else 1, parsed.output_tokens)
-            generated = await generation.wait_for(target)
-            broken = breaks_after is not None and sent >= breaks_after
-            if generated < target or broken:
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-            if sent == 0 and parsed.chat:
-                await response.write(_sse(answer.role_event()))
-            await response.write(_sse(answer.event(sent, target)))
+            for index, generation in enumerate(generations):
+                broken = breaks_after is not None and sent >= breaks_after
+                if await generation.wait_for(target) < target or broken:
+                    if request.transport is not None:
+                        request.transport.abort()
+                    return response
+                for event in answer.first_events(index) if sent == 0 else ():
+                    await response.write(answer.encode(event))
+                generated += target - sent
+                await response.write(answer.encode(answer.event(index, sent, target, generated)))
             sent = target
-        if parsed.include_usage:
-            await response.write(_sse(answer.usage_event(sent)))
-        await response.write(b"data: [DONE]\n\n")
+        for event in answer.last_events(generated):
+            await response.write(answer.encode(event))
+        await response.write(answer.END)
         return response
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
@@ -219,11 +284,20 @@ class Api:
         return await self._get_faults(request)
 
 
-def _sse(event: Json) -> bytes:
-    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+def _abort(generations: list[Generation]) -> None:
+    """Free the places in the batch: the client may be gone."""
+    for generation in generations:
+        generation.abort()
+
+
+def _error_kind(status: int) -> str:
+    return _ERROR_KINDS.get(status, "InternalServerError")
 
 
 def _error(status: int, message: str) -> web.Response:
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    kind = _ERROR_KINDS.get(status, "InternalServerError")
-    return web.json_response(error_body(status, kind, message), status=status, headers=headers)
+    return _refuse(RequestError(status, _error_kind(status), message))
+
+
+def _refuse(error: RequestError) -> web.Response:
+    headers = {"Retry-After": "1"} if error.status in (429, 503) else {}
+    return web.json_response(error.body(), status=error.status, headers=headers)

@@ -21,3 +21,8 @@ def render_tokens(start: int, end: int) -> str:
     The text of a range depends on nothing but the range, so parts of any size join to the same whole.
     """
     return "".join(("" if index == 0 else " ") + _WORDS[index % len(_WORDS)] for index in range(start, end))
+
+
+def cut_tokens(text: str, start: int, end: int) -> str:
+    """Return the part of a given text that output tokens `start` to `end` (exclusive) are."""
+    return text[start * CHARACTERS_PER_TOKEN : end * CHARACTERS_PER_TOKEN]

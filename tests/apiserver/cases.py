@@ -12,7 +12,7 @@ from typing import Any, Final
 from modelyard.api.crd import KINDS, build_schema
 from tests.apiserver.manifests import ABSENT, Path, change_field, find_base, read_field, walk
 from tests.apiserver.rules import RULE_CASES
-from tests.apiserver.samples import KEY_SAMPLES, MAP_KEYS, PATTERN_SAMPLES
+from tests.apiserver.samples import DISTINCT, KEY_SAMPLES, MAP_KEYS, PATTERN_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ class _NodeCases:
     def _items(self, count: int) -> list[Any]:
         """Return items that differ in their keys."""
         items = [copy.deepcopy(read_field(self.base, self.concrete)[0]) for _ in range(count)]
-        for key in self.node.get("x-kubernetes-list-map-keys", ()):
+        keys = self.node.get("x-kubernetes-list-map-keys", DISTINCT.get(self.path[-1], ()))
+        for key in keys:
             for index, item in enumerate(items):
                 item[key] = f"{item[key]}{index}"
         return items

@@ -113,8 +113,51 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             "LLMRoute",
             "route",
             model="org/model",
+            policy="Weighted",
+            dataPolicy="Any",
             targets=[{"deployment": "first", "weight": 1}, {"deployment": "second", "weight": 1}],
             timeouts={"hold": "5m", "request": "5m"},
+        ),
+        manifest(
+            "LLMRoute",
+            "full",
+            model="org/model",
+            # As low as can be, so that every quality of a target reaches it.
+            minQuality="0",
+            targets=[
+                {"provider": "openai", "model": "small", "weight": 1, "quality": "0.8"},
+                {"deployment": "first", "weight": 1, "quality": "1"},
+            ],
+            timeouts={"hold": "5m", "firstToken": "20s", "request": "5m"},
+        ),
+    ),
+    "LLMProvider": (
+        manifest(
+            "LLMProvider",
+            "plain",
+            baseURL="https://api.example.com/v1",
+            models=[{"name": "small"}],
+        ),
+        manifest(
+            "LLMProvider",
+            "full",
+            baseURL="https://llm.example.com:8443/proxy/v1beta/openai/",
+            secretRef={"name": "keys", "key": "example"},
+            caSecretRef={"name": "ca", "key": "ca.crt"},
+            region="eu-west-1",
+            models=[
+                {
+                    "name": "org/large",
+                    # As dear as can be, so that every price of cached tokens is below it.
+                    "price": {
+                        "inputPerMillion": "999999.999999",
+                        "cachedInputPerMillion": "0.025",
+                        "outputPerMillion": "2",
+                    },
+                    "quality": "0.9",
+                    "contextLength": 131_072,
+                }
+            ],
         ),
     ),
     "AcceleratorClass": (

@@ -37,7 +37,8 @@ def _case(
 
 
 _PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
-(_ROUTE,) = BASES["LLMRoute"]
+_ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
+_PROVIDER, _FULL_PROVIDER = BASES["LLMProvider"]
 _CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
 
 
@@ -321,6 +322,127 @@ RULE_CASES: Final = (
         "at least one of targets needs a weight above 0",
         accepted=({"spec.targets.0.weight": 0, "spec.targets.1.weight": 1},),
         refused=({"spec.targets.0.weight": 0, "spec.targets.1.weight": 0},),
+    ),
+    _range(
+        "Timeouts.first-token-bounds", _FULL_ROUTE, "spec.timeouts.firstToken", ("1s", "1h"), ("0s", "1h1s")
+    ),
+    _case(
+        "RouteTarget.deployment-or-provider",
+        _ROUTE,
+        "spec.targets[0]",
+        "a target is either deployment, or provider together with model",
+        accepted=({}, {"spec.targets.0": {"provider": "openai", "model": "small"}}),
+        refused=(
+            {"spec.targets.0.provider": "openai", "spec.targets.0.model": "small"},
+            {"spec.targets.0.model": "small"},
+            {"spec.targets.0": {"provider": "openai"}},
+            {"spec.targets.0": {"model": "small"}},
+            {"spec.targets.0": {}},
+        ),
+    ),
+    _case(
+        "LLMRouteSpec.targets-differ",
+        _FULL_ROUTE,
+        "spec.targets",
+        "targets must differ",
+        accepted=(
+            {},
+            {"spec.targets.1": {"provider": "openai", "model": "large"}},
+            {"spec.targets.1": {"provider": "other", "model": "small"}},
+        ),
+        refused=(
+            {"spec.targets.1": {"provider": "openai", "model": "small", "quality": "0.5"}},
+            {"spec.targets.0": {"deployment": "first", "weight": 3, "quality": "1"}},
+        ),
+    ),
+    _case(
+        "LLMRouteSpec.priority-without-weights",
+        _ROUTE,
+        "spec.targets",
+        "under policy Priority the order of targets decides",
+        accepted=(
+            {"spec.policy": "Priority"},
+            {"spec.policy": "Priority", "spec.targets.1.weight": 0},
+            {"spec.targets.0.weight": 9},
+        ),
+        refused=({"spec.policy": "Priority", "spec.targets.0.weight": 2},),
+    ),
+    _case(
+        "LLMRouteSpec.sovereign-without-providers",
+        _FULL_ROUTE,
+        "spec.targets",
+        "dataPolicy Sovereign lets no request leave the cluster",
+        accepted=(
+            {},
+            {"spec.dataPolicy": "Sovereign", "spec.targets": [{"deployment": "first", "quality": "1"}]},
+        ),
+        refused=(
+            {"spec.dataPolicy": "Sovereign"},
+            # Also one that gets no requests: a weight is changed more lightly than a policy.
+            {"spec.dataPolicy": "Sovereign", "spec.targets.0.weight": 0},
+        ),
+    ),
+    _case(
+        "LLMRouteSpec.quality-is-stated",
+        _FULL_ROUTE,
+        "spec.targets",
+        "minQuality needs the quality of each target that is a deployment",
+        accepted=(
+            {"spec.targets.0.quality": ABSENT},
+            {"spec.minQuality": ABSENT, "spec.targets.1.quality": ABSENT},
+        ),
+        refused=({"spec.targets.1.quality": ABSENT},),
+    ),
+    _case(
+        "LLMRouteSpec.some-quality",
+        _FULL_ROUTE,
+        "spec.minQuality",
+        "minQuality leaves no target",
+        accepted=(
+            {"spec.minQuality": "1"},
+            {"spec.minQuality": "0.8", "spec.targets.1.quality": "0.7999"},
+            {"spec.minQuality": "0.8", "spec.targets.1.quality": "0.1", "spec.targets.0.quality": ABSENT},
+        ),
+        refused=(
+            {"spec.minQuality": "0.8001", "spec.targets.1.quality": "0.8"},
+            {"spec.minQuality": "0.9", "spec.targets.1.weight": 0},
+        ),
+    ),
+    _case(
+        "LLMProviderSpec.port-bounds",
+        _PROVIDER,
+        "spec.baseURL",
+        "the port of baseURL must be from 1 to 65535",
+        accepted=({"spec.baseURL": "https://example.com:65535/v1"}, {"spec.baseURL": "https://example.com"}),
+        refused=({"spec.baseURL": "https://example.com:65536/v1"}, {"spec.baseURL": "https://a:99999"}),
+    ),
+    _case(
+        "LLMProviderSpec.base-url-without-endpoint",
+        _PROVIDER,
+        "spec.baseURL",
+        "baseURL must end before the endpoint",
+        accepted=(
+            {"spec.baseURL": "https://example.com/chatty/v1"},
+            {"spec.baseURL": "https://chat/v1/completions/v1"},
+        ),
+        refused=tuple(
+            {"spec.baseURL": f"https://example.com/v1/{path}"}
+            for path in ("chat/completions", "chat/completions/", "chat", "embeddings", "responses", "rerank")
+        ),
+    ),
+    _case(
+        "ProviderPrice.cached-not-above-input",
+        _FULL_PROVIDER,
+        "spec.models[0].price.cachedInputPerMillion",
+        "cachedInputPerMillion must not be above inputPerMillion",
+        accepted=(
+            {"spec.models.0.price.cachedInputPerMillion": "999999.999999"},
+            {"spec.models.0.price": {"inputPerMillion": "0", "outputPerMillion": "0"}},
+        ),
+        refused=(
+            {"spec.models.0.price.inputPerMillion": "0.0249"},
+            {"spec.models.0.price.inputPerMillion": "9", "spec.models.0.price.cachedInputPerMillion": "10"},
+        ),
     ),
     _case(
         "Toleration.toleration-value",

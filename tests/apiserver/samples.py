@@ -11,6 +11,7 @@ from modelyard.api import llmdeployment, meta, quantities
 from modelyard.api.acceleratorclass import AcceleratorClassSpec
 from modelyard.api.engines import ENGINE_PARAMETERS
 from modelyard.api.llmdeployment import Engine, Model, TokenSecret
+from modelyard.api.llmprovider import BaseUrl, LLMProviderSpec
 from modelyard.api.scaling import CronText, TimeZoneName
 
 
@@ -137,6 +138,45 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
         lambda length: "000001." + "0" * (length - len("000001.")),
         shortest="1",
     ),
+    _pattern(quantities.Quality): Samples(
+        ("0", "1", "0.5", "0.8125", "1.0", "1.0000"),
+        ("-0", ".5", "1.", "1.1", "2", "01", "0,5", "0.5 ", "50%"),
+        lambda length: "0." + "5" * (length - 2),
+        shortest="1",
+    ),
+    _pattern(BaseUrl): Samples(
+        (
+            "https://api.openai.com/v1",
+            "https://generativelanguage.googleapis.com/v1beta/openai/",
+            "https://localhost:8443",
+            "https://x1.a-b.example:65535/",
+            "https://api.example.com/Team_1/~v1.2",
+        ),
+        (
+            "",
+            "http://api.openai.com/v1",
+            "api.openai.com/v1",
+            "https://",
+            "https://API.example.com/v1",
+            "https://10.0.0.1/v1",
+            "https://[::1]/v1",
+            "https://user:key@example.com/v1",
+            "https://example.com:0/v1",
+            "https://example.com:123456/v1",
+            "https://example.com/v1?key=secret",
+            "https://example.com/v1#part",
+            "https://example.com//v1",
+            "https://example.com/../v1",
+            "https://example.com/%2e%2e/v1",
+            "https://example.com/v1\n",
+            "https://-example.com/v1",
+            "https://example..com/v1",
+        ),
+        lambda length: "https://example.com/" + "v" * (length - len("https://example.com/")),
+    ),
+    _field_pattern(LLMProviderSpec, "region"): Samples(
+        ("eu-west-1", "DE", "a"), ("", "-a", "a-", "eu west", "eu_west", "ü"), _letters
+    ),
     _field_pattern(TokenSecret, "key"): Samples(
         ("token", "HF_TOKEN", "a.b-c"), ("a b", "a/b", "$a"), _letters, shortest="a"
     ),
@@ -172,3 +212,6 @@ MAP_KEYS: Final[Mapping[str | int, Callable[[int], list[str]]]] = {
     "parameters": _parameters,
 }
 """Keys that a map may hold, by the name of its field."""
+
+DISTINCT: Final[Mapping[str | int, tuple[str, ...]]] = {"targets": ("deployment",)}
+"""Fields that the items of a list must differ in, by the name of the list, where a rule says so and not the schema."""

@@ -128,7 +128,19 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
         "Cost/1M tokens": "0.31",
         "Source": "hf://org/repository",
     },
-    "LLMRoute": {"Model": "org/model", "Ready": "True"},
+    "LLMRoute": {
+        "Model": "org/model",
+        "Policy": "Weighted",
+        "Data": "Any",
+        "Ready": "True",
+        "Reason": "text",
+    },
+    "LLMProvider": {
+        "URL": "https://llm.example.com:8443/proxy/v1beta/openai/",
+        "Region": "eu-west-1",
+        "Ready": "True",
+        "Reason": "text",
+    },
     "AcceleratorClass": {
         "Resource": "nvidia.com/gpu",
         "Memory": "24Gi",
@@ -141,7 +153,7 @@ WIDE = {"Engine", "Accelerator", "Cost/1M tokens", "Source"}
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_get_shows_the_columns(kinds: ApiServer, namespace: str, kind: str) -> None:
-    base = BASES[kind][-1] if kind == "AcceleratorClass" else BASES[kind][0]
+    base = BASES[kind][-1] if kind in {"AcceleratorClass", "LLMProvider"} else BASES[kind][0]
     created = create(kinds, namespace, base)
     patch_status(kinds, created, fill_status(KINDS[kind].model))
     try:

@@ -31,6 +31,8 @@ class Backend:
     endpoint: Endpoint
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    """Paths with their queries."""
     status: int = 200
     release: asyncio.Event = field(default_factory=asyncio.Event)
     """A streamed answer pauses after its first event until this is set."""
@@ -42,6 +44,7 @@ class Backend:
         """Answer as an OpenAI server does."""
         body = await request.read()
         self.bodies.append(body)
+        self.paths.append(request.path_qs)
         self.headers.append({key.lower(): value for key, value in request.headers.items()})
         if self.reply is not None:
             return await self.reply(request)
@@ -74,11 +77,13 @@ class Gateway:
     session: aiohttp.ClientSession
     table: RoutingTable = field(default_factory=lambda: RoutingTable(anonymous=True))
     builder: ResourceBuilder | None = None
+    keys: dict[str, str] = field(default_factory=dict)
+    """API keys of providers, by the provider's name."""
 
     def offer(self, table: RoutingTable) -> str:
         """Offer a table; returns its version."""
         self.builder = self.builder or ResourceBuilder(self.settings)
-        resources = self.builder.build(table)
+        resources = self.builder.build(table, self.keys)
         self.table = table
         self.server.set_resources(resources)
         return resources.version

@@ -167,10 +167,10 @@ def test_every_name_leads_to_one_place_and_every_deployment_has_its_key(snapshot
     assert set(names) == set(resolve_names(snapshot))
     by_name = {name: route for route in table.routes for name in route.models}
     for key in snapshot.deployments:
-        assert [target.deployment for target in by_name[key].targets] == [key]
+        assert [target.upstream for target in by_name[key].targets] == [key]
     for route in table.routes:
         assert route.targets or route.refusal
-        assert all(target.deployment in table.upstreams for target in route.targets)
+        assert all(target.upstream in table.upstreams for target in route.targets)
 
 
 @unhurried

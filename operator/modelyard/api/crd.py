@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined, core_schema, to_jsonable_python
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import GROUP, VERSION, ApiModel, Rule, wire
 
@@ -99,7 +100,26 @@ KINDS: Final[Mapping[str, Kind]] = {
             model=LLMRoute,
             plural="llmroutes",
             short_name="llmr",
-            columns=(Column("Model", ".spec.model"), Column("Ready", _condition("status")), _AGE),
+            columns=(
+                Column("Model", ".spec.model"),
+                Column("Policy", ".spec.policy"),
+                Column("Data", ".spec.dataPolicy"),
+                Column("Ready", _condition("status")),
+                Column("Reason", _condition("reason")),
+                _AGE,
+            ),
+        ),
+        Kind(
+            model=LLMProvider,
+            plural="llmproviders",
+            short_name="llmprov",
+            columns=(
+                Column("URL", ".spec.baseURL"),
+                Column("Region", ".spec.region"),
+                Column("Ready", _condition("status")),
+                Column("Reason", _condition("reason")),
+                _AGE,
+            ),
         ),
         Kind(
             model=AcceleratorClass,
@@ -195,6 +215,9 @@ def _simplify(node: Schema, definitions: Mapping[str, Schema], path: str) -> Sch
         target = definitions[node.pop("$ref").rpartition("/")[2]]
         node = {**target, **node}
     node.pop("title", None)
+    if "required" in node:
+        # A copy: YAML would write two mentions of one list as an anchor and an alias.
+        node["required"] = list(node["required"])
     unknown = {"anyOf", "oneOf", "allOf", "const", "prefixItems"} & node.keys()
     if unknown:
         raise ValueError(f"{path}: a structural schema cannot say {', '.join(sorted(unknown))}")

@@ -21,6 +21,11 @@ Quantity = Annotated[
 Price = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
 """US dollars as a decimal string: an API never carries money as a float."""
 
+Quality = Annotated[
+    str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", min_length=1, max_length=6)
+]
+"""How good answers are, from 0 to 1 as a decimal string. What 1 stands for is the installation's choice."""
+
 _UNIT_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _SUFFIXES = {
     "m": Decimal("0.001"),

@@ -36,7 +36,10 @@ def operator(
     ] = None,
     namespace: Annotated[
         str,
-        typer.Option(help="Namespace of the operator and the gateway; engine pods accept traffic from it."),
+        typer.Option(
+            help="Namespace of the operator and the gateway; engine pods accept traffic from it, LLMProviders and "
+            "their Secrets are read in it."
+        ),
     ] = SYSTEM_NAMESPACE,
     watch_namespace: Annotated[
         list[str] | None, typer.Option(help="Namespace to watch; may be given several times. Default: all.")
@@ -64,6 +67,15 @@ def operator(
             min=0.1,
         ),
     ] = DEFAULTS.scaler_interval,
+    gateway_ca_file: Annotated[
+        str,
+        typer.Option(
+            help="File of certificates, as seen by Envoy, that providers without caSecretRef are checked with."
+        ),
+    ] = DEFAULTS.gateway.ca_file,
+    provider_interval: Annotated[
+        float, typer.Option(help="Seconds between two readings of LLMProviders and their Secrets.", min=0.1)
+    ] = DEFAULTS.provider_interval,
     anonymous: Annotated[
         bool,
         typer.Option(
@@ -122,11 +134,14 @@ def operator(
         read_hub=read_hub,
         placement_interval=placement_interval,
         scaler_interval=scaler_interval,
+        provider_interval=provider_interval,
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),
         ),
-        gateway=GatewaySettings(listener_address=listener_host, listener_port=listener_port),
+        gateway=GatewaySettings(
+            listener_address=listener_host, listener_port=listener_port, ca_file=gateway_ca_file
+        ),
         render=RenderSettings(
             gateway=PodPeer(namespace, {"app.kubernetes.io/component": "gateway"}),
             operator=PodPeer(namespace, {"app.kubernetes.io/component": "operator"}),

@@ -128,15 +128,17 @@ def observe_share(
 
 
 def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) -> dict[str, tuple[Share, ...]]:
-    """Return what every deployment gets of each route, by the route's weights.
+    """Return what every deployment gets of each route: by the route's weights, or all that come if it goes first.
 
-    An adapter (`namespace/name:adapter`) counts for its deployment.
+    An adapter (`namespace/name:adapter`) counts for its deployment. What a deployment answers because another target
+    failed is not foreseen.
     """
     shares: dict[str, list[Share]] = {key: [] for key in deployments}
     for route in routes:
-        weights = sum(target.weight for target in route.targets)
-        for target in route.targets:
-            deployment = target.deployment.partition(":")[0]
+        targets = route.targets[:1] if route.priority else route.targets
+        weights = sum(target.weight for target in targets)
+        for target in targets:
+            deployment = target.upstream.partition(":")[0]
             if weights and deployment in shares:
                 shares[deployment].append(Share(route.name, target.weight / weights))
     return {key: tuple(found) for key, found in shares.items()}

@@ -14,8 +14,9 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.quantities import parse_duration
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.routing import Endpoint, ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.core.snapshot import Pod, Snapshot
+from modelyard.core.targets import JudgedTarget, explain_closed, judge_targets, sovereign_names
 
 DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"
 
@@ -131,10 +132,17 @@ def build_routing_table(
             upstreams[target] = Upstream(target, generation, adapter, endpoints)
             if adapter in owned:
                 routes.append(_deployment_route(deployment, target, target, (adapter,)))
+    externals: dict[str, ExternalUpstream] = {}
+    closed_names = sovereign_names(snapshot.routes.values())
     for key, route in sorted(snapshot.routes.items()):
         if (ROUTE, key) in names:
-            routes.append(_weighted_route(route, snapshot, tuple(names[(ROUTE, key)])))
-    return RoutingTable(routes=tuple(routes), upstreams=upstreams, anonymous=anonymous)
+            sovereign = (route.metadata.namespace, route.spec.model) in closed_names
+            judged = judge_targets(route, snapshot, sovereign=sovereign)
+            routes.append(_target_route(route, judged, tuple(names[(ROUTE, key)]), sovereign=sovereign))
+            externals |= {
+                item.external.cluster: item.external for item in judged if item.external is not None
+            }
+    return RoutingTable(tuple(routes), upstreams, externals, anonymous)
 
 
 def serving_endpoints(pods: Iterable[Pod], weights: Mapping[str, int] | None = None) -> tuple[Endpoint, ...]:
@@ -163,51 +171,37 @@ def weigh_variants(capacities: Mapping[str, float]) -> dict[str, int]:
 
 
 def _deployment_route(deployment: LLMDeployment, name: str, target: str, models: tuple[str, ...]) -> Route:
+    closed = explain_closed(deployment)
     return Route(
         name=name,
         models=models,
         targets=(WeightedTarget(target),),
-        refusal=explain_closed(deployment),
+        refusal=None if closed is None else closed.message,
         created=unix_time(deployment.metadata.creation_timestamp),
         owner=deployment.metadata.namespace,
     )
 
 
-def _weighted_route(route: LLMRoute, snapshot: Snapshot, models: tuple[str, ...]) -> Route:
-    namespace = route.metadata.namespace
-    closed: list[str] = []
-    targets: list[WeightedTarget] = []
-    for target in route.spec.targets:
-        key = f"{namespace}/{target.deployment}"
-        deployment = snapshot.deployments.get(key)
-        if target.weight == 0:
-            continue
-        if deployment is None:
-            closed.append(f"LLMDeployment {key} does not exist")
-        elif sentence := explain_closed(deployment):
-            closed.append(sentence)
-        else:
-            targets.append(WeightedTarget(key, target.weight))
+def _target_route(
+    route: LLMRoute, judged: tuple[JudgedTarget, ...], models: tuple[str, ...], *, sovereign: bool
+) -> Route:
+    timeouts = route.spec.timeouts
+    targets = tuple(item.target for item in judged if item.target is not None)
+    closed = [item.closed.message for item in judged if item.closed is not None]
     return Route(
         # A route may have the name of a deployment, and counters must not mix the two.
         name=f"{route.key}@route",
         models=models,
-        targets=tuple(targets),
-        hold_seconds=parse_duration(route.spec.timeouts.hold),
-        request_seconds=parse_duration(route.spec.timeouts.request),
+        targets=targets,
+        priority=route.spec.policy == "Priority",
+        sovereign=sovereign,
+        hold_seconds=parse_duration(timeouts.hold),
+        first_token_seconds=None if timeouts.first_token is None else parse_duration(timeouts.first_token),
+        request_seconds=parse_duration(timeouts.request),
         refusal=None if targets else "; ".join(closed),
         created=unix_time(route.metadata.creation_timestamp),
-        owner=namespace,
+        owner=route.metadata.namespace,
     )
-
-
-def explain_closed(deployment: LLMDeployment) -> str | None:
-    """Return why no request can ever wake the deployment, or None if one can."""
-    if deployment.spec.suspend:
-        return f"model {deployment.served_name} is suspended"
-    if deployment.spec.replicas == 0:
-        return f"model {deployment.served_name} is switched off (replicas: 0)"
-    return None
 
 
 def unix_time(timestamp: str) -> int:

@@ -51,6 +51,13 @@ class Code:
     ROUTED: Final = "Routed"
     ROUTED_BY_ROUTE: Final = "RoutedByLLMRoute"
     TARGET_NOT_FOUND: Final = "TargetNotFound"
+    DATA_POLICY_VIOLATED: Final = "DataPolicyViolated"
+    QUALITY_TOO_LOW: Final = "QualityTooLow"
+    PROVIDER_NOT_READY: Final = "ProviderNotReady"
+    CONFIGURED: Final = "Configured"
+    SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  (a reason, no password)
+    SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105  (a reason, no password)
+    SECRET_FORBIDDEN: Final = "SecretForbidden"  # noqa: S105  (a reason, no password)
     INVALID: Final = "Invalid"
     DEMAND_READ: Final = "DemandRead"
     SCALER_ACTIVE: Final = "ScalerActive"

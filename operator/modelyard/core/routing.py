@@ -1,11 +1,15 @@
 """Where a model name may go: the table that the gateway is configured from.
 
 Data only. `build_routing_table` in `core/names.py` derives it from a snapshot; `render/envoy` turns it into Envoy
-resources. A target without ready endpoints has no cluster in Envoy: its requests are held by on-demand CDS.
+resources. A deployment without ready endpoints has no cluster in Envoy: its requests are held by on-demand CDS. A
+provider always has one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+EXTERNAL_PREFIX = "provider:"
+"""Begins the keys of providers' models."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,16 +46,44 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedTarget:
-    """A deployment that a route may choose, with its share of the requests."""
+class ExternalUpstream:
+    """One model of an `LLMProvider`, reached over TLS.
 
-    deployment: str
+    The API key is no part of it: keys go to Envoy by themselves and stay out of every table.
+    """
+
+    provider: str
+    """Name of the LLMProvider."""
+    model: str
+    """The name that the provider knows the model by; the gateway writes it into the request body."""
+    host: str
+    """DNS name that is resolved, named in the TLS handshake and checked against the server's certificate."""
+    port: int = 443
+    path: str = ""
+    """What takes the place of the gateway's `/v1`: empty, or begins with a slash and ends without one."""
+    keyed: bool = True
+    """Whether an API key is sent."""
+    trust: str | None = None
+    """PEM certificates that the server's is checked with. None: the public ones of the gateway's system."""
+
+    @property
+    def cluster(self) -> str:
+        """The Envoy cluster name; no deployment can have it, because namespaces have no colon."""
+        return external_key(self.provider, self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTarget:
+    """Where a route may send requests, with its share of them."""
+
+    upstream: str
+    """Key in `RoutingTable.upstreams` or in `RoutingTable.externals`."""
     weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The model names that clients send, and the deployments that answer them."""
+    """The model names that clients send, and the deployments and providers that answer them."""
 
     name: str
     """Stable key of the route: `namespace/name` of the LLMDeployment or LLMRoute it comes from. The counters
@@ -59,10 +91,17 @@ class Route:
     models: tuple[str, ...]
     """Exact names in the request's `model` field."""
     targets: tuple[WeightedTarget, ...] = ()
+    """In the order in which they are tried. None of them is a provider where the route is sovereign."""
+    priority: bool = False
+    """Which target is tried first. True: the first of the list. False: one drawn by weight."""
+    sovereign: bool = False
+    """No request may leave the cluster."""
     hold_seconds: int = 600
     """How long a request may wait for a sleeping or loading target before 503 with `Retry-After`."""
+    first_token_seconds: int | None = None
+    """How long a target may take to begin a streamed answer before the next is tried. None: no limit of its own."""
     request_seconds: int = 600
-    """How long one request may take after it left the hold."""
+    """How long one request may take after it left the hold, over all targets tried."""
     refusal: str | None = None
     """Set: every request is refused at once with 503 and this sentence (suspended, or `replicas: 0`)."""
     created: int = 0
@@ -77,7 +116,9 @@ class RoutingTable:
 
     routes: tuple[Route, ...] = ()
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
-    """By `namespace/name` of the LLMDeployment."""
+    """By `namespace/name` of the LLMDeployment, for an adapter followed by a colon and its name."""
+    externals: Mapping[str, ExternalUpstream] = field(default_factory=dict)
+    """By `external_key`: those that some route may choose."""
     anonymous: bool = False
     """False: every request is answered 401 (no tenants exist yet). True: no key is asked for."""
 
@@ -85,6 +126,11 @@ class RoutingTable:
 def cluster_name(deployment: str, generation: int) -> str:
     """Return the Envoy cluster name of one generation of a deployment."""
     return f"{deployment}~z{generation}"
+
+
+def external_key(provider: str, model: str) -> str:
+    """Return the key, and the Envoy cluster name, of a provider's model."""
+    return f"{EXTERNAL_PREFIX}{provider}/{model}"
 
 
 def parse_cluster_name(cluster: str) -> tuple[str, int] | None:

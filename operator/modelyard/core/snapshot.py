@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.inventory import Inventory
 
@@ -101,12 +103,25 @@ class ServiceReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Provider:
+    """An LLMProvider, and what its Secrets say beside the API key, which no decision ever sees."""
+
+    object: LLMProvider
+    trust: str | None = None
+    """PEM certificates that the server's is checked with. None: the public ones of the gateway's system."""
+    refusal: Refusal | None = None
+    """Why no request can be sent: a Secret is missing or cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a decision may look at."""
 
     deployments: Mapping[str, LLMDeployment] = field(default_factory=dict)
     """By `namespace/name`, like all mappings here."""
     routes: Mapping[str, LLMRoute] = field(default_factory=dict)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    """By name: those in the gateway's namespace."""
     accelerators: Mapping[str, AcceleratorClass] = field(default_factory=dict)
     """By name."""
     pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)

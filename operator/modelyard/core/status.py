@@ -18,10 +18,10 @@ from modelyard.api.llmdeployment import (
 )
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import LABEL_DEPLOYMENT, Condition, child_name
-from modelyard.core.names import explain_closed
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
+from modelyard.core.targets import explain_closed, judge_targets, sovereign_names
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
@@ -34,6 +34,14 @@ HISTORY_LIMIT = 20
 COST_DEAD_BAND = Decimal("0.1")
 """Relative change of the cost per token below which status is left as it is: figures that move with every
 reading would make every reading a write."""
+
+_ROUTE_PROBLEMS = (
+    Code.DATA_POLICY_VIOLATED,
+    Code.TARGET_NOT_FOUND,
+    Code.PROVIDER_NOT_READY,
+    Code.QUALITY_TOO_LOW,
+)
+"""Why a route is not Ready although its name is its own, the most serious first."""
 
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _START_FAILURES = frozenset(
@@ -104,9 +112,8 @@ def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[P
         )
     if plan.refusal is not None:
         return Verdict(READY, False, Reason(plan.refusal.reason, plan.refusal.message))
-    if (sentence := explain_closed(deployment)) is not None:
-        code = Code.SUSPENDED if deployment.spec.suspend else Code.SCALED_TO_ZERO
-        return Verdict(READY, False, Reason(code, sentence))
+    if (closed := explain_closed(deployment)) is not None:
+        return Verdict(READY, False, closed)
     if plan.replicas == 0:
         return Verdict(READY, True, Reason(Code.SCALED_TO_ZERO, "sleeps: a request wakes it"))
     return Verdict(READY, False, explain_wait(plan, pods))
@@ -161,14 +168,19 @@ def build_route_status(
     route: LLMRoute, snapshot: Snapshot, name: tuple[bool, Reason], now: float
 ) -> LLMRouteStatus:
     """Return the status that the route should have."""
-    namespace = route.metadata.namespace
-    keys = [f"{namespace}/{target.deployment}" for target in route.spec.targets]
-    missing = [key for key in keys if key not in snapshot.deployments]
+    sovereign = (route.metadata.namespace, route.spec.model) in sovereign_names(snapshot.routes.values())
+    judged = judge_targets(route, snapshot, sovereign=sovereign)
+    closed = [item.closed for item in judged if item.closed is not None]
+    # The first of these that some target has; all targets that have it are named.
+    code = next((code for code in _ROUTE_PROBLEMS if any(reason.code == code for reason in closed)), None)
+    if code == Code.QUALITY_TOO_LOW and any(item.target is not None for item in judged):
+        # To leave out some is what minQuality is for.
+        code = None
     if not name[0]:
         ready = Verdict(READY, False, name[1])
-    elif missing:
-        message = f"targets name no LLMDeployment that exists: {', '.join(missing)}"
-        ready = Verdict(READY, False, Reason(Code.TARGET_NOT_FOUND, message))
+    elif code is not None:
+        sentences = "; ".join(reason.message for reason in closed if reason.code == code)
+        ready = Verdict(READY, False, Reason(code, sentences))
     else:
         ready = Verdict(READY, True, name[1])
     generation = route.metadata.generation

@@ -6,6 +6,7 @@ restarted operator sends nothing that Envoy already knows.
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class AdsServer:
         self._connections: set[_Connection] = set()
         self._nodes: dict[str, Node] = {}
         self._server: grpc.aio.Server | None = None
+        self._encrypted = False
         self._offered = asyncio.Event()
         self._progress = asyncio.Condition()
 
@@ -130,6 +132,7 @@ class AdsServer:
         )
         await server.start()
         self._server = server
+        self._encrypted = credentials is not None
         return int(bound)
 
     async def stop(self) -> None:
@@ -226,11 +229,19 @@ class AdsServer:
         node.address = _peer_address(peer)
         node.connected = True
         node.stream = stream
+        stream.confidential = self._encrypted or _is_loopback(node.address)
         logger.info("Envoy %s connected from %s", node.id, node.address)
 
     async def _notify(self) -> None:
         async with self._progress:
             self._progress.notify_all()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _peer_address(peer: str) -> str:

@@ -23,6 +23,7 @@ ROOT_FILES = (
     "envoy/config/route/v3/route.proto",
     "envoy/extensions/access_loggers/stats/v3/stats.proto",
     "envoy/extensions/content_parsers/json/v3/json_content_parser.proto",
+    "envoy/extensions/filters/http/credential_injector/v3/credential_injector.proto",
     "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/health_check/v3/health_check.proto",
     "envoy/extensions/filters/http/json_to_metadata/v3/json_to_metadata.proto",
@@ -34,10 +35,14 @@ ROOT_FILES = (
     "envoy/extensions/filters/http/upstream_codec/v3/upstream_codec.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
+    "envoy/extensions/http/injected_credentials/generic/v3/generic.proto",
     "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
     "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.proto",
     "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap.proto",
     "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+    "envoy/extensions/router/cluster_specifiers/priority_group/v3/priority_group.proto",
+    "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+    "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
@@ -52,6 +57,7 @@ TYPE_URL_PREFIX = "type.googleapis.com/"
 CLUSTER = TYPE_URL_PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINTS = TYPE_URL_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = TYPE_URL_PREFIX + "envoy.config.listener.v3.Listener"
+SECRET = TYPE_URL_PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 ROUTES = TYPE_URL_PREFIX + "envoy.config.route.v3.RouteConfiguration"
 
 DELTA_REQUEST = "envoy.service.discovery.v3.DeltaDiscoveryRequest"

@@ -5,28 +5,33 @@ model name is encoded once and kept while it stays the same.
 """
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from modelyard.core.routing import Route, RoutingTable, Upstream, parse_cluster_name
+from modelyard.core.routing import ExternalUpstream, Route, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.render.envoy.clusters import cluster, endpoints
+from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.listener import LISTENER, listener
+from modelyard.render.envoy.providers import provider_cluster, provider_secret
 from modelyard.render.envoy.routes import (
     ROUTE_CONFIGURATION,
-    Targets,
     list_route,
     listed_models,
     model_routes,
     route_action,
     route_configuration,
-    route_targets,
 )
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json
 
 _ACTION = protos.TYPE_URL_PREFIX + "xds.type.matcher.v3.Matcher.OnMatch"
+
+_VERSION_KEY = secrets.token_bytes(16)
+"""Keeps the versions of secrets from telling anything about them: Envoy shows versions. They change with every start,
+so an Envoy that stays is sent its keys once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,8 @@ class Resource:
     """One named resource as it goes over the wire."""
 
     name: str
-    encoded: bytes
+    encoded: bytes = field(repr=False)
+    """May hold an API key."""
     version: str
     """A hash of the content: the same on every start of the operator, so that nothing is sent twice."""
 
@@ -71,20 +77,28 @@ class ResourceBuilder:
     _listener: Resource | None = None
     _routes: dict[tuple[str, Route, Targets], Mapping[str, bytes]] = field(default_factory=dict)
     _clusters: dict[Upstream, Resource] = field(default_factory=dict)
+    _externals: dict[ExternalUpstream, Resource] = field(default_factory=dict)
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
     _route_table: tuple[object, Resource] | None = None
 
-    def build(self, table: RoutingTable) -> Resources:
-        """Return the resources of a table."""
+    def build(self, table: RoutingTable, keys: Mapping[str, str] | None = None) -> Resources:
+        """Return the resources of a table. `keys` are the API keys of providers, by the provider's name."""
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
         # A cluster without its addresses stays the same while pods come and go.
         bare = [replace(upstream, endpoints=()) for upstream in ready]
         self._clusters = {up: self._clusters.get(up) or _cluster(up, self.settings) for up in bare}
+        self._externals = {
+            up: self._externals.get(up) or _external(up, self.settings) for up in table.externals.values()
+        }
+        keyed = {up.provider for up in table.externals.values() if up.keyed}
         if self._listener is None:
             self._listener = _resource(LISTENER, protos.LISTENER, listener(self.settings))
         by_type = {
-            protos.CLUSTER: _by_name(self._clusters.values()),
+            protos.CLUSTER: _by_name([*self._clusters.values(), *self._externals.values()]),
+            protos.SECRET: _by_name(
+                _secret(provider, key) for provider, key in (keys or {}).items() if provider in keyed
+            ),
             protos.ENDPOINTS: _by_name(self._endpoints.values()),
             protos.LISTENER: {LISTENER: self._listener},
             protos.ROUTES: {ROUTE_CONFIGURATION: self._route_configuration(table)},
@@ -97,9 +111,7 @@ class ResourceBuilder:
         return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
 
     def _route_configuration(self, table: RoutingTable) -> Resource:
-        entries = [
-            (model, route, route_targets(route, table.upstreams)) for model, route in listed_models(table)
-        ]
+        entries = [(model, route, route_targets(route, table)) for model, route in listed_models(table)]
         key = (table.anonymous, tuple(entries))
         if self._route_table is not None and self._route_table[0] == key:
             return self._route_table[1]
@@ -121,13 +133,15 @@ class ResourceBuilder:
         return _encode_routes(model_routes(model, route, targets, self.settings))
 
 
-def build_resources(table: RoutingTable, settings: GatewaySettings) -> Resources:
+def build_resources(
+    table: RoutingTable, settings: GatewaySettings, keys: Mapping[str, str] | None = None
+) -> Resources:
     """Return the resources of one table; a `ResourceBuilder` is faster for a series of them."""
-    return ResourceBuilder(settings).build(table)
+    return ResourceBuilder(settings).build(table, keys)
 
 
-def _encode_routes(routes: Mapping[str, Json]) -> Mapping[str, bytes]:
-    return {key: protos.encode(_ACTION, route_action(route)) for key, route in routes.items()}
+def _encode_routes(routes: Mapping[str, tuple[Json, ...]]) -> Mapping[str, bytes]:
+    return {key: protos.encode(_ACTION, route_action(*found)) for key, found in routes.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -138,6 +152,16 @@ def _alias(upstream: Upstream, settings: GatewaySettings) -> tuple[Resource, Res
 
 def _cluster(upstream: Upstream, settings: GatewaySettings) -> Resource:
     return _resource(upstream.cluster, protos.CLUSTER, cluster(upstream, settings))
+
+
+def _external(upstream: ExternalUpstream, settings: GatewaySettings) -> Resource:
+    return _resource(upstream.cluster, protos.CLUSTER, provider_cluster(upstream, settings))
+
+
+def _secret(provider: str, key: str) -> Resource:
+    value = provider_secret(provider, key)
+    encoded = protos.encode(protos.SECRET, value)
+    return Resource(value["name"], encoded, _hash(_VERSION_KEY + encoded))
 
 
 def _endpoints(upstream: Upstream) -> Resource:

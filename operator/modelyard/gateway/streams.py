@@ -2,8 +2,8 @@
 
 Protocol: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#incremental-xds
 
-A push goes make-before-break: clusters, then their endpoints, then listeners, then routes; a cluster goes away only
-after Envoy has acknowledged the routes that no longer name it.
+A push goes make-before-break: clusters, then their secrets and endpoints, then listeners, then routes; a cluster goes
+away only after Envoy has acknowledged the routes that no longer name it.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from modelyard.gateway.resources import Resource, Resources
 WILDCARD = "*"
 """The name that stands for "all resources of this type"."""
 
-PUSH_ORDER = (protos.CLUSTER, protos.ENDPOINTS, protos.LISTENER, protos.ROUTES)
+PUSH_ORDER = (protos.CLUSTER, protos.SECRET, protos.ENDPOINTS, protos.LISTENER, protos.ROUTES)
 """Make before break."""
 
 _WILDCARD_TYPES = (protos.CLUSTER, protos.LISTENER)
@@ -53,6 +53,8 @@ class Stream:
     """The state of one ADS stream."""
 
     demand: OnDemand
+    confidential: bool = False
+    """Whether nobody can listen: only then is Envoy sent API keys. Without its key no request goes to a provider."""
     node_id: str = ""
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
@@ -91,6 +93,11 @@ class Stream:
             subscription.wildcard = True
             subscribed.discard(WILDCARD)
         subscription.names |= subscribed
+        if first and type_url == protos.SECRET and not self.confidential:
+            logger.warning(
+                "Envoy %s gets no API keys of providers: its connection is neither encrypted nor on loopback",
+                self.node_id,
+            )
         if not first:
             # Asked for again by name: the answer is due even if a wildcard brought the resource before.
             for name in subscribed:
@@ -109,7 +116,7 @@ class Stream:
         }
         for type_url in PUSH_ORDER:
             subscription = self.subscriptions.get(type_url)
-            if subscription is None:
+            if subscription is None or (type_url == protos.SECRET and not self.confidential):
                 continue
             available = offered[type_url]
             changed = [

@@ -34,6 +34,8 @@ class Resource:
 
 LLM_DEPLOYMENTS = Resource(GROUP, VERSION, "llmdeployments", "LLMDeployment")
 LLM_ROUTES = Resource(GROUP, VERSION, "llmroutes", "LLMRoute")
+LLM_PROVIDERS = Resource(GROUP, VERSION, "llmproviders", "LLMProvider")
+SECRETS = Resource("", "v1", "secrets", "Secret")
 ACCELERATOR_CLASSES = Resource(GROUP, VERSION, "acceleratorclasses", "AcceleratorClass", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)

@@ -12,7 +12,7 @@ from modelyard.core.cost import TokenMemory
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
-from modelyard.core.snapshot import GatewayReading, Pod, ServiceReading, Snapshot
+from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
 from modelyard.kube.informers import Indices, first
@@ -32,6 +32,10 @@ class Fleet:
     strangers: dict[str, str] = field(default_factory=dict)
     """Kind and name of an object that stands where a child should be and is not ours, by `namespace/name` of the
     LLMDeployment."""
+    providers: dict[str, Provider] = field(default_factory=dict)
+    """LLMProviders of the gateway's namespace, by name."""
+    provider_keys: dict[str, str] = field(default_factory=dict, repr=False)
+    """Their API keys, of those whose Secrets hold one. They go to Envoy and nowhere else."""
     profiles: dict[str, ModelProfile] = field(default_factory=dict)
     """What was read from models' own configurations, by `model.source`."""
     capacity: CapacityView = field(default_factory=CapacityView)
@@ -159,7 +163,10 @@ class Fleet:
             if (seen := self.route(key)) is not None and seen.object is not None
         }
         return Snapshot(
-            deployments=deployments, routes=routes, pods={key: self.pods(key) for key in deployments}
+            deployments=deployments,
+            routes=routes,
+            providers=self.providers,
+            pods={key: self.pods(key) for key in deployments},
         )
 
     def exposures(self) -> dict[str, Exposure]:

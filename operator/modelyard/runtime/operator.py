@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
+from modelyard.api.meta import split_key
 from modelyard.gateway.ads import AdsServer
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
@@ -29,6 +30,7 @@ from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
+from modelyard.runtime.providers import ProviderKeeper
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
@@ -74,6 +76,7 @@ class Operator:
         self._reader = Reader(self.fleet, self._server, self._queue, settings)
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
+        self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
         self._engines = EngineReader(self.fleet, self._queue, settings)
 
     async def run(self) -> None:
@@ -116,11 +119,12 @@ class Operator:
         return frozenset(found)
 
     def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield the loops that placement, speed and outside autoscalers need."""
+        """Yield the loops that placement, speed, outside autoscalers and providers need."""
         yield self._placer.run()
         yield self._profiles.run()
         yield self._engines.run()
         yield self._scalers.run()
+        yield self._providers.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -128,6 +132,7 @@ class Operator:
         """Wait for the first full view of the cluster, then act on it."""
         await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
         await self._scalers.start()
+        await self._providers.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()
@@ -195,14 +200,22 @@ class Operator:
             for other in self.fleet.deployment_keys():
                 self._queue.add(other)
         elif resource == LLM_ROUTES:
-            self._queue.add(ROUTE_PREFIX + key)
+            # Another route of the namespace may want the same name: who has it may change, or where it may go.
+            namespace, _ = split_key(key)
+            siblings = [other for other in self.fleet.route_keys() if other.startswith(f"{namespace}/")]
+            for other in {key, *siblings}:
+                self._queue.add(ROUTE_PREFIX + other)
         else:
             self._queue.add(key)
         if resource == LLM_DEPLOYMENTS:
             # A name may have changed hands.
-            self._publisher.request()
-            for route in self.fleet.route_keys():
-                self._queue.add(ROUTE_PREFIX + route)
+            self._names_changed()
+
+    def _names_changed(self) -> None:
+        """Publish the table anew, and look at every route again."""
+        self._publisher.request()
+        for route in self.fleet.route_keys():
+            self._queue.add(ROUTE_PREFIX + route)
 
     def _wake(self, deployment: str, generation: int, node: str) -> None:
         """Take in the wake signal of a held request. An adapter's request wakes its deployment."""

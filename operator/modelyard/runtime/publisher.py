@@ -22,6 +22,7 @@ class Publisher:
         self._builder = ResourceBuilder(settings.gateway)
         self._asked = asyncio.Event()
         self._offered = False
+        self._keys: dict[str, str] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
     def request(self) -> None:
@@ -56,8 +57,9 @@ class Publisher:
             self._fleet.table,
             anonymous=self._settings.anonymous,
         )
-        if table != self._fleet.table or not self._offered:
+        keys = self._fleet.provider_keys
+        if table != self._fleet.table or keys != self._keys or not self._offered:
             # The first table is offered even if it is empty: Envoy waits for one.
             self._offered = True
-            self._fleet.table = table
-            self._server.set_resources(self._builder.build(table))
+            self._fleet.table, self._keys = table, keys
+            self._server.set_resources(self._builder.build(table, keys))

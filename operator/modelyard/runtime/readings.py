@@ -137,7 +137,7 @@ def build_reading(
     active: dict[str, int] = {}
     for entry in routes:
         for target in entry.targets:
-            key = target.deployment.partition(":")[0]
+            key = target.upstream.partition(":")[0]
             active[key] = active.get(key, 0) + max(waiting.get(entry.name, 0), 0)
     return GatewayReading(
         time=now,

@@ -43,6 +43,9 @@ class OperatorSettings:
     """Seconds between two readings of an engine's own metrics, from which its speed is learned."""
     scaler_interval: float = 15.0
     """Seconds between two looks at the autoscaler objects of `actuator: External`: the sync period of the HPA."""
+    provider_interval: float = 10.0
+    """Seconds between two readings of LLMProviders and their Secrets: how long a new key may take. A reading is one
+    list and one request per Secret."""
     read_hub: bool = True
     """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0

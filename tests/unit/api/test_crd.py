@@ -41,7 +41,7 @@ def test_check_finds_changed_missing_and_left_over_files(tmp_path: Path) -> None
     assert main(["--output", str(tmp_path)]) == 0
     assert main(["--output", str(tmp_path), "--check"], said.append) == 0
     assert said == []
-    changed, missing, _ = sorted(tmp_path.iterdir())
+    changed, missing, *_ = sorted(tmp_path.iterdir())
     changed.write_text(changed.read_text().replace("maximum: 1000000", "maximum: 2000000"))
     missing.unlink()
     (tmp_path / "old.yaml").write_text("")

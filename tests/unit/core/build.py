@@ -6,11 +6,13 @@ from typing import Any
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import Refusal
 from modelyard.core.inventory import Node, Pool
 from modelyard.core.memory import Parallelism
 from modelyard.core.plan import Placement, VariantPlan
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Provider, Snapshot
 from modelyard.core.variants import Variant, variant_name
 
 KEY = "team/llama"
@@ -69,6 +71,28 @@ def make_route(key: str, model: str, targets: Mapping[str, int], *, created: str
             },
         }
     )
+
+
+def make_targets_route(
+    key: str, model: str, *targets: Mapping[str, Any], created: str = CREATED, **spec: Any
+) -> LLMRoute:
+    """An LLMRoute with these targets. `spec` are further fields of it."""
+    route = make_route(key, model, {"unused": 1}, created=created)
+    body = {"metadata": route.metadata, "spec": {"model": model, "targets": list(targets), **spec}}
+    return LLMRoute.model_validate(body)
+
+
+def make_provider(
+    name: str = "acme",
+    *models: Mapping[str, Any],
+    refusal: Refusal | None = None,
+    trust: str | None = None,
+    **spec: Any,
+) -> Provider:
+    """A provider that offers the model `large`, or these. `spec` are further fields of the LLMProvider."""
+    fields = {"baseURL": "https://api.acme.example/v1", "models": list(models) or [{"name": "large"}], **spec}
+    body = {"metadata": {"name": name, "namespace": "modelyard-system", "generation": 4}, "spec": fields}
+    return Provider(LLMProvider.model_validate(body), trust, refusal)
 
 
 def make_accelerator(name: str = "l4", *, price: str | None = "0.8", **changes: Any) -> AcceleratorClass:

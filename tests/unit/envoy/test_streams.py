@@ -1,8 +1,10 @@
 """The delta protocol, request by request, without a network."""
 
+import hashlib
+
 import pytest
 
-from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.routing import Endpoint, ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway import protos
 from modelyard.gateway.resources import build_resources
 from modelyard.gateway.streams import Stream
@@ -230,3 +232,50 @@ def test_unsubscribed_endpoints_are_not_sent_any_more():
     envoy = Envoy(offer(0, POD)).start()
     envoy.ask(protos.ENDPOINTS, resource_names_unsubscribe=["t/a~z0"])
     assert envoy.change(offer(0, OTHER)).settle() == []
+
+
+ACME = ExternalUpstream("acme", "large", "api.acme.example")
+SECRET_NAME = "provider-key:acme"
+
+
+def offer_provider(key="sk-1", *, routed=True):
+    table = RoutingTable(
+        (Route("t/a", ("a",), (WeightedTarget(ACME.cluster),)),) if routed else (),
+        {},
+        {ACME.cluster: ACME} if routed else {},
+        anonymous=True,
+    )
+    return build_resources(table, GatewaySettings(), {"acme": key, "unused": "sk-2"})
+
+
+@pytest.mark.parametrize("confidential", [True, False])
+def test_keys_are_sent_where_nobody_can_listen_and_nowhere_else(confidential):
+    envoy = Envoy(offer_provider())
+    envoy.stream.confidential = confidential
+    envoy.ask(protos.CLUSTER, ["*"])
+    assert [name for _, name, _ in envoy.settle()] == [[ACME.cluster]]
+    envoy.ask(protos.SECRET, [SECRET_NAME, "provider-key:unused"])
+    sent = envoy.push()
+    assert [[item.name for item in response.resources] for response in sent] == (
+        [[SECRET_NAME]] if confidential else []
+    )
+
+
+def test_a_new_key_is_sent_again_and_its_version_tells_nothing():
+    first, second = offer_provider("sk-1"), offer_provider("sk-2")
+    assert first.version != second.version
+    assert offer_provider("sk-1").version == first.version
+    (resource,) = first.by_type[protos.SECRET].values()
+    assert resource.version != hashlib.sha256(resource.encoded).hexdigest()[:16]
+    assert "sk-1" not in repr(first)
+    envoy = Envoy(first)
+    envoy.stream.confidential = True
+    envoy.ask(protos.SECRET, [SECRET_NAME])
+    envoy.settle()
+    assert envoy.settle() == []
+    envoy.resources = second
+    assert envoy.settle() == [("Secret", [SECRET_NAME], [])]
+
+
+def test_keys_of_providers_that_no_route_uses_are_not_offered():
+    assert offer_provider(routed=False).by_type[protos.SECRET] == {}

@@ -1,10 +1,11 @@
 """The Envoy cluster of a deployment's pods, and their addresses."""
 
 import json
+from collections.abc import Mapping
 
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
-from modelyard.render.envoy.names import METADATA, ROUTE_HEADER, SERVED_MODEL_HEADER
+from modelyard.render.envoy.names import METADATA, ROUTE_HEADER, SERVED_MODEL_HEADER, STREAM_HEADER
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, set_header, socket_address, typed
 
@@ -29,16 +30,7 @@ def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
                 }
             ]
         },
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": settings.max_upstream,
-                    "max_pending_requests": settings.max_upstream,
-                    "max_requests": settings.max_upstream,
-                    "max_retries": settings.max_retries,
-                }
-            ]
-        },
+        "circuit_breakers": circuit_breakers(settings),
         "outlier_detection": {
             # An engine's own 500 is about the request, not about the pod.
             "enforcing_consecutive_5xx": 0,
@@ -52,16 +44,13 @@ def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
         },
         # The rewrite needs the whole body in the upstream chain.
         "per_connection_buffer_limit_bytes": settings.max_body_bytes,
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                {
-                    "explicit_http_config": {"http_protocol_options": {}},
-                    "common_http_protocol_options": {"idle_timeout": seconds(settings.upstream_idle_timeout)},
-                    "http_filters": _upstream_filters(upstream.model),
-                },
-            )
-        },
+        "typed_extension_protocol_options": http_options(
+            settings.upstream_idle_timeout,
+            [
+                attempt_headers({SERVED_MODEL_HEADER: escape_model(upstream.model)}),
+                attempt_script("engine_request", scripts.engine_request()),
+            ],
+        ),
     }
 
 
@@ -83,34 +72,72 @@ def _endpoint(endpoint: Endpoint) -> Json:
     return address if endpoint.weight == 1 else {**address, "load_balancing_weight": endpoint.weight}
 
 
-def _upstream_filters(model: str) -> list[Json]:
-    """Return the chain that runs once per attempt: it writes the target's own model name into the body."""
-    # ASCII and escaped for JSON, so it is safe both in a header and in the body.
-    served = json.dumps(model)[1:-1].replace("%", "%%")
-    return [
-        extension(
-            "envoy.filters.http.header_mutation",
-            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+def circuit_breakers(settings: GatewaySettings) -> Json:
+    """Return the limits of one cluster."""
+    return {
+        "thresholds": [
             {
-                "mutations": {
-                    "request_mutations": [
-                        {"append": set_header(SERVED_MODEL_HEADER, served)},
-                        {"remove": ROUTE_HEADER},
-                    ]
-                }
-            },
-        ),
-        extension(
-            "envoy.filters.http.lua",
-            "envoy.extensions.filters.http.lua.v3.Lua",
+                "max_connections": settings.max_upstream,
+                "max_pending_requests": settings.max_upstream,
+                "max_requests": settings.max_upstream,
+                "max_retries": settings.max_retries,
+            }
+        ]
+    }
+
+
+def http_options(idle_timeout: float, filters: list[Json]) -> Json:
+    """Return the protocol options of a cluster: HTTP/1.1, and a chain that runs once per attempt."""
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    codec = extension(
+        "envoy.filters.http.upstream_codec",
+        "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+    )
+    return {
+        name: typed(
+            name,
             {
-                "default_source_code": {"inline_string": scripts.model_rewrite()},
-                # One interpreter per worker for all clusters instead of one per cluster.
-                "shared_vm_id": "model_rewrite",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": {"idle_timeout": seconds(idle_timeout)},
+                "http_filters": [*filters, codec],
             },
-        ),
-        extension(
-            "envoy.filters.http.upstream_codec",
-            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-        ),
-    ]
+        )
+    }
+
+
+def attempt_headers(values: Mapping[str, str]) -> Json:
+    """Return the filter that sets headers for an attempt and takes away what is not for any target.
+
+    An attempt finds the headers as the one before left them, the key of another provider included.
+    """
+    return extension(
+        "envoy.filters.http.header_mutation",
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        {
+            "mutations": {
+                "request_mutations": [
+                    *({"append": set_header(key, value)} for key, value in values.items()),
+                    {"remove": ROUTE_HEADER},
+                    {"remove": STREAM_HEADER},
+                    {"remove": "authorization"},
+                ]
+            }
+        },
+    )
+
+
+def attempt_script(name: str, source: str) -> Json:
+    """Return the filter that runs a script for an attempt.
+
+    `name` stands for the source: one interpreter per worker serves all clusters, instead of one per cluster.
+    """
+    return extension(
+        "envoy.filters.http.lua",
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        {"default_source_code": {"inline_string": source}, "shared_vm_id": name},
+    )
+
+
+def escape_model(model: str) -> str:
+    """Return a model name as it stands in JSON, safe in a header too; `%` is doubled for Envoy."""
+    return json.dumps(model)[1:-1].replace("%", "%%")

@@ -17,8 +17,23 @@ LISTENER = "gateway"
 HEALTH_PATH = "/healthz"
 """Path that load balancers ask; answered without a key, and with 503 while Envoy drains."""
 
-_USAGE_FIELDS = {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"}
-"""Fields of OpenAI's `usage` object, and the metadata keys they are copied to."""
+_USAGE_FIELDS = (
+    # Chat, completions, embeddings (OpenAI API reference).
+    (("usage", "prompt_tokens"), "prompt_tokens"),
+    (("usage", "completion_tokens"), "completion_tokens"),
+    # Whole answers of /v1/responses, and of /v1/messages (Anthropic's Messages API).
+    (("usage", "input_tokens"), "prompt_tokens"),
+    (("usage", "output_tokens"), "completion_tokens"),
+    # The last event of /v1/responses.
+    (("response", "usage", "input_tokens"), "prompt_tokens"),
+    (("response", "usage", "output_tokens"), "completion_tokens"),
+    # The first event of /v1/messages; its last ones have `usage` at the top.
+    (("message", "usage", "input_tokens"), "prompt_tokens"),
+)
+"""Where engines say what they used, and the metadata keys these numbers are copied to."""
+
+_TOKENS = ("prompt_tokens", "completion_tokens")
+"""The metadata keys, which are also the names of the counters."""
 
 _TAGS = [
     {"name": "route", "value_format": f"%METADATA(ROUTE:{METADATA}:route)%"},
@@ -118,10 +133,10 @@ def _health_check() -> Json:
 def _usage_rules() -> list[Json]:
     return [
         {
-            "selectors": [{"key": "usage"}, {"key": field}],
+            "selectors": [{"key": name} for name in path],
             "on_present": {"metadata_namespace": METADATA, "key": key, "type": "NUMBER"},
         }
-        for field, key in _USAGE_FIELDS.items()
+        for path, key in _USAGE_FIELDS
     ]
 
 
@@ -174,7 +189,7 @@ def _token_counter() -> Json:
                 "stat": {"name": key, "tags": _TAGS},
                 "value_format": f"%DYNAMIC_METADATA({METADATA}:{key})%",
             }
-            for key in _USAGE_FIELDS.values()
+            for key in _TOKENS
         ]
     )
     present = {"filter": METADATA, "path": [{"key": "prompt_tokens"}], "value": {"present_match": True}}

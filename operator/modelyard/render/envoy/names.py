@@ -13,6 +13,15 @@ ROUTE_HEADER = "x-modelyard-route"
 SERVED_MODEL_HEADER = "x-modelyard-served-model"
 """Request header, set per attempt by a cluster, that tells the rewrite which model name to put into the body."""
 
+AUTHORITY_HEADER = "x-modelyard-authority"
+"""Request header, set per attempt by a provider's cluster: host and port that the provider is addressed by."""
+
+PATH_HEADER = "x-modelyard-path"
+"""Request header, set per attempt by a provider's cluster: what takes the place of the gateway's `/v1`."""
+
+STREAM_HEADER = "x-modelyard-stream"
+"""Request header, set by the request scan where the body asks for a streamed answer."""
+
 INTERNAL_PREFIX = "x-modelyard-"
 """Headers with this prefix are ours; those that clients send are removed."""
 

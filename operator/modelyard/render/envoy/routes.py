@@ -5,15 +5,17 @@ hash map, however many models there are. A request that the scan has not seen ye
 a real `route` action, because Envoy ignores the body limit of a direct response.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from modelyard.core.routing import Route, RoutingTable, Upstream
+from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.errors import direct_error, direct_json
+from modelyard.render.envoy.forwarding import Targets, forward, split
 from modelyard.render.envoy.models import model_info_body, model_list_body
 from modelyard.render.envoy.names import (
     METADATA,
     MODELS_KEY,
     ROUTE_HEADER,
+    STREAM_HEADER,
     encode_model,
     encode_stat,
     model_info_key,
@@ -34,22 +36,6 @@ NO_CLUSTER = "__none__"
 MAX_LIST_BYTES = 4 * MEBIBYTE
 """Largest reply of `/v1/models`: room for 30,000 models (Envoy's default of 4 KiB is room for 30)."""
 
-IDLE_MARGIN = 60
-"""Seconds that the idle limit of a stream exceeds the longest wait that a route allows, so that the wait's own
-limit answers first."""
-
-Targets = tuple[tuple[str, int], ...]
-"""Cluster names and weights of a route."""
-
-
-def route_targets(route: Route, upstreams: Mapping[str, Upstream]) -> Targets:
-    """Return the clusters of a route. Unknown deployments and weights of 0 are left out."""
-    return tuple(
-        (upstreams[target.deployment].cluster, target.weight)
-        for target in route.targets
-        if target.weight > 0 and target.deployment in upstreams
-    )
-
 
 def listed_models(table: RoutingTable) -> Iterator[tuple[str, Route]]:
     """Yield every model name once, with the first route that has it."""
@@ -61,17 +47,22 @@ def listed_models(table: RoutingTable) -> Iterator[tuple[str, Route]]:
                 yield model, route
 
 
-def model_routes(model: str, route: Route, targets: Targets, settings: GatewaySettings) -> dict[str, Json]:
-    """Return the routes of one model name by their keys: requests, and its entry in the model list."""
+def model_routes(
+    model: str, route: Route, targets: Targets, settings: GatewaySettings
+) -> dict[str, tuple[Json, ...]]:
+    """Return the routes of one model name by their keys: requests, and its entry in the model list.
+
+    Of several routes under one key the first that matches is taken.
+    """
     return {
-        model_key(model): _inference_route(model, route, targets, settings),
-        model_info_key(model): _reply(200, model_info_body(model, route)),
+        model_key(model): _inference_routes(model, route, targets, settings),
+        model_info_key(model): (_reply(200, model_info_body(model, route)),),
     }
 
 
-def list_route(table: RoutingTable) -> dict[str, Json]:
+def list_route(table: RoutingTable) -> dict[str, tuple[Json, ...]]:
     """Return the route of `GET /v1/models` by its key."""
-    return {MODELS_KEY: _reply(200, model_list_body(listed_models(table)))}
+    return {MODELS_KEY: (_reply(200, model_list_body(listed_models(table))),)}
 
 
 def route_configuration(settings: GatewaySettings, *, anonymous: bool) -> Json:
@@ -91,9 +82,11 @@ def route_configuration(settings: GatewaySettings, *, anonymous: bool) -> Json:
     }
 
 
-def route_action(route: Json) -> Json:
-    """Return a route as the action of a matcher."""
-    return {"action": extension("route", "envoy.config.route.v3.Route", route)}
+def route_action(*routes: Json) -> Json:
+    """Return a route, or several of which the first that matches is taken, as the action of a matcher."""
+    if len(routes) == 1:
+        return {"action": extension("route", "envoy.config.route.v3.Route", routes[0])}
+    return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
 
 
 def _open_host(settings: GatewaySettings) -> Json:
@@ -147,9 +140,10 @@ def _reply(status: int, body: str) -> Json:
     return {"match": {"prefix": "/"}, **direct_json(status, body)}
 
 
-def _inference_route(model: str, route: Route, targets: Targets, settings: GatewaySettings) -> Json:
-    return {
-        "match": {"prefix": "/"},
+def _inference_routes(
+    model: str, route: Route, targets: Targets, settings: GatewaySettings
+) -> tuple[Json, ...]:
+    base = {
         "metadata": {
             "filter_metadata": {
                 METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
@@ -163,28 +157,21 @@ def _inference_route(model: str, route: Route, targets: Targets, settings: Gatew
                 {"odcds": {"source": ads(), "timeout": seconds(route.hold_seconds)}},
             ),
         },
-        **_answer(route, targets, settings),
     }
-
-
-def _answer(route: Route, targets: Targets, settings: GatewaySettings) -> Json:
-    """Return what a route does: refuse, or forward to its targets."""
     refusal = route.refusal if route.refusal or targets else "The model has no target."
     if refusal is not None:
-        return direct_error(
+        error = direct_error(
             503, refusal, "server_error", "model_unavailable", {"retry-after": str(settings.retry_after)}
         )
-    return {
-        "route": {
-            "weighted_clusters": {
-                "clusters": [{"name": cluster, "weight": weight} for cluster, weight in targets]
-            },
-            "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
-            "timeout": seconds(route.request_seconds),
-            "idle_timeout": seconds(max(route.hold_seconds, route.request_seconds) + IDLE_MARGIN),
-            "retry_policy": _retry_policy(settings),
-        }
-    }
+        return ({"match": {"prefix": "/"}, **base, **error},)
+    routes: list[Json] = []
+    for choice, match in zip(targets, split(targets), strict=True):
+        if route.first_token_seconds is not None:
+            streamed = {"name": STREAM_HEADER, "string_match": {"exact": "true"}}
+            action = forward(route, choice, settings, route.first_token_seconds)
+            routes.append({"match": {**match, "headers": [streamed]}, **base, **action})
+        routes.append({"match": match, **base, **forward(route, choice, settings)})
+    return tuple(routes)
 
 
 def _arrival_counter(name: str) -> Json:
@@ -207,22 +194,3 @@ def _arrival_counter(name: str) -> Json:
             },
         },
     )
-
-
-def _retry_policy(settings: GatewaySettings) -> Json:
-    return {
-        # `reset`: the pod went away before it sent a header, so the client has seen nothing of the answer.
-        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
-        "retriable_status_codes": [429, 503],
-        "num_retries": settings.retries,
-        "retry_host_predicate": [
-            extension(
-                "envoy.retry_host_predicates.previous_hosts",
-                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-            )
-        ],
-        # How often the balancer is asked again for a host not tried yet, before any host will do. It chooses at
-        # random among equals: with two of three hosts tried, (2/3)^33 or one in 600,000 draws only those two.
-        "host_selection_retry_max_attempts": 32,
-        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-    }

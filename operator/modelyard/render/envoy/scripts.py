@@ -11,9 +11,21 @@ def request_scan() -> str:
 
 
 @cache
-def model_rewrite() -> str:
-    """Return the script that writes the engine's model name into the body."""
-    return _read("json.lua") + _read("model_rewrite.lua")
+def engine_request() -> str:
+    """Return the script that gives an attempt the engine's model name and path."""
+    return _read("json.lua") + _read("model_rewrite.lua") + _read("engine_request.lua")
+
+
+@cache
+def provider_request() -> str:
+    """Return the script that gives an attempt the provider's model name and path, and takes away everything else."""
+    return _read("json.lua") + _read("model_rewrite.lua") + _read("provider_request.lua")
+
+
+@cache
+def provider_key() -> str:
+    """Return the script that refuses an attempt whose provider has no key."""
+    return _read("provider_key.lua")
 
 
 def _read(name: str) -> str:

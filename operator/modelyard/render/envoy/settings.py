@@ -31,6 +31,18 @@ class GatewaySettings:
     (`timeout_keep_alive`, https://www.uvicorn.org/settings/): the gateway must be first, or requests are sent into
     a closing connection."""
 
+    provider_connect_timeout: float = 5.0
+    """How long a connection to a provider may take, with its TLS handshake: the way across an ocean and two
+    retransmissions, after 1 and 2 s (RFC 6298)."""
+
+    provider_idle_timeout: float = 50.0
+    """When an unused connection to a provider is closed. Load balancers in front of such APIs close after 60 s
+    (AWS's default,
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html)."""
+
+    ca_file: str = "/etc/ssl/certs/ca-certificates.crt"
+    """Certificates that providers are checked with, as seen by Envoy: where Debian and Envoy's own image have them."""
+
     body_idle_timeout: float = 60.0
     """How long a client may pause while it sends a request. Once the model is known, the route's own limits
     (hold and request time) apply instead."""

@@ -150,10 +150,13 @@ end
 -- What the grammar allows next.
 local VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END = 1, 2, 3, 4, 5, 6
 
--- The first and last position of the value of the top-level "model", between its quotes; or nil and a sentence.
+-- The first and last position of the value of the top-level "model", between its quotes, whether the top-level
+-- "stream" is true, and whether "stream_options" asks for "include_usage"; or nil and a sentence.
 local function find_model(text)
   local position, depth, expected = 1, 0, VALUE
   local is_object, model_key, first, last = {}, false, nil, nil
+  local stream_key, streamed = false, false
+  local options_key, in_options, usage_key, wants_usage = false, false, false, false
   while true do
     local c = byte(text, position)
     if not c then return nil, BROKEN end
@@ -179,12 +182,16 @@ local function find_model(text)
       if expected == KEY or expected == KEY_OR_END then
         if depth == 1 then
           local key = sub(text, position + 1, close - 1)
+          stream_key = key == 'stream'
+          options_key = key == 'stream_options'
           if key == 'model' then
             if first then return nil, DUPLICATE end
             model_key = true
           elseif #key <= MAX_ESCAPED and find(key, '\\', 1, true) and unescape(key) == 'model' then
             return nil, ESCAPED
           end
+        elseif depth == 2 and in_options then
+          usage_key = sub(text, position + 1, close - 1) == 'include_usage'
         end
         expected = COLON
       else
@@ -202,6 +209,7 @@ local function find_model(text)
       depth = depth + 1
       if depth > MAX_DEPTH then return nil, TOO_DEEP end
       is_object[depth] = c == 123
+      if depth == 2 then in_options = options_key and c == 123 end
       expected, position = c == 123 and KEY_OR_END or VALUE_OR_END, position + 1
     else
       -- Prompts may come as long lists of token numbers, so plain integers have a path of their own.
@@ -213,12 +221,14 @@ local function find_model(text)
       if position == start or c == 46 or c == 101 or c == 69 or first_byte == 48 then
         position = scalar_end(text, start)
         if not position then return nil, BROKEN end
+        if stream_key and depth == 1 and first_byte == 116 then streamed = true end
       end
       if depth == 0 then return nil, NOT_OBJECT end
+      if usage_key and in_options and depth == 2 then wants_usage = first_byte == 116 end
       expected = COMMA_OR_END
     end
   end
   if find(text, '[^ \n\r\t]', position) then return nil, BROKEN end
   if not first then return nil, MISSING end
-  return first, last
+  return first, last, streamed, wants_usage
 end

@@ -1,22 +1,43 @@
--- Writes the engine's own model name into the request body; every other byte stays as the client sent it.
--- Runs once per attempt in the cluster's chain, so that each target gets its own name.
+-- Parts of the scripts that run once per attempt in a cluster's chain, so that each target gets its own model name and
+-- path. All attempts of a request share one set of headers: what an attempt changed, the next one finds changed. The
+-- body is the client's own every time.
 
-local SERVED_MODEL_HEADER = 'x-modelyard-served-model'
+-- What follows the version in the paths of the request scan; the longer of two that end alike comes first.
+local ENDPOINTS = {
+  '/chat/completions', '/completions', '/embeddings', '/messages', '/rerank', '/responses', '/score',
+}
 
-function envoy_on_request(handle)
-  -- Escaped for JSON already.
-  local served = handle:headers():get(SERVED_MODEL_HEADER)
-  handle:headers():remove(SERVED_MODEL_HEADER)
+-- The header's value, which is for this script only.
+local function take(headers, name)
+  local value = headers:get(name)
+  headers:remove(name)
+  return value
+end
+
+-- Puts what the target has in place of the gateway's /v1 before the endpoint.
+local function write_path(headers, prefix)
+  local path, query = string.match(headers:get(':path') or '', '^([^?]*)(.*)$')
+  for _, endpoint in ipairs(ENDPOINTS) do
+    if sub(path, -#endpoint) == endpoint then
+      headers:replace(':path', prefix .. endpoint .. query)
+      return
+    end
+  end
+end
+
+-- Writes the target's own model name, escaped for JSON already; every other byte stays as the client sent it.
+local function write_model(handle, served)
   local body = handle:body()
-  if not served or not body then return end
+  if not body then return end
   local text = body:getBytes(0, body:length())
   local first, last = find_model(text)
-  if not first or sub(text, first, last) == served then return end
-  local rewritten = sub(text, 1, first - 1) .. served .. sub(text, last + 1)
-  body:setBytes(rewritten)
+  if served and first and sub(text, first, last) ~= served then
+    text = sub(text, 1, first - 1) .. served .. sub(text, last + 1)
+    body:setBytes(text)
+  end
   -- A handle to the headers does not survive the wait for the body.
   local headers = handle:headers()
   -- The body is complete here, so it can be announced even if the client sent it in chunks.
   headers:remove('transfer-encoding')
-  headers:replace('content-length', tostring(#rewritten))
+  headers:replace('content-length', tostring(#text))
 end

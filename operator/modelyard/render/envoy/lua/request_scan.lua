@@ -1,4 +1,5 @@
--- Decides what a request asks for and says so in one header, which the virtual host matches on.
+-- Decides what a request asks for and says so in one header, which the virtual host matches on. On the way back it
+-- takes the usage out of streams whose client did not ask for it.
 
 -- Paths that engines answer by the body's model. Everything else that an engine serves (loading adapters, its
 -- metrics, its documentation) must not be reachable from outside.
@@ -12,13 +13,52 @@ local INFERENCE = {
   ['/v1/score'] = true,
 }
 
+-- Of these, the paths whose streams end with the usage in an event without choices, if that is asked for.
+local ENDS_WITH_USAGE = {
+  ['/v1/chat/completions'] = true,
+  ['/v1/completions'] = true,
+}
+
+local SERVED = 'Served are POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, /v1/rerank, '
+  .. '/v1/responses and /v1/score, GET /v1/models and GET /v1/models/{model}.'
+local NO_PATH = 'There is no such path. ' .. SERVED
+local NO_BASE = 'There is no such path: the base URL must end in /v1.'
+local NO_STORE = 'Nothing is stored between requests, so there is nothing to read or continue: keep what you receive '
+  .. 'and send the whole conversation to /v1/responses or /v1/chat/completions.'
+local NO_FILES = 'Files, batches and training are not served: send each request by itself. ' .. SERVED
+
+-- Why a part of OpenAI's API is not served, and what to use instead, by the word after /v1/.
+local INSTEAD = {
+  assistants = NO_STORE,
+  audio = 'Audio is not served: requests are routed by the field "model" of a JSON body, which these do not have, and '
+    .. 'engines answer with text. A model that hears takes audio as an "input_audio" part of a message in '
+    .. '/v1/chat/completions.',
+  batches = NO_FILES,
+  conversations = NO_STORE,
+  files = NO_FILES,
+  fine_tuning = NO_FILES,
+  images = 'Images are not generated: engines answer with text. A model that sees takes images as "image_url" parts '
+    .. 'of a message in /v1/chat/completions.',
+  moderations = 'Moderation is not served: ask a model that classifies content in /v1/chat/completions.',
+  realtime = 'Realtime sessions are not served: use /v1/chat/completions with "stream": true.',
+  responses = NO_STORE,
+  threads = NO_STORE,
+  uploads = NO_FILES,
+  vector_stores = NO_FILES,
+  videos = 'Videos are not generated: engines answer with text. ' .. SERVED,
+}
+
 local ROUTE_HEADER = 'x-modelyard-route'
+local STREAM_HEADER = 'x-modelyard-stream'
 local METADATA = 'modelyard'
 
 -- Bytes. Longer names cannot exist, and three header bytes per byte must fit Envoy's 60 KiB of headers.
 local MAX_MODEL = 1024
 -- Bytes of an unknown name that an error message repeats.
 local MAX_SHOWN = 128
+
+-- Bytes of an unfinished event that are kept back until its rest comes. An event with the usage alone has about 300.
+local MAX_EVENT = 65536
 
 -- JSON of an error as OpenAI's API writes it; the messages are constants without quotes or escapes to care for.
 local function refuse(handle, status, code, message)
@@ -27,6 +67,13 @@ local function refuse(handle, status, code, message)
     { [':status'] = tostring(status), ['content-type'] = 'application/json' },
     format('{"error":{"message":"%s","type":"invalid_request_error","param":null,"code":"%s"}}', text, code)
   )
+end
+
+-- The same, once the body is there: a connection that is closed while its client still sends is reset, and the answer
+-- is lost.
+local function refuse_read(handle, status, code, message)
+  handle:body()
+  refuse(handle, status, code, message)
 end
 
 local function percent_encode(text)
@@ -53,23 +100,34 @@ local function choose(handle, kind, model)
   handle:clearRouteCache()
 end
 
-local function scan_body(handle)
+local function scan_body(handle, path)
   local media_type = handle:headers():get('content-type') or ''
   if not find(string.lower(media_type), '^%s*application/json%s*$')
     and not find(string.lower(media_type), '^%s*application/json%s*;') then
-    return refuse(handle, 415, 'unsupported_media_type', 'The content type must be application/json.')
+    return refuse_read(handle, 415, 'unsupported_media_type', 'The content type must be application/json.')
   end
   local body = handle:body()
   if not body then return refuse(handle, 400, 'invalid_json', BROKEN) end
   local text = body:getBytes(0, body:length())
-  local first, last = find_model(text)
+  local first, last, streamed, wants_usage = find_model(text)
   if not first then return refuse(handle, 400, 'invalid_request', last) end
   local model = unescape(sub(text, first, last))
   if not model or find(sub(text, first, last), '[%z\1-\31]') or not is_utf8(model) then
     return refuse(handle, 400, 'invalid_json', BROKEN)
   end
   if model == '' then return refuse(handle, 400, 'invalid_request', NOT_STRING) end
+  if streamed then handle:headers():replace(STREAM_HEADER, 'true') end
+  if ENDS_WITH_USAGE[path] and not wants_usage then
+    handle:streamInfo():dynamicMetadata():set(METADATA, 'hides_usage', true)
+  end
   choose(handle, 'model', model)
+end
+
+-- Why there is no such path, as far as it can be guessed.
+local function missing(path)
+  if INFERENCE['/v1' .. path] or find(path, '^/models') then return NO_BASE end
+  if find(path, '^/v1/v1/') then return NO_BASE .. ' It has more than one.' end
+  return INSTEAD[string.match(path, '^/v1/([%w_]+)') or ''] or NO_PATH
 end
 
 function envoy_on_request(handle)
@@ -77,15 +135,15 @@ function envoy_on_request(handle)
   local method = headers:get(':method')
   local path = string.match(headers:get(':path') or '', '^[^?#]*')
   if INFERENCE[path] then
-    if method == 'POST' then return scan_body(handle) end
-    return refuse(handle, 405, 'method_not_allowed', 'This path answers POST only.')
+    if method == 'POST' then return scan_body(handle, path) end
+    return refuse_read(handle, 405, 'method_not_allowed', 'This path answers POST only.')
   end
   local id = string.match(path, '^/v1/models/(.+)$')
   if path ~= '/v1/models' and not id then
-    return refuse(handle, 404, 'not_found', 'There is no such path.')
+    return refuse_read(handle, 404, 'not_found', missing(path))
   end
   if method ~= 'GET' then
-    return refuse(handle, 405, 'method_not_allowed', 'This path answers GET only.')
+    return refuse_read(handle, 405, 'method_not_allowed', 'This path answers GET only.')
   end
   if id then
     local model = percent_decode(id)
@@ -94,4 +152,46 @@ function envoy_on_request(handle)
   end
   headers:replace(ROUTE_HEADER, 'models')
   handle:clearRouteCache()
+end
+
+-- Whether a server-sent event carries the usage and nothing else. Quotes inside JSON strings are escaped, so the names
+-- cannot be part of a text.
+local function is_usage(event)
+  return find(event, '"usage"%s*:%s*{') and find(event, '"choices"%s*:%s*%[%s*%]')
+end
+
+-- The whole events of a text but the usage, and what is left of an event that is not complete yet.
+local function without_usage(text)
+  local events, position = {}, 1
+  while true do
+    local _, last = find(text, '\n\r?\n', position)
+    if not last then break end
+    local event = sub(text, position, last)
+    if not is_usage(event) then events[#events + 1] = event end
+    position = last + 1
+  end
+  local rest = sub(text, position)
+  if #rest > MAX_EVENT then events[#events + 1], rest = rest, '' end
+  return table.concat(events), rest
+end
+
+-- Engines are told to send the usage always, because it is counted. Clients that did not ask for it may not expect an
+-- event without choices, so it ends here: the filters that count have seen it before.
+function envoy_on_response(handle)
+  local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
+  if not metadata or not metadata.hides_usage then return end
+  local headers = handle:headers()
+  if not find(string.lower(headers:get('content-type') or ''), '^%s*text/event%-stream')
+    or headers:get('content-encoding') then return end
+  headers:remove('content-length')
+  local rest = ''
+  for chunk in handle:bodyChunks() do
+    local received = chunk:getBytes(0, chunk:length())
+    -- Nearly every chunk is whole events with tokens.
+    if rest ~= '' or sub(received, -2) ~= '\n\n' or find(received, '"usage"', 1, true) then
+      local kept
+      kept, rest = without_usage(rest .. received)
+      if kept ~= received then chunk:setBytes(kept) end
+    end
+  end
 end

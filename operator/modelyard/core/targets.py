@@ -1,0 +1,139 @@
+"""Which targets of an LLMRoute may get requests, and why the others may not.
+
+A sovereign route is refused a provider here once more, whatever the API server let in: this is where the table is
+made from which the gateway is configured.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmprovider import ProviderModel
+from modelyard.api.llmroute import LLMRoute, RouteTarget
+from modelyard.core.reasons import Code, Reason
+from modelyard.core.routing import ExternalUpstream, WeightedTarget
+from modelyard.core.snapshot import Provider, Snapshot
+
+HTTPS_PORT = 443
+"""Port of `https` URLs that name none (RFC 9110, section 4.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTarget:
+    """A target of a route, and what becomes of it."""
+
+    target: WeightedTarget | None = None
+    """None: it gets no requests."""
+    external: ExternalUpstream | None = None
+    """Set for a provider's model that gets requests."""
+    closed: Reason | None = None
+    """Why it gets no requests; None also for a weight of 0."""
+
+
+def sovereign_names(routes: Iterable[LLMRoute]) -> frozenset[tuple[str, str]]:
+    """Return namespace and model name of every route that no request may leave the cluster through.
+
+    Two routes of one namespace may want the same name, and only one gets it. If either is sovereign the name is: a
+    mistake in the other must not send its requests outside.
+    """
+    return frozenset(
+        (route.metadata.namespace, route.spec.model)
+        for route in routes
+        if route.spec.data_policy == "Sovereign"
+    )
+
+
+def judge_targets(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> tuple[JudgedTarget, ...]:
+    """Return the route's targets in their order. `sovereign`: the route's name is one of `sovereign_names`."""
+    return tuple(
+        _judge_provider(target, target.provider, route, snapshot, sovereign=sovereign)
+        if target.provider is not None
+        else _judge_deployment(target, route, snapshot)
+        for target in route.spec.targets
+    )
+
+
+def explain_closed(deployment: LLMDeployment) -> Reason | None:
+    """Return why no request can ever wake the deployment, or None if one can."""
+    if deployment.spec.suspend:
+        return Reason(Code.SUSPENDED, f"model {deployment.served_name} is suspended")
+    if deployment.spec.replicas == 0:
+        return Reason(Code.SCALED_TO_ZERO, f"model {deployment.served_name} is switched off (replicas: 0)")
+    return None
+
+
+def _judge_deployment(target: RouteTarget, route: LLMRoute, snapshot: Snapshot) -> JudgedTarget:
+    key = f"{route.metadata.namespace}/{target.deployment}"
+    deployment = snapshot.deployments.get(key)
+    if deployment is None:
+        return _closed(Code.TARGET_NOT_FOUND, f"LLMDeployment {key} does not exist")
+    if target.weight == 0:
+        return JudgedTarget()
+    low = _explain_quality(f"LLMDeployment {key}", target.quality, route.spec.min_quality)
+    if (reason := low or explain_closed(deployment)) is not None:
+        return JudgedTarget(closed=reason)
+    return JudgedTarget(WeightedTarget(key, target.weight))
+
+
+def _judge_provider(
+    target: RouteTarget, name: str, route: LLMRoute, snapshot: Snapshot, *, sovereign: bool
+) -> JudgedTarget:
+    if sovereign:
+        return _closed(
+            Code.DATA_POLICY_VIOLATED,
+            f"dataPolicy Sovereign of model {route.spec.model} in namespace {route.metadata.namespace}: provider "
+            f"{name} gets no request; remove it from targets",
+        )
+    provider = snapshot.providers.get(name)
+    if provider is None:
+        return _closed(
+            Code.TARGET_NOT_FOUND, f"LLMProvider {name} does not exist in the namespace of the gateway"
+        )
+    model = _find_model(provider, target.model or "")
+    if model is None:
+        return _closed(Code.TARGET_NOT_FOUND, f"LLMProvider {name} has no model {target.model}")
+    if target.weight == 0:
+        return JudgedTarget()
+    shown = f"model {model.name} of LLMProvider {name}"
+    low = _explain_quality(shown, target.quality or model.quality, route.spec.min_quality)
+    if low is not None:
+        return JudgedTarget(closed=low)
+    if provider.refusal is not None:
+        return _closed(
+            Code.PROVIDER_NOT_READY, f"LLMProvider {name} cannot be used: {provider.refusal.message}"
+        )
+    upstream = _external_upstream(provider, model.name)
+    return JudgedTarget(WeightedTarget(upstream.cluster, target.weight), external=upstream)
+
+
+def _explain_quality(shown: str, quality: str | None, least: str | None) -> Reason | None:
+    if least is None or (quality is not None and Decimal(quality) >= Decimal(least)):
+        return None
+    found = "has no quality" if quality is None else f"has quality {quality}"
+    return Reason(Code.QUALITY_TOO_LOW, f"{shown} {found}, and minQuality is {least}")
+
+
+def _closed(code: str, message: str) -> JudgedTarget:
+    return JudgedTarget(closed=Reason(code, message))
+
+
+def _find_model(provider: Provider, name: str) -> ProviderModel | None:
+    """Return the provider's model of that name."""
+    return next((model for model in provider.object.spec.models if model.name == name), None)
+
+
+def _external_upstream(provider: Provider, model: str) -> ExternalUpstream:
+    """Return where requests for one of the provider's models go."""
+    spec = provider.object.spec
+    url = urlsplit(spec.base_url)
+    return ExternalUpstream(
+        provider=provider.object.name,
+        model=model,
+        host=url.hostname or "",
+        port=url.port or HTTPS_PORT,
+        path=url.path.rstrip("/"),
+        keyed=spec.secret_ref is not None,
+        trust=provider.trust,
+    )
