@@ -37,6 +37,8 @@ from modelyard.simulator.records import (
     Meters,
     Speed,
 )
+from modelyard.simulator.scenario import Floats, Integers
+from modelyard.simulator.timing import front_end_seconds
 
 GATEWAY = -1
 """The gateway's row among the lists."""
@@ -147,26 +149,53 @@ def leave(fleet: Fleet, slot: int, now: float) -> None:
     note_gone(fleet, slot, now)
 
 
-@compiled
 def take_away(fleet: Fleet, speed: Speed, slot: int, asks: int, now: float) -> None:
     """Remove a replica for good, with whatever is left on it.
 
     A request without a first token is sent to another replica by the gateway. An answer that has begun cannot be: it
     breaks off, and its client asks again if it does so at all; otherwise the request counts as refused.
+
+    Those that a front end has for a shorter time go first: requests stand in the order in which they leave it, and an
+    overloaded replica leaves a hundred thousand behind, for each of which a place would be looked for.
     """
+    count = _lose_all(fleet, speed, slot, now)
+    lost, seconds = np.empty(count, np.int64), np.zeros(count)
+    _take_lost(fleet, speed, lost, seconds)
+    _send_again(fleet, speed, lost[np.argsort(seconds, kind="stable")], asks, now)
+
+
+@compiled
+def _lose_all(fleet: Fleet, speed: Speed, slot: int, now: float) -> int:
+    """Take a replica away; return how many requests are lost."""
     replica = fleet.replicas[slot]
     if replica["state"] == SERVING:
         leave(fleet, slot, now)
+    count = 0
     for which in (BATCH, QUEUE, FRONT):
         while fleet.lists[slot, which, 0] != NONE:
             index = fleet.lists[slot, which, 0]
             drop(fleet, speed, slot, index, now)
             append(fleet, GATEWAY, LOST, index)
+            count += 1
     note_gone(fleet, slot, now)
     forget(fleet, slot)
-    while fleet.lists[GATEWAY, LOST, 0] != NONE:
-        index = fleet.lists[GATEWAY, LOST, 0]
-        remove(fleet, GATEWAY, LOST, index)
+    return count
+
+
+@compiled
+def _take_lost(fleet: Fleet, speed: Speed, lost: Integers, seconds: Floats) -> None:
+    """Move the requests that are lost from their list to an array of as many, and say how long a front end has each."""
+    for place in range(len(lost)):
+        lost[place] = fleet.lists[GATEWAY, LOST, 0]
+        remove(fleet, GATEWAY, LOST, lost[place])
+        if fleet.bounds[SERVING_COUNT] > 0:
+            seconds[place] = front_end_seconds(fleet, speed, fleet.live[0], lost[place])
+
+
+@compiled
+def _send_again(fleet: Fleet, speed: Speed, lost: Integers, asks: int, now: float) -> None:
+    for place in range(len(lost)):
+        index = lost[place]
         if math.isnan(fleet.requests[index]["first"]):
             route(fleet, speed, index, now)
         elif fleet.requests[index]["asks"] < asks:

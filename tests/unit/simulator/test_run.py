@@ -243,3 +243,14 @@ def test_many_replicas_and_a_busy_hour():
     assert outcome.completed == outcome.requests == len(scenario.arrivals)
     assert simulation.fleet.meters.counter[ASKS] == outcome.requests
     assert outcome.ready.max() == 60
+
+
+def test_all_that_an_overloaded_replica_leaves_behind_goes_to_the_other_one():
+    arrivals = random_arrivals(120.0, 400.0, 5)
+    scenario = make_scenario(arrivals, initial=2, drain=20.0)
+    outcome = run(scenario, Script([2, 2, 2, 1], interval=60.0))
+    # Far more came than two replicas answer, so that thousands wait at the one that leaves after 240 s.
+    assert outcome.attainment < 0.5
+    assert outcome.completed + outcome.refused == outcome.requests == len(arrivals)
+    # Only answers that had begun break off.
+    assert 0 < outcome.refused <= scenario.engine.max_sequences
