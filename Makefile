@@ -68,6 +68,10 @@ golden: install ## Write the expected manifests of tests/golden again
 bench: binaries ## Measure: time from Ready to the first byte of a held request
 	@$(PYTHON) -m benchmarks.first_byte $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: binaries ## Measure: what the gateway adds to a plain Envoy and an asyncio proxy, holds, large tables
+	@$(PYTHON) -m benchmarks.gateway $(ARGS)
+
 .PHONY: bench-placement
 bench-placement: install ## Measure: 50 models x 12 variants over 400 nodes, against the exact optimum
 	@$(PYTHON) -m benchmarks.placement $(ARGS)
