@@ -256,9 +256,9 @@ def test_the_worked_example_of_the_documentation(tmp_path) -> None:
     assert found["replicas"] == 5
     rate = 600 / 60
     level = rate + math.sqrt(rate / (2 * 30))
-    deviation = math.sqrt(level / 16 + 0.1**2 * 0.5 / 6.5 * level**2)
+    deviation = math.sqrt(level / 21.6 + 0.1**2 * 0.5 / 6.5 * level**2)
     capacity = find_capacity(rate, None, POLICY)
-    assert [round(value, 2) for value in (level, deviation, capacity)] == [10.41, 0.86, 12.65]
+    assert [round(value, 2) for value in (level, deviation, capacity)] == [10.41, 0.75, 12.47]
     exponent = (level / capacity - 1) / 0.04 + (deviation / capacity / 0.04) ** 2 / 2
     assert 0.1 * math.exp(exponent) == pytest.approx(0.005, rel=0.01)
     for figure in (
@@ -268,7 +268,7 @@ def test_the_worked_example_of_the_documentation(tmp_path) -> None:
         "67% of the capacity",
     ):
         assert figure in found["size"]["message"]
-    assert find_rate(3.0, None, POLICY) * 60 == pytest.approx(116.8, abs=0.1)
+    assert find_rate(3.0, None, POLICY) * 60 == pytest.approx(122.4, abs=0.1)
     assert found["cost"] == {"perHour": "4.0240", "perDay": "96.58", "perMillionTokens": "0.0818"}
     mini = next(item for item in found["comparisons"] if item["model"] == "gpt-5-mini")
     assert (mini["perMillionTokens"], mini["perDay"], mini["cheaper"]) == ("0.5203", "614.09", "Deployment")
