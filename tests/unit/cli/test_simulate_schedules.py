@@ -21,9 +21,8 @@ def replicas(report, field="ready"):
 
 
 def test_replicas_serve_when_a_window_starts_and_leave_after_its_end(tmp_path):
-    report = simulated(
-        tmp_path, [scheduled()], "--synthetic", QUIET, "--begin", "2027-01-18T08:30", "--start-time", "2m"
-    )
+    # Starts take what the decision assumes before it has seen one: with longer ones the first window comes late.
+    report = simulated(tmp_path, [scheduled()], "--synthetic", QUIET, "--begin", "2027-01-18T08:30")
     setting, ready = report["deployments"][0]["setting"], replicas(report)
     assert (setting["begin"], setting["minimum"], setting["maximum"]) == ("2027-01-18T08:30:00Z", 1, 8)
     assert all(count < 4 for minute, count in ready.items() if minute < 27)
