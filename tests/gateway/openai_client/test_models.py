@@ -7,6 +7,7 @@ import pytest
 
 from tests.gateway.conftest import table_of
 from tests.gateway.openai_client.conftest import CHAT, asleep, awake
+from tests.gateway.test_generations import until
 
 MODELS = 500
 
@@ -46,6 +47,8 @@ async def test_the_first_request_wakes_a_model_and_is_answered(gateway, client, 
     assert {model.id async for model in client.models.list()} == {"a", "team/a"}
     call = asyncio.create_task(client.chat.completions.create(**CHAT, stream=stream))
     await gateway.wait_waiting({"team/a": 1})
+    # The arrival is counted before Envoy asks for the cluster.
+    await until(lambda: gateway.wakes)
     assert not call.done()
     assert [wake[:2] for wake in gateway.wakes] == [("team/a", 0)]
     await gateway.apply(awake(engine))

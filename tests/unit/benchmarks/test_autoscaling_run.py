@@ -239,11 +239,14 @@ def test_a_run_that_lost_a_request_is_an_error():
 
 
 def test_an_interrupt_ends_every_process_and_says_how_to_go_on(tmp_path):
+    # A shell starts background jobs with SIGINT ignored, and what ignores it passes that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.autoscaling", "--quick", "--output", str(tmp_path)],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"},
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     try:
         assert process.stderr is not None
         assert "results are there already" in process.stderr.readline()

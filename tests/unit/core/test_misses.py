@@ -1,12 +1,13 @@
 """How headroom follows what was missed: as engines count it, or else as arrivals against capacity tell."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
 
 from modelyard.core.demand import Demand, Sample
-from modelyard.core.scaling.forecast import Forecast, ForecastPolicy
+from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
 from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, control, follow, learn
 from modelyard.core.scaling.rule import LONGEST_COUNT, FleetView, LoadMemory, LoadPolicy, observe_load
 from modelyard.core.snapshot import ServiceReading
@@ -85,6 +86,18 @@ def test_a_surge_is_no_error_and_what_it_misses_no_sign_of_too_little_headroom()
     assert memory.headroom.surges(120.0)
     assert before is not None
     assert memory.headroom.allowed == pytest.approx(before)
+
+
+@pytest.mark.parametrize("rate", [2.0, 8.0])
+def test_chance_is_no_surge(rate: float):
+    """With few requests in a bin half as much again comes all the time."""
+    chance, forecast, state = random.Random(1), begin(NOW, rate, FORECAST), Headroom()
+    for number in range(2000):
+        arrivals = sum(chance.random() < rate / 100 for _ in range(800))
+        after = advance(forecast, NOW + 8.0 * (number + 1), arrivals, FORECAST)
+        state = learn(state, forecast, after, 1.0, 120.0, FORECAST, HEADROOM)
+        forecast = after
+    assert not state.surged
 
 
 def test_the_first_moments_are_no_surge():

@@ -49,8 +49,9 @@ class HeadroomPolicy:
     """Times the share that may be missed up to which misses count: an outage as long as a usual start, 2 minutes,
     divides it by 3. What an outage shows beyond that is a surge, and no headroom for those is cheap."""
     outlier: float = 0.5
-    """Relative error above which more load than forecast is a surge. Errors up to it count; in the first moments, when
-    nothing can be a surge yet, larger ones count as this (Huber, Annals of Mathematical Statistics 35, 1964)."""
+    """Relative error above which more load than forecast is a surge, where chance does not explain it (`change` of the
+    forecast's policy). Errors up to it count; in the first moments, when nothing can be a surge yet, larger ones count
+    as this (Huber, Annals of Mathematical Statistics 35, 1964)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +143,15 @@ def learn(
         observed = min(observed + width, policy.memory)
         share = width / observed
         offered, usual = after.last * work, math.sqrt(power)
-        surge = promised.level + policy.outlier * max(promised.level, usual)
+        noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
+        # Of a small load, chance alone makes half as much again.
+        least = max(policy.outlier * max(promised.level, usual), forecast_policy.change * math.sqrt(noise))
+        surge = promised.level + least
         # What was promised in the first moments says nothing: there was no history yet.
         if offered > surge and observed > 2 * lead:
             calm = 0.0
         else:
             calm += width
-            noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
             level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
             trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
