@@ -5,7 +5,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from modelyard.api.meta import ApiModel, Condition, DnsSubdomain, LabelKey, LabelValue, ObjectMeta, Rule
+from modelyard.api.meta import (
+    ApiModel,
+    DnsSubdomain,
+    LabelKey,
+    LabelValue,
+    ObjectMeta,
+    Rule,
+    Status,
+)
 from modelyard.api.quantities import Duration, Price, Quantity, parse_duration
 
 
@@ -128,17 +136,8 @@ class AcceleratorClassSpec(ApiModel):
     )
 
 
-class AcceleratorClassStatus(ApiModel):
+class AcceleratorClassStatus(Status):
     """What is."""
-
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
 
 
 class AcceleratorClass(ApiModel):

@@ -7,13 +7,13 @@ from pydantic import Field, StringConstraints
 from modelyard.api.engines import ENGINE_PARAMETERS, EngineName
 from modelyard.api.meta import (
     ApiModel,
-    Condition,
     DnsSubdomain,
     LabelKey,
     LabelValue,
     ModelName,
     ObjectMeta,
     Rule,
+    Status,
 )
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.api.quantities import Duration, Price, parse_duration
@@ -320,17 +320,9 @@ class GatewayStatus(ApiModel):
     )
 
 
-class LLMDeploymentStatus(ApiModel):
+class LLMDeploymentStatus(Status):
     """What is."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
     replicas: int = 0
     ready_replicas: int = 0
     selector: Annotated[str, StringConstraints(max_length=256)] = ""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
-from modelyard.api.meta import ApiModel, Condition, DnsSubdomain, ModelName, ObjectMeta, Rule
+from modelyard.api.meta import ApiModel, DnsSubdomain, ModelName, ObjectMeta, Rule, Status
 from modelyard.api.quantities import Price, Quality
 
 BaseUrl = Annotated[
@@ -120,17 +120,8 @@ class LLMProviderSpec(ApiModel):
     )
 
 
-class LLMProviderStatus(ApiModel):
+class LLMProviderStatus(Status):
     """What is."""
-
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
 
 
 class LLMProvider(ApiModel):

@@ -5,7 +5,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelyard.api.meta import ApiModel, Condition, DnsLabel, DnsSubdomain, ModelName, ObjectMeta, Rule
+from modelyard.api.meta import (
+    ApiModel,
+    DnsLabel,
+    DnsSubdomain,
+    ModelName,
+    ObjectMeta,
+    Rule,
+    Status,
+)
 from modelyard.api.quantities import Duration, Quality, parse_duration
 
 
@@ -182,17 +190,8 @@ class LLMRouteSpec(ApiModel):
     )
 
 
-class LLMRouteStatus(ApiModel):
+class LLMRouteStatus(Status):
     """What is."""
-
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
 
 
 class LLMRoute(ApiModel):

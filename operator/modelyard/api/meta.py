@@ -99,6 +99,19 @@ class Condition(ApiModel):
     """RFC 3339, as the API server requires: it refuses an empty one."""
 
 
+class Status(ApiModel):
+    """What every kind's status begins with."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a spec that the schema accepts cannot be honoured as things are. Whatever already runs is left alone.
