@@ -124,6 +124,13 @@ class Gateway:
                 await asyncio.sleep(0.05)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
 def table_of(*entries: tuple[str, tuple[Endpoint, ...], int], **route: Any) -> RoutingTable:
     """Return a table with a route and an upstream for each (name, endpoints, generation)."""
     routes, upstreams = [], {}

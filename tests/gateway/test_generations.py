@@ -8,7 +8,7 @@ import pytest
 from modelyard.core.routing import Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway import protos
 from modelyard.gateway.ads import AdsServer
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import table_of, until
 
 
 class SlowUpload:
@@ -46,12 +46,6 @@ class SlowUpload:
 
     def finish(self):
         self._finish.set()
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def test_an_upload_that_outlives_its_generation_wakes_the_model(gateway, make_backend):

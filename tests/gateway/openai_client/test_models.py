@@ -5,9 +5,8 @@ import asyncio
 import openai
 import pytest
 
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import table_of, until
 from tests.gateway.openai_client.conftest import CHAT, asleep, awake
-from tests.gateway.test_generations import until
 
 MODELS = 500
 

@@ -284,9 +284,9 @@ async def test_what_others_write_meanwhile_is_kept(stage):
     assert stage.speed().readings == 2
 
 
-async def test_a_deployment_that_goes_meanwhile_does_not_come_back(stage):
-    engine, gone = make_engine(1.3), []
-    stage.deploy()
+async def _forget_while_read(stage, engine):
+    """Read once, and a second time during which the deployment goes."""
+    gone = []
     stage.engines.append(engine)
 
     def answer(_request):
@@ -298,6 +298,11 @@ async def test_a_deployment_that_goes_meanwhile_does_not_come_back(stage):
     await stage.rounds(1)
     gone.append(True)
     await stage.rounds(1)
+
+
+async def test_a_deployment_that_goes_meanwhile_does_not_come_back(stage):
+    stage.deploy()
+    await _forget_while_read(stage, make_engine(1.3))
     assert KEY not in stage.fleet.memory
 
 
@@ -546,19 +551,8 @@ async def test_a_deployment_that_is_scaled_no_more_has_no_share(stage):
 
 
 async def test_a_deployment_that_goes_while_it_is_read_is_not_counted(stage):
-    engine, gone = make_engine(), []
     stage.deploy(scaling=SCALING)
-    stage.engines.append(engine)
-
-    def answer(_request):
-        if gone:
-            stage.fleet.forget(KEY)
-        return web.Response(text=engine.page())
-
-    await stage.serve(answer)
-    await stage.rounds(1)
-    gone.append(True)
-    await stage.rounds(1)
+    await _forget_while_read(stage, make_engine())
     assert stage.fleet.services == {}
 
 
