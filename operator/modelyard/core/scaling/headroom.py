@@ -5,10 +5,11 @@ forecast could not know. Its upward part beyond bursts gives a standard deviatio
 service, which no forecast of a mean can know, are added. The plan is sized so that a given share of requests is
 expected to be missed, and that share is controlled by what engines count as missed, or, where they do not tell, by what
 was missed while more was offered than served: integral control, as in conformal prediction under distribution shift
-(Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani, arXiv 2307.16895). Load
-that surges is neither an error nor a sign of too little headroom: what comes half as much again within one start time
-is met by replicas that are started then, not by spare ones. But where it has surged lately, the calm since says nothing
-about the next surge, and does not lower the headroom below the usual.
+(Gibbs and Candes, arXiv 2106.00170; Angelopoulos, Candes and Tibshirani, arXiv 2307.16895).
+
+Load that surges is neither an error nor a sign of too little headroom: what comes half as much again within one start
+time is met by replicas that are started then, not by spare ones. But where it has surged lately, the calm since says
+nothing about the next surge, and does not lower the headroom below the usual.
 """
 
 import math
