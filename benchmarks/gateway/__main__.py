@@ -104,13 +104,15 @@ def main(
         folder = Path(temporary)
         try:
             results = asyncio.run(_measure(folder, parts, effort, rounds, console, quick=quick))
+            # asyncio gave SIGTERM its default back, which would leave everything behind.
+            signal.signal(signal.SIGTERM, _interrupt)
             if Part.READY in parts:
                 console.print("Starting control plane, operator, Envoy and a stand-in engine ...")
                 results.ready = ready_to_first_byte(folder / "cluster", effort.ready, console)
         except WorkMissingError as error:
             console.print(f"[red]Not everything was answered as it had to be:[/] {error}", soft_wrap=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("Interrupted; nothing was written.")
             raise typer.Exit(130) from None
     results.seconds = time.monotonic() - began
@@ -127,14 +129,16 @@ def main(
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, which asyncio turns into an orderly end."""
-    signal.raise_signal(signal.SIGINT)
+    """Treat SIGTERM as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 async def _measure(
     folder: Path, parts: Sequence[Part], effort: Effort, rounds: int | None, console: Console, *, quick: bool
 ) -> Results:
-    """Measure everything that needs no cluster."""
+    """Measure everything that needs no cluster; SIGTERM cancels it, also where SIGINT is ignored."""
+    if measuring := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     rounds = rounds or effort.rounds
     rows = [row.shortened() for row in ROWS] if quick else list(ROWS)
     results = Results(effort.models)
