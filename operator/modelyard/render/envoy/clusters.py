@@ -5,7 +5,13 @@ from collections.abc import Mapping
 
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
-from modelyard.render.envoy.names import METADATA, ROUTE_HEADER, SERVED_MODEL_HEADER, STREAM_HEADER
+from modelyard.render.envoy.names import (
+    METADATA,
+    ROUTE_HEADER,
+    SERVED_MODEL_HEADER,
+    STREAM_HEADER,
+    TENANT_HEADER,
+)
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, set_header, socket_address, typed
 
@@ -119,6 +125,7 @@ def attempt_headers(values: Mapping[str, str]) -> Json:
                     *({"append": set_header(key, value)} for key, value in values.items()),
                     {"remove": ROUTE_HEADER},
                     {"remove": STREAM_HEADER},
+                    {"remove": TENANT_HEADER},
                     {"remove": "authorization"},
                 ]
             }

@@ -6,9 +6,10 @@ of the reply -> forward
 
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.errors import local_reply
-from modelyard.render.envoy.names import INTERNAL_PREFIX, METADATA
+from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counter, unary_usage
+from modelyard.render.envoy.names import INTERNAL_PREFIX
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
-from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
+from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address
 
 LISTENER = "gateway"
@@ -16,30 +17,6 @@ LISTENER = "gateway"
 
 HEALTH_PATH = "/healthz"
 """Path that load balancers ask; answered without a key, and with 503 while Envoy drains."""
-
-_USAGE_FIELDS = (
-    # Chat, completions, embeddings (OpenAI API reference).
-    (("usage", "prompt_tokens"), "prompt_tokens"),
-    (("usage", "completion_tokens"), "completion_tokens"),
-    # Whole answers of /v1/responses, and of /v1/messages (Anthropic's Messages API).
-    (("usage", "input_tokens"), "prompt_tokens"),
-    (("usage", "output_tokens"), "completion_tokens"),
-    # The last event of /v1/responses.
-    (("response", "usage", "input_tokens"), "prompt_tokens"),
-    (("response", "usage", "output_tokens"), "completion_tokens"),
-    # The first event of /v1/messages; its last ones have `usage` at the top.
-    (("message", "usage", "input_tokens"), "prompt_tokens"),
-)
-"""Where engines say what they used, and the metadata keys these numbers are copied to."""
-
-_TOKENS = ("prompt_tokens", "completion_tokens")
-"""The metadata keys, which are also the names of the counters."""
-
-_TAGS = [
-    {"name": "route", "value_format": f"%METADATA(ROUTE:{METADATA}:route)%"},
-    {"name": "model", "value_format": f"%METADATA(ROUTE:{METADATA}:model)%"},
-    {"name": "deployment", "value_format": f"%METADATA(CLUSTER:{METADATA}:deployment)%"},
-]
 
 
 def listener(settings: GatewaySettings) -> Json:
@@ -89,7 +66,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
             )
         ],
         "local_reply_config": local_reply(settings),
-        "access_log": [_request_counter(), _token_counter()],
+        "access_log": [request_counter(), token_counter()],
         "http_filters": [
             _health_check(),
             extension(
@@ -108,8 +85,8 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                 {"stat_prefix": "unused"},
             ),
             extension("envoy.filters.http.on_demand", "envoy.extensions.filters.http.on_demand.v3.OnDemand"),
-            _streamed_usage(),
-            _unary_usage(),
+            streamed_usage(),
+            unary_usage(),
             extension(
                 "envoy.filters.http.router",
                 "envoy.extensions.filters.http.router.v3.Router",
@@ -128,72 +105,3 @@ def _health_check() -> Json:
             "headers": [{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
         },
     )
-
-
-def _usage_rules() -> list[Json]:
-    return [
-        {
-            "selectors": [{"key": name} for name in path],
-            "on_present": {"metadata_namespace": METADATA, "key": key, "type": "NUMBER"},
-        }
-        for path, key in _USAGE_FIELDS
-    ]
-
-
-def _streamed_usage() -> Json:
-    parser = extension(
-        "envoy.content_parsers.json",
-        "envoy.extensions.content_parsers.json.v3.JsonContentParser",
-        {"rules": [{"rule": rule} for rule in _usage_rules()]},
-    )
-    return extension(
-        "envoy.filters.http.sse_to_metadata",
-        "envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
-        # An event may carry a whole answer with token probabilities; Envoy's default is 8 KiB.
-        {"response_rules": {"content_parser": parser, "max_event_size": MEBIBYTE}},
-    )
-
-
-def _unary_usage() -> Json:
-    return extension(
-        "envoy.filters.http.json_to_metadata",
-        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
-        {
-            "response_rules": {
-                "rules": _usage_rules(),
-                # The default takes no parameters such as `; charset=utf-8`.
-                "allow_content_types_regex": {"regex": "application/json.*"},
-            }
-        },
-    )
-
-
-def _stats_logger(counters: list[Json]) -> Json:
-    return extension(
-        "envoy.access_loggers.stats",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        {"stats_scope": {"prefix": METADATA}, "counters": counters},
-    )
-
-
-def _request_counter() -> Json:
-    code = {"name": "code", "value_format": "%RESPONSE_CODE%"}
-    return _stats_logger([{"stat": {"name": "requests", "tags": [*_TAGS, code]}, "value_fixed": 1}])
-
-
-def _token_counter() -> Json:
-    """Return the counters of tokens, for replies that carry usage; without the filter Envoy logs an error each."""
-    logger = _stats_logger(
-        [
-            {
-                "stat": {"name": key, "tags": _TAGS},
-                "value_format": f"%DYNAMIC_METADATA({METADATA}:{key})%",
-            }
-            for key in _TOKENS
-        ]
-    )
-    present = {"filter": METADATA, "path": [{"key": "prompt_tokens"}], "value": {"present_match": True}}
-    return {
-        **logger,
-        "filter": {"metadata_filter": {"matcher": present, "match_if_key_not_found": False}},
-    }

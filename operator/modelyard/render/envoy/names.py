@@ -22,6 +22,13 @@ PATH_HEADER = "x-modelyard-path"
 STREAM_HEADER = "x-modelyard-stream"
 """Request header, set by the request scan where the body asks for a streamed answer."""
 
+TENANT_HEADER = "x-modelyard-tenant"
+"""Request header, set where the API key is checked: name of the LLMTenant that calls. Absent: anonymous."""
+
+TENANT_KEY = "tenant"
+"""Key in our dynamic metadata that the request scan copies the tenant to: attempts change the headers, and what is
+counted at the end of a request must not depend on them."""
+
 INTERNAL_PREFIX = "x-modelyard-"
 """Headers with this prefix are ours; those that clients send are removed."""
 

@@ -50,6 +50,7 @@ local INSTEAD = {
 
 local ROUTE_HEADER = 'x-modelyard-route'
 local STREAM_HEADER = 'x-modelyard-stream'
+local TENANT_HEADER = 'x-modelyard-tenant'
 local METADATA = 'modelyard'
 
 -- Bytes. Longer names cannot exist, and three header bytes per byte must fit Envoy's 60 KiB of headers.
@@ -132,6 +133,9 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  -- Attempts change the headers; what is counted at the end of a request must not depend on them.
+  local tenant = headers:get(TENANT_HEADER)
+  if tenant then handle:streamInfo():dynamicMetadata():set(METADATA, 'tenant', tenant) end
   local method = headers:get(':method')
   local path = string.match(headers:get(':path') or '', '^[^?#]*')
   if INFERENCE[path] then
