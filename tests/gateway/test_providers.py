@@ -45,7 +45,7 @@ def table_to(*targets: Upstream | ExternalUpstream, **route: Any) -> RoutingTabl
     externals = {item.cluster: item for item in targets if isinstance(item, ExternalUpstream)}
     keys = [item.deployment if isinstance(item, Upstream) else item.cluster for item in targets]
     weighted = tuple(WeightedTarget(key) for key in keys)
-    routes = (Route("team/chat@route", ("chat",), weighted, **{"priority": True, **route}),)
+    routes = (Route("team/chat@route", targets=weighted, **{"models": ("chat",), "priority": True, **route}),)
     return RoutingTable(routes, upstreams, externals, anonymous=True)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import aiohttp
 
+from modelyard.render.envoy.metering import ESTIMATED_REQUESTS, ESTIMATED_TOKENS, TOKENS
 from modelyard.render.envoy.names import METADATA, decode_stat
 
 STATS_PATH = "/stats/prometheus"
@@ -18,13 +19,16 @@ READ_SECONDS = 5.0
 
 _ARRIVALS = "envoy_modelyard_arrivals_http_local_rate_limit_enabled"
 _REQUESTS = "envoy_modelyard_requests"
-_PROMPT_TOKENS = "envoy_modelyard_prompt_tokens"
-_COMPLETION_TOKENS = "envoy_modelyard_completion_tokens"
+_TOKENS = {f"envoy_modelyard_{name}": name for name in (*TOKENS, *ESTIMATED_TOKENS, ESTIMATED_REQUESTS)}
+"""Counters of tokens by the names of their samples."""
+_UPTIME = "envoy_server_uptime"
+_FILTER = rf"^{METADATA}|^server\.uptime$"
+"""Names of the statistics on the page that is asked for."""
 
 # Envoy writes one sample a line and escapes label values as Prometheus prescribes
 # (https://prometheus.io/docs/instrumenting/exposition_formats/). A full parser takes 20 times as long, and this page
 # is read every few seconds from every Envoy.
-_SAMPLE = re.compile(r"^(envoy_modelyard_[a-z_]+)\{(.*)\} (\d+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^(envoy_modelyard_[a-z_]+|envoy_server_uptime)\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 Key = TypeVar("Key")
 
@@ -40,7 +44,10 @@ class Answered:
     model: str
     """The name that the client sent; empty if no route matched."""
     deployment: str
-    """`namespace/name` of the LLMDeployment that answered; empty if none did."""
+    """`namespace/name` of the LLMDeployment, or `external_key` of the provider's model, that answered; empty if none
+    did."""
+    tenant: str = ""
+    """Name of the LLMTenant that asked; empty: anonymous. `OTHER_TENANTS`: one of those beyond the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +59,56 @@ class GatewayCounters:
     requests: Mapping[tuple[Answered, str], int] = field(default_factory=dict)
     """Finished requests by labels and class of the response code: `2xx`, `4xx`, `5xx`; `0xx`: the client left."""
     prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
-    """Tokens as reported by the engine."""
+    """Tokens as reported by the engine, those that it found in a cache included."""
+    cached_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    """Those of them that it found in a cache."""
     completion_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    estimated_requests: Mapping[Answered, int] = field(default_factory=dict)
+    """Requests whose answer ended before it told its usage; their tokens are estimates, not part of those above."""
+    estimated_prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    estimated_completion_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    uptime: int | None = None
+    """Seconds since the process started, up to 5 s old (`stats_flush_interval`); None if the page does not say."""
 
 
 def parse_counters(text: str) -> GatewayCounters:
     """Return the counters on one page of Envoy's statistics; other statistics are ignored."""
     arrivals: dict[str, int] = {}
     requests: dict[tuple[Answered, str], int] = {}
-    tokens: dict[str, dict[Answered, int]] = {_PROMPT_TOKENS: {}, _COMPLETION_TOKENS: {}}
+    tokens: dict[str, dict[Answered, int]] = {name: {} for name in _TOKENS.values()}
+    uptime = None
     for name, labels, value in _samples(text):
         if name == _ARRIVALS:
             arrivals[decode_stat(labels.get("route", ""))] = value
         elif name == _REQUESTS:
             key = (_answered(labels), f"{labels.get('code', '0')[0]}xx")
             requests[key] = requests.get(key, 0) + value
-        elif name in tokens:
-            tokens[name][_answered(labels)] = value
-    return GatewayCounters(arrivals, requests, tokens[_PROMPT_TOKENS], tokens[_COMPLETION_TOKENS])
+        elif name in _TOKENS:
+            tokens[_TOKENS[name]][_answered(labels)] = value
+        elif name == _UPTIME:
+            uptime = value
+    # Anthropic's API tells cached tokens beside those of the prompt, not as a part of them.
+    cached = tokens["cache_read_tokens"]
+    prompt = _sum(tokens["prompt_tokens"], cached, tokens["cache_write_tokens"])
+    return GatewayCounters(
+        arrivals,
+        requests,
+        prompt,
+        _sum(tokens["cached_tokens"], cached),
+        tokens["completion_tokens"],
+        tokens[ESTIMATED_REQUESTS],
+        tokens["estimated_prompt_tokens"],
+        tokens["estimated_completion_tokens"],
+        uptime,
+    )
+
+
+def _sum(*counts: Mapping[Answered, int]) -> dict[Answered, int]:
+    sums: dict[Answered, int] = {}
+    for count in counts:
+        for key, value in count.items():
+            sums[key] = sums.get(key, 0) + value
+    return sums
 
 
 async def read_counters(session: aiohttp.ClientSession, url: str) -> GatewayCounters:
@@ -79,7 +118,7 @@ async def read_counters(session: aiohttp.ClientSession, url: str) -> GatewayCoun
     """
     timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
     page = f"{url}{STATS_PATH}"
-    async with session.get(page, params={"filter": METADATA}, timeout=timeout) as reply:
+    async with session.get(page, params={"filter": _FILTER}, timeout=timeout) as reply:
         reply.raise_for_status()
         return parse_counters(await reply.text())
 
@@ -101,12 +140,27 @@ class CounterTotals:
         A counter below its last value has started again at zero, so all of it is new.
         """
         before = self.last.get(node_id, GatewayCounters())
+        total = self.totals
         totals = GatewayCounters(
-            arrivals=_add(self.totals.arrivals, before.arrivals, counters.arrivals),
-            requests=_add(self.totals.requests, before.requests, counters.requests),
-            prompt_tokens=_add(self.totals.prompt_tokens, before.prompt_tokens, counters.prompt_tokens),
+            arrivals=_add(total.arrivals, before.arrivals, counters.arrivals),
+            requests=_add(total.requests, before.requests, counters.requests),
+            prompt_tokens=_add(total.prompt_tokens, before.prompt_tokens, counters.prompt_tokens),
+            cached_tokens=_add(total.cached_tokens, before.cached_tokens, counters.cached_tokens),
             completion_tokens=_add(
-                self.totals.completion_tokens, before.completion_tokens, counters.completion_tokens
+                total.completion_tokens, before.completion_tokens, counters.completion_tokens
+            ),
+            estimated_requests=_add(
+                total.estimated_requests, before.estimated_requests, counters.estimated_requests
+            ),
+            estimated_prompt_tokens=_add(
+                total.estimated_prompt_tokens,
+                before.estimated_prompt_tokens,
+                counters.estimated_prompt_tokens,
+            ),
+            estimated_completion_tokens=_add(
+                total.estimated_completion_tokens,
+                before.estimated_completion_tokens,
+                counters.estimated_completion_tokens,
             ),
         )
         return CounterTotals(totals, {**self.last, node_id: counters})
@@ -138,4 +192,5 @@ def _answered(labels: Mapping[str, str]) -> Answered:
         route=decode_stat(labels.get("route", "")),
         model=unquote(decode_stat(labels.get("model", ""))),
         deployment=labels.get("deployment", ""),
+        tenant=labels.get("tenant", ""),
     )

@@ -16,6 +16,14 @@ envoy_modelyard_requests{route="",model="",deployment="",code="404"} 3
 envoy_modelyard_arrivals_http_local_rate_limit_enabled{route="team/a_2e1"} 9
 envoy_modelyard_arrivals_http_local_rate_limit_ok{route="team/a_2e1"} 1
 envoy_modelyard_prompt_tokens{route="team/a",model="_2522",deployment="we\\"ird\\\\"} 12345678901234
+envoy_modelyard_prompt_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 70
+envoy_modelyard_cached_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 30
+envoy_modelyard_cache_read_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 5
+envoy_modelyard_cache_write_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 7
+envoy_modelyard_estimated_requests{route="team/a",model="llama",deployment="team/a",tenant=""} 1
+envoy_modelyard_estimated_prompt_tokens{route="team/a",model="llama",deployment="team/a",tenant=""} 20
+envoy_modelyard_estimated_completion_tokens{route="team/a",model="llama",deployment="team/a",tenant=""} 3
+envoy_server_uptime{} 42
 """
 
 
@@ -28,8 +36,18 @@ def test_parse():
         (Answered("team/a", "llama", ""), "0xx"): 2,
         (Answered("", "", ""), "4xx"): 3,
     }
-    assert counters.prompt_tokens == {Answered("team/a", '"', 'we"ird\\'): 12345678901234}
+    blue = Answered("team/a", "llama", "team/a", "blue.team")
+    # Tokens that Anthropic's API tells beside those of the prompt are part of them here.
+    assert counters.prompt_tokens == {
+        Answered("team/a", '"', 'we"ird\\'): 12345678901234,
+        blue: 70 + 5 + 7,
+    }
+    assert counters.cached_tokens == {blue: 30 + 5}
     assert counters.completion_tokens == {}
+    assert counters.estimated_requests == {llama: 1}
+    assert counters.estimated_prompt_tokens == {llama: 20}
+    assert counters.estimated_completion_tokens == {llama: 3}
+    assert counters.uptime == 42
 
 
 def test_an_empty_page_has_no_counts():

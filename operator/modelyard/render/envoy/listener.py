@@ -6,7 +6,7 @@ of the reply -> forward
 
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.errors import local_reply
-from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counter, unary_usage
+from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counters, unary_usage
 from modelyard.render.envoy.names import INTERNAL_PREFIX
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
@@ -66,7 +66,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
             )
         ],
         "local_reply_config": local_reply(settings),
-        "access_log": [request_counter(), token_counter()],
+        "access_log": [request_counter(), *token_counters()],
         "http_filters": [
             _health_check(),
             extension(

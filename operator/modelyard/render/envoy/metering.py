@@ -1,34 +1,56 @@
 """What is counted of requests and answers, and where the counts come from.
 
-Usage is what the answer says; the counters are statistics of Envoy, which the operator reads.
+Usage is what the answer says; where an answer ends before it does, it is estimated from the size of the request and
+the events that were sent. The counters are statistics of Envoy, which the operator reads.
 """
 
-from modelyard.render.envoy.names import METADATA
+from modelyard.render.envoy.names import METADATA, TENANT_KEY
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.envoy.typed import Json, extension
 
 _USAGE_FIELDS = (
-    # Chat, completions, embeddings (OpenAI API reference).
+    # Chat, completions, embeddings (OpenAI API reference). Cached tokens are part of the prompt's.
     (("usage", "prompt_tokens"), "prompt_tokens"),
+    (("usage", "prompt_tokens_details", "cached_tokens"), "cached_tokens"),
     (("usage", "completion_tokens"), "completion_tokens"),
     # Whole answers of /v1/responses, and of /v1/messages (Anthropic's Messages API).
     (("usage", "input_tokens"), "prompt_tokens"),
+    (("usage", "input_tokens_details", "cached_tokens"), "cached_tokens"),
     (("usage", "output_tokens"), "completion_tokens"),
+    # Of /v1/messages alone: beside `input_tokens`, not part of it
+    # (https://docs.claude.com/en/docs/build-with-claude/prompt-caching, "Tracking cache performance").
+    (("usage", "cache_read_input_tokens"), "cache_read_tokens"),
+    (("usage", "cache_creation_input_tokens"), "cache_write_tokens"),
     # The last event of /v1/responses.
     (("response", "usage", "input_tokens"), "prompt_tokens"),
+    (("response", "usage", "input_tokens_details", "cached_tokens"), "cached_tokens"),
     (("response", "usage", "output_tokens"), "completion_tokens"),
     # The first event of /v1/messages; its last ones have `usage` at the top.
     (("message", "usage", "input_tokens"), "prompt_tokens"),
+    (("message", "usage", "cache_read_input_tokens"), "cache_read_tokens"),
+    (("message", "usage", "cache_creation_input_tokens"), "cache_write_tokens"),
 )
 """Where engines say what they used, and the metadata keys these numbers are copied to."""
 
-_TOKENS = ("prompt_tokens", "completion_tokens")
-"""The metadata keys, which are also the names of the counters."""
+TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens")
+"""The metadata keys of what an answer told, which are also the names of the counters."""
 
+ESTIMATED_TOKENS = ("estimated_prompt_tokens", "estimated_completion_tokens")
+"""The same of what the request scan noted in case that the answer ends before it tells its usage."""
+
+ESTIMATED_REQUESTS = "estimated_requests"
+"""Counter of the requests that were charged by estimate."""
+
+OTHER_TENANTS = "_other"
+"""Label of all tenants beyond those that have counters of their own (`MAX_TENANTS` in `request_scan.lua`). No object
+can have this name."""
+
+# Nothing here is text of a client: the metadata comes from our own table, the tenant from the key that was checked.
 _TAGS = [
     {"name": "route", "value_format": f"%METADATA(ROUTE:{METADATA}:route)%"},
     {"name": "model", "value_format": f"%METADATA(ROUTE:{METADATA}:model)%"},
     {"name": "deployment", "value_format": f"%METADATA(CLUSTER:{METADATA}:deployment)%"},
+    {"name": "tenant", "value_format": f"%DYNAMIC_METADATA({METADATA}:{TENANT_KEY})%"},
 ]
 
 
@@ -86,19 +108,41 @@ def request_counter() -> Json:
     return _stats_logger([{"stat": {"name": "requests", "tags": [*_TAGS, code]}, "value_fixed": 1}])
 
 
-def token_counter() -> Json:
-    """Return the counters of tokens, for replies that carry usage; without the filter Envoy logs an error each."""
-    logger = _stats_logger(
-        [
-            {
-                "stat": {"name": key, "tags": _TAGS},
-                "value_format": f"%DYNAMIC_METADATA({METADATA}:{key})%",
-            }
-            for key in _TOKENS
-        ]
+def token_counters() -> list[Json]:
+    """Return the counters of tokens: of those that answers told, and estimates where an answer ended before.
+
+    Each has a filter that its value is there; without one Envoy logs an error for each answer that lacks it.
+    """
+    told = [{**_counter(key), "filter": _has(key)} for key in TOKENS]
+    estimated = [{**_counter(key), "filter": _all(_untold(), _has(key))} for key in ESTIMATED_TOKENS]
+    count = _stats_logger([{"stat": {"name": ESTIMATED_REQUESTS, "tags": _TAGS}, "value_fixed": 1}])
+    return [*told, *estimated, {**count, "filter": _all(_untold(), _has(ESTIMATED_TOKENS[0]))}]
+
+
+def _counter(key: str) -> Json:
+    value = f"%DYNAMIC_METADATA({METADATA}:{key})%"
+    return _stats_logger([{"stat": {"name": key, "tags": _TAGS}, "value_format": value}])
+
+
+def _has(key: str) -> Json:
+    matcher = {"filter": METADATA, "path": [{"key": key}], "value": {"present_match": True}}
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
+def _untold() -> Json:
+    """Return the filter for requests that used something and whose usage is not known.
+
+    The answer began well, or the client left before it did (no code): the prompt was read for nothing.
+    """
+    # Envoy's log filters know no negation (`invert` does nothing here): a value that no usage has, or none at all.
+    never = {"filter": METADATA, "path": [{"key": "prompt_tokens"}], "value": {"double_match": {"exact": -1}}}
+    # The runtime key is mandatory; nothing sets it.
+    code = {"op": "LE", "value": {"default_value": 299, "runtime_key": "modelyard.estimated"}}
+    return _all(
+        {"metadata_filter": {"matcher": never, "match_if_key_not_found": True}},
+        {"status_code_filter": {"comparison": code}},
     )
-    present = {"filter": METADATA, "path": [{"key": "prompt_tokens"}], "value": {"present_match": True}}
-    return {
-        **logger,
-        "filter": {"metadata_filter": {"matcher": present, "match_if_key_not_found": False}},
-    }
+
+
+def _all(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}

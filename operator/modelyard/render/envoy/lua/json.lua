@@ -150,13 +150,18 @@ end
 -- What the grammar allows next.
 local VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END = 1, 2, 3, 4, 5, 6
 
+local ASKS = '"include_usage":true'
+
 -- The first and last position of the value of the top-level "model", between its quotes, whether the top-level
--- "stream" is true, and whether "stream_options" asks for "include_usage"; or nil and a sentence.
+-- "stream" is true, whether "stream_options" asks for "include_usage", the bytes of files inside the body, and the
+-- first and last position of what must become which text so that the usage is asked for (nothing: the text is put
+-- before the first position; no text: the body is wrong there, which is for the target to say); or nil and a sentence.
 local function find_model(text)
   local position, depth, expected = 1, 0, VALUE
   local is_object, model_key, first, last = {}, false, nil, nil
-  local stream_key, streamed = false, false
+  local stream_key, streamed, inline = false, false, 0
   local options_key, in_options, usage_key, wants_usage = false, false, false, false
+  local edit_first, edit_last, edit_text = nil, nil, nil
   while true do
     local c = byte(text, position)
     if not c then return nil, BROKEN end
@@ -197,6 +202,11 @@ local function find_model(text)
       else
         if depth == 0 then return nil, NOT_OBJECT end
         if model_key then first, last, model_key = position + 1, close - 1, false end
+        -- A data URL (RFC 2397): an image costs as many tokens as it has tiles, not as its bytes would be as text.
+        if byte(text, position + 1) == 100 and sub(text, position + 1, position + 5) == 'data:' then
+          inline = inline + close - position
+        end
+        if (options_key and depth == 1) or (usage_key and in_options and depth == 2) then edit_text = nil end
         expected = COMMA_OR_END
       end
       position = close + 1
@@ -209,7 +219,19 @@ local function find_model(text)
       depth = depth + 1
       if depth > MAX_DEPTH then return nil, TOO_DEEP end
       is_object[depth] = c == 123
-      if depth == 2 then in_options = options_key and c == 123 end
+      if depth == 1 then
+        edit_first, edit_last, edit_text = position + 1, position, '"stream_options":{' .. ASKS .. '},'
+      elseif depth == 2 then
+        in_options = options_key and c == 123
+        if in_options then
+          local rest = byte(text, find(text, '[^ \n\r\t]', position + 1) or position)
+          edit_first, edit_last, edit_text = position + 1, position, rest == 125 and ASKS or ASKS .. ','
+        elseif options_key then
+          edit_text = nil
+        end
+      elseif depth == 3 and in_options and usage_key then
+        edit_text = nil
+      end
       expected, position = c == 123 and KEY_OR_END or VALUE_OR_END, position + 1
     else
       -- Prompts may come as long lists of token numbers, so plain integers have a path of their own.
@@ -224,11 +246,19 @@ local function find_model(text)
         if stream_key and depth == 1 and first_byte == 116 then streamed = true end
       end
       if depth == 0 then return nil, NOT_OBJECT end
-      if usage_key and in_options and depth == 2 then wants_usage = first_byte == 116 end
+      if in_options and depth == 2 then
+        if usage_key then
+          wants_usage = first_byte == 116
+          edit_first, edit_last, edit_text = start, position - 1, 'true'
+        end
+      elseif options_key and depth == 1 then
+        edit_first, edit_last = start, position - 1
+        edit_text = first_byte == 110 and '{' .. ASKS .. '}' or nil
+      end
       expected = COMMA_OR_END
     end
   end
   if find(text, '[^ \n\r\t]', position) then return nil, BROKEN end
   if not first then return nil, MISSING end
-  return first, last, streamed, wants_usage
+  return first, last, streamed, wants_usage, inline, edit_first, edit_last, edit_text
 end

@@ -14,25 +14,37 @@ local function take(headers, name)
   return value
 end
 
--- Puts what the target has in place of the gateway's /v1 before the endpoint.
+-- Puts what the target has in place of the gateway's /v1 before the endpoint, which is returned.
 local function write_path(headers, prefix)
   local path, query = string.match(headers:get(':path') or '', '^([^?]*)(.*)$')
   for _, endpoint in ipairs(ENDPOINTS) do
     if sub(path, -#endpoint) == endpoint then
       headers:replace(':path', prefix .. endpoint .. query)
-      return
+      return endpoint
     end
   end
 end
 
--- Writes the target's own model name, escaped for JSON already; every other byte stays as the client sent it.
-local function write_model(handle, served)
+-- Writes the target's own model name, escaped for JSON already, and asks for the usage of a stream where `asks` says
+-- so and the client does not; every other byte stays as the client sent it.
+local function write_model(handle, served, asks)
   local body = handle:body()
   if not body then return end
   local text = body:getBytes(0, body:length())
-  local first, last = find_model(text)
-  if served and first and sub(text, first, last) ~= served then
-    text = sub(text, 1, first - 1) .. served .. sub(text, last + 1)
+  local first, last, streamed, wants_usage, _, edit_first, edit_last, edit_text = find_model(text)
+  local renames = served and first and sub(text, first, last) ~= served
+  local adds = asks and streamed and not wants_usage and edit_text
+  if renames or adds then
+    local name = renames and served or first and sub(text, first, last)
+    if not adds then
+      text = sub(text, 1, first - 1) .. name .. sub(text, last + 1)
+    elseif edit_first > last then
+      text = sub(text, 1, first - 1) .. name .. sub(text, last + 1, edit_first - 1) .. edit_text
+        .. sub(text, edit_last + 1)
+    else
+      text = sub(text, 1, edit_first - 1) .. edit_text .. sub(text, edit_last + 1, first - 1) .. name
+        .. sub(text, last + 1)
+    end
     body:setBytes(text)
   end
   -- A handle to the headers does not survive the wait for the body.

@@ -61,6 +61,19 @@ local MAX_SHOWN = 128
 -- Bytes of an unfinished event that are kept back until its rest comes. An event with the usage alone has about 300.
 local MAX_EVENT = 65536
 
+-- Bytes of English text per token, the rule of thumb of OpenAI (https://help.openai.com/en/articles/4936856). A body
+-- has the names of its fields too, as chat templates add words of their own.
+local BYTES_PER_TOKEN = 4
+
+-- Events of a stream after which their number is noted again: noting each would cost as much as passing it on.
+local NOTED_EVENTS = 8
+
+-- Tenants with counters of their own, for each worker. Further ones are counted together, under a name that no
+-- object can have.
+local MAX_TENANTS = 1000
+local OTHER_TENANTS = '_other'
+local tenants, tenant_count = {}, 0
+
 -- JSON of an error as OpenAI's API writes it; the messages are constants without quotes or escapes to care for.
 local function refuse(handle, status, code, message)
   local text = string.gsub(message, '"', '\\"')
@@ -93,8 +106,20 @@ local function shortened(model)
   return sub(model, 1, last) .. '...'
 end
 
+-- The tenant's name as counters have it: each name costs memory until the gateway ends, so there is a bound.
+local function counted(tenant)
+  if tenants[tenant] then return tenant end
+  if tenant_count >= MAX_TENANTS then return OTHER_TENANTS end
+  tenants[tenant], tenant_count = true, tenant_count + 1
+  return tenant
+end
+
+local function note(handle, key, value)
+  handle:streamInfo():dynamicMetadata():set(METADATA, key, value)
+end
+
 local function choose(handle, kind, model)
-  handle:streamInfo():dynamicMetadata():set(METADATA, 'model', shortened(model))
+  note(handle, 'model', shortened(model))
   if #model <= MAX_MODEL then
     handle:headers():replace(ROUTE_HEADER, kind .. ':' .. percent_encode(model))
   end
@@ -110,7 +135,7 @@ local function scan_body(handle, path)
   local body = handle:body()
   if not body then return refuse(handle, 400, 'invalid_json', BROKEN) end
   local text = body:getBytes(0, body:length())
-  local first, last, streamed, wants_usage = find_model(text)
+  local first, last, streamed, wants_usage, inline = find_model(text)
   if not first then return refuse(handle, 400, 'invalid_request', last) end
   local model = unescape(sub(text, first, last))
   if not model or find(sub(text, first, last), '[%z\1-\31]') or not is_utf8(model) then
@@ -118,9 +143,9 @@ local function scan_body(handle, path)
   end
   if model == '' then return refuse(handle, 400, 'invalid_request', NOT_STRING) end
   if streamed then handle:headers():replace(STREAM_HEADER, 'true') end
-  if ENDS_WITH_USAGE[path] and not wants_usage then
-    handle:streamInfo():dynamicMetadata():set(METADATA, 'hides_usage', true)
-  end
+  if ENDS_WITH_USAGE[path] and not wants_usage then note(handle, 'hides_usage', true) end
+  -- What is charged if the answer ends before it tells its usage.
+  note(handle, 'estimated_prompt_tokens', math.ceil((#text - inline) / BYTES_PER_TOKEN))
   choose(handle, 'model', model)
 end
 
@@ -135,7 +160,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   -- Attempts change the headers; what is counted at the end of a request must not depend on them.
   local tenant = headers:get(TENANT_HEADER)
-  if tenant then handle:streamInfo():dynamicMetadata():set(METADATA, 'tenant', tenant) end
+  if tenant then note(handle, 'tenant', counted(tenant)) end
   local method = headers:get(':method')
   local path = string.match(headers:get(':path') or '', '^[^?#]*')
   if INFERENCE[path] then
@@ -179,20 +204,36 @@ local function without_usage(text)
   return table.concat(events), rest
 end
 
--- Engines are told to send the usage always, because it is counted. Clients that did not ask for it may not expect an
--- event without choices, so it ends here: the filters that count have seen it before.
+-- Number of events that begin in a part of a stream. Engines send one for each token.
+local function count_events(text)
+  local count, position = 0, find(text, 'data:', 1, true)
+  while position do
+    count, position = count + 1, find(text, 'data:', position + 5, true)
+  end
+  return count
+end
+
+-- Notes how much of a stream was sent, for the case that it ends before it tells its usage. Engines and providers are
+-- told to send the usage always, because it is counted. Clients that did not ask for it may not expect an event without
+-- choices, so it ends here: the filters that count have seen it before.
 function envoy_on_response(handle)
   local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
-  if not metadata or not metadata.hides_usage then return end
+  if not metadata or not metadata.estimated_prompt_tokens then return end
   local headers = handle:headers()
   if not find(string.lower(headers:get('content-type') or ''), '^%s*text/event%-stream')
     or headers:get('content-encoding') then return end
-  headers:remove('content-length')
-  local rest = ''
+  local hides = metadata.hides_usage
+  if hides then headers:remove('content-length') end
+  local rest, events, noted = '', 0, 0
   for chunk in handle:bodyChunks() do
     local received = chunk:getBytes(0, chunk:length())
+    events = events + count_events(received)
+    if events > noted and (events < NOTED_EVENTS or events - noted >= NOTED_EVENTS) then
+      note(handle, 'estimated_completion_tokens', events)
+      noted = events
+    end
     -- Nearly every chunk is whole events with tokens.
-    if rest ~= '' or sub(received, -2) ~= '\n\n' or find(received, '"usage"', 1, true) then
+    if hides and (rest ~= '' or sub(received, -2) ~= '\n\n' or find(received, '"usage"', 1, true)) then
       local kept
       kept, rest = without_usage(rest .. received)
       if kept ~= received then chunk:setBytes(kept) end
