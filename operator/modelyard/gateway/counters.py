@@ -1,8 +1,10 @@
 """Counters of the gateway: what one Envoy says, and totals over all Envoys that survive their restarts."""
 
+import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -77,14 +79,14 @@ def parse_counters(text: str) -> GatewayCounters:
     requests: dict[tuple[Answered, str], int] = {}
     tokens: dict[str, dict[Answered, int]] = {name: {} for name in _TOKENS.values()}
     uptime = None
-    for name, labels, value in _samples(text):
+    for name, raw, digits in _SAMPLE.findall(text):
+        (answered, code), value = _read_labels(raw), int(digits)
         if name == _ARRIVALS:
-            arrivals[decode_stat(labels.get("route", ""))] = value
+            arrivals[answered.route] = value
         elif name == _REQUESTS:
-            key = (_answered(labels), f"{labels.get('code', '0')[0]}xx")
-            requests[key] = requests.get(key, 0) + value
+            requests[answered, code] = requests.get((answered, code), 0) + value
         elif name in _TOKENS:
-            tokens[_TOKENS[name]][_answered(labels)] = value
+            tokens[_TOKENS[name]][answered] = value
         elif name == _UPTIME:
             uptime = value
     # Anthropic's API tells cached tokens beside those of the prompt, not as a part of them.
@@ -120,7 +122,9 @@ async def read_counters(session: aiohttp.ClientSession, url: str) -> GatewayCoun
     page = f"{url}{STATS_PATH}"
     async with session.get(page, params={"filter": _FILTER}, timeout=timeout) as reply:
         reply.raise_for_status()
-        return parse_counters(await reply.text())
+        text = await reply.text()
+    # Pages of many tenants have megabytes, and the loop has other things to do.
+    return await asyncio.to_thread(parse_counters, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +182,21 @@ def _add(totals: Mapping[Key, int], before: Mapping[Key, int], now: Mapping[Key,
     return result
 
 
-def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
-    for name, labels, value in _SAMPLE.findall(text):
-        yield name, {key: _unescape(raw) for key, raw in _LABEL.findall(labels)}, int(value)
+@lru_cache(maxsize=1 << 16)
+def _read_labels(raw: str) -> tuple[Answered, str]:
+    """Return the labels of a sample, and the class of its response code.
 
-
-def _unescape(raw: str) -> str:
-    return re.sub(r"\\.", lambda match: _ESCAPES.get(match.group(), match.group()), raw)
-
-
-def _answered(labels: Mapping[str, str]) -> Answered:
-    return Answered(
+    Kept, because every page has the same ones: all counters of 1,000 tenants and 10 models have 20,000 texts.
+    """
+    labels = {key: _unescape(value) for key, value in _LABEL.findall(raw)}
+    answered = Answered(
         route=decode_stat(labels.get("route", "")),
         model=unquote(decode_stat(labels.get("model", ""))),
         deployment=labels.get("deployment", ""),
         tenant=labels.get("tenant", ""),
     )
+    return answered, f"{labels.get('code', '0')[0]}xx"
+
+
+def _unescape(raw: str) -> str:
+    return re.sub(r"\\.", lambda match: _ESCAPES.get(match.group(), match.group()), raw)
