@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from dev.envoy.process import EnvoyProcess, free_port
+from modelyard.core.certificates import Certificate
 from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import GatewayCounters, read_counters
@@ -79,11 +80,13 @@ class Gateway:
     builder: ResourceBuilder | None = None
     keys: dict[str, str] = field(default_factory=dict)
     """API keys of providers, by the provider's name."""
+    certificate: Certificate | None = None
+    """What Envoy shows its clients where `settings.tls` is set."""
 
     def offer(self, table: RoutingTable) -> str:
         """Offer a table; returns its version."""
         self.builder = self.builder or ResourceBuilder(self.settings)
-        resources = self.builder.build(table, self.keys)
+        resources = self.builder.build(table, self.keys, self.certificate)
         self.table = table
         self.server.set_resources(resources)
         return resources.version

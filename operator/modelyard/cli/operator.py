@@ -67,6 +67,13 @@ def operator(
             min=0.1,
         ),
     ] = DEFAULTS.scaler_interval,
+    gateway_tls_secret: Annotated[
+        str | None,
+        typer.Option(
+            help="Secret of the gateway's namespace (kubernetes.io/tls, as cert-manager writes it) with the "
+            "certificate that clients are shown. Default: clients connect without TLS."
+        ),
+    ] = None,
     gateway_ca_file: Annotated[
         str,
         typer.Option(
@@ -74,7 +81,11 @@ def operator(
         ),
     ] = DEFAULTS.gateway.ca_file,
     provider_interval: Annotated[
-        float, typer.Option(help="Seconds between two readings of LLMProviders and their Secrets.", min=0.1)
+        float,
+        typer.Option(
+            help="Seconds between two readings of LLMProviders, their Secrets and the gateway's certificate.",
+            min=0.1,
+        ),
     ] = DEFAULTS.provider_interval,
     anonymous: Annotated[
         bool,
@@ -135,12 +146,16 @@ def operator(
         placement_interval=placement_interval,
         scaler_interval=scaler_interval,
         provider_interval=provider_interval,
+        tls_secret=gateway_tls_secret,
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),
         ),
         gateway=GatewaySettings(
-            listener_address=listener_host, listener_port=listener_port, ca_file=gateway_ca_file
+            listener_address=listener_host,
+            listener_port=listener_port,
+            tls=gateway_tls_secret is not None,
+            ca_file=gateway_ca_file,
         ),
         render=RenderSettings(
             gateway=PodPeer(namespace, {"app.kubernetes.io/component": "gateway"}),

@@ -58,6 +58,8 @@ class Code:
     SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  (a reason, no password)
     SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105  (a reason, no password)
     SECRET_FORBIDDEN: Final = "SecretForbidden"  # noqa: S105  (a reason, no password)
+    CERTIFICATE_EXPIRED: Final = "CertificateExpired"
+    CERTIFICATE_NOT_YET_VALID: Final = "CertificateNotYetValid"
     INVALID: Final = "Invalid"
     DEMAND_READ: Final = "DemandRead"
     SCALER_ACTIVE: Final = "ScalerActive"

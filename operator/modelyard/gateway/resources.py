@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from modelyard.core.certificates import Certificate
 from modelyard.core.routing import ExternalUpstream, Route, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
+from modelyard.render.envoy.certificates import certificate_secret
 from modelyard.render.envoy.clusters import cluster, endpoints
 from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.listener import LISTENER, listener
@@ -40,7 +42,7 @@ class Resource:
 
     name: str
     encoded: bytes = field(repr=False)
-    """May hold an API key."""
+    """May hold an API key, or the key of the gateway's certificate."""
     version: str
     """A hash of the content: the same on every start of the operator, so that nothing is sent twice."""
 
@@ -81,8 +83,16 @@ class ResourceBuilder:
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
     _route_table: tuple[object, Resource] | None = None
 
-    def build(self, table: RoutingTable, keys: Mapping[str, str] | None = None) -> Resources:
-        """Return the resources of a table. `keys` are the API keys of providers, by the provider's name."""
+    def build(
+        self,
+        table: RoutingTable,
+        keys: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
+    ) -> Resources:
+        """Return the resources of a table.
+
+        `keys` are the API keys of providers, by the provider's name; `certificate` is the gateway's own.
+        """
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
         # A cluster without its addresses stays the same while pods come and go.
@@ -97,7 +107,14 @@ class ResourceBuilder:
         by_type = {
             protos.CLUSTER: _by_name([*self._clusters.values(), *self._externals.values()]),
             protos.SECRET: _by_name(
-                _secret(provider, key) for provider, key in (keys or {}).items() if provider in keyed
+                [
+                    *(
+                        _secret(provider_secret(provider, key))
+                        for provider, key in (keys or {}).items()
+                        if provider in keyed
+                    ),
+                    *([_secret(certificate_secret(certificate))] if certificate is not None else ()),
+                ]
             ),
             protos.ENDPOINTS: _by_name(self._endpoints.values()),
             protos.LISTENER: {LISTENER: self._listener},
@@ -158,8 +175,7 @@ def _external(upstream: ExternalUpstream, settings: GatewaySettings) -> Resource
     return _resource(upstream.cluster, protos.CLUSTER, provider_cluster(upstream, settings))
 
 
-def _secret(provider: str, key: str) -> Resource:
-    value = provider_secret(provider, key)
+def _secret(value: Json) -> Resource:
     encoded = protos.encode(protos.SECRET, value)
     return Resource(value["name"], encoded, _hash(_VERSION_KEY + encoded))
 

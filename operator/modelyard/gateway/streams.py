@@ -54,7 +54,8 @@ class Stream:
 
     demand: OnDemand
     confidential: bool = False
-    """Whether nobody can listen: only then is Envoy sent API keys. Without its key no request goes to a provider."""
+    """Whether nobody can listen: only then is Envoy sent API keys and the key of its certificate. Without them no
+    request goes to a provider, and no client gets in over TLS."""
     node_id: str = ""
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
@@ -95,7 +96,8 @@ class Stream:
         subscription.names |= subscribed
         if first and type_url == protos.SECRET and not self.confidential:
             logger.warning(
-                "Envoy %s gets no API keys of providers: its connection is neither encrypted nor on loopback",
+                "Envoy %s gets no API keys of providers and no certificate: its connection is neither encrypted nor on "
+                "loopback",
                 self.node_id,
             )
         if not first:

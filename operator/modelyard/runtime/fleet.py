@@ -8,6 +8,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.certificates import Certificate
 from modelyard.core.cost import TokenMemory
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
@@ -36,6 +37,8 @@ class Fleet:
     """LLMProviders of the gateway's namespace, by name."""
     provider_keys: dict[str, str] = field(default_factory=dict, repr=False)
     """Their API keys, of those whose Secrets hold one. They go to Envoy and nowhere else."""
+    certificate: Certificate | None = None
+    """What the gateway shows its clients over TLS: the last good one."""
     profiles: dict[str, ModelProfile] = field(default_factory=dict)
     """What was read from models' own configurations, by `model.source`."""
     capacity: CapacityView = field(default_factory=CapacityView)

@@ -34,6 +34,18 @@ READINGS = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+CERTIFICATE_NOT_AFTER = Gauge(
+    "modelyard_gateway_certificate_not_after_timestamp_seconds",
+    "When the certificate that the gateway shows its clients ends, as Unix time.",
+    ["namespace", "name"],
+    registry=REGISTRY,
+)
+CERTIFICATE_PROBLEM = Gauge(
+    "modelyard_gateway_certificate_problem",
+    "1 for what is wrong with the Secret of the gateway's certificate, as it was last read.",
+    ["namespace", "name", "reason"],
+    registry=REGISTRY,
+)
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
 PLACEMENT_SECONDS = Histogram(
     "modelyard_placement_seconds",

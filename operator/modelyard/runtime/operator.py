@@ -23,6 +23,7 @@ from modelyard.kube.resources import (
     Resource,
 )
 from modelyard.runtime.capacity import OccupancyReader
+from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
@@ -77,6 +78,7 @@ class Operator:
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
         self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
+        self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
         self._engines = EngineReader(self.fleet, self._queue, settings)
 
     async def run(self) -> None:
@@ -125,6 +127,8 @@ class Operator:
         yield self._engines.run()
         yield self._scalers.run()
         yield self._providers.run()
+        if self._settings.gateway.tls:
+            yield self._certificates.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -133,6 +137,8 @@ class Operator:
         await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
         await self._scalers.start()
         await self._providers.start()
+        if self._settings.gateway.tls:
+            await self._certificates.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from modelyard.core.certificates import Certificate
 from modelyard.core.names import build_routing_table, resolve_names
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import ResourceBuilder
@@ -22,7 +23,7 @@ class Publisher:
         self._builder = ResourceBuilder(settings.gateway)
         self._asked = asyncio.Event()
         self._offered = False
-        self._keys: dict[str, str] = {}
+        self._secrets: tuple[dict[str, str], Certificate | None] = ({}, None)
         self._waiters: list[asyncio.Future[None]] = []
 
     def request(self) -> None:
@@ -57,9 +58,9 @@ class Publisher:
             self._fleet.table,
             anonymous=self._settings.anonymous,
         )
-        keys = self._fleet.provider_keys
-        if table != self._fleet.table or keys != self._keys or not self._offered:
+        secrets = (self._fleet.provider_keys, self._fleet.certificate)
+        if table != self._fleet.table or secrets != self._secrets or not self._offered:
             # The first table is offered even if it is empty: Envoy waits for one.
             self._offered = True
-            self._fleet.table, self._keys = table, keys
-            self._server.set_resources(self._builder.build(table, keys))
+            self._fleet.table, self._secrets = table, secrets
+            self._server.set_resources(self._builder.build(table, *secrets))

@@ -44,8 +44,10 @@ class OperatorSettings:
     scaler_interval: float = 15.0
     """Seconds between two looks at the autoscaler objects of `actuator: External`: the sync period of the HPA."""
     provider_interval: float = 10.0
-    """Seconds between two readings of LLMProviders and their Secrets: how long a new key may take. A reading is one
-    list and one request per Secret."""
+    """Seconds between two readings of LLMProviders, their Secrets and the gateway's certificate: how long a new key may
+    take. A reading is one list and one request per Secret."""
+    tls_secret: str | None = None
+    """Secret of the gateway's namespace with the certificate of its listener. None: clients connect without TLS."""
     read_hub: bool = True
     """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0

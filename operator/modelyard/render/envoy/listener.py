@@ -5,6 +5,7 @@ of the reply -> forward
 """
 
 from modelyard.render.envoy import scripts
+from modelyard.render.envoy.certificates import downstream_tls
 from modelyard.render.envoy.errors import local_reply
 from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counters, unary_usage
 from modelyard.render.envoy.names import INTERNAL_PREFIX
@@ -21,6 +22,7 @@ HEALTH_PATH = "/healthz"
 
 def listener(settings: GatewaySettings) -> Json:
     """Return the listener that clients connect to."""
+    security = {"transport_socket": downstream_tls()} if settings.tls else {}
     return {
         "name": LISTENER,
         "address": socket_address(settings.listener_address, settings.listener_port),
@@ -34,7 +36,8 @@ def listener(settings: GatewaySettings) -> Json:
                         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                         _connection_manager(settings),
                     )
-                ]
+                ],
+                **security,
             }
         ],
     }

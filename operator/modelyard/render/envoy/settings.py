@@ -19,6 +19,9 @@ class GatewaySettings:
     listener_port: int = 8080
     """Port that clients connect to; above 1024, so that no capability is needed."""
 
+    tls: bool = False
+    """True: clients connect over TLS, with the certificate that Envoy is sent as a secret; never without it."""
+
     max_body_bytes: int = 32 * MEBIBYTE
     """Largest request body, and largest unary response whose token usage is read. The whole body is held in
     memory, because the model name may stand at its end. Prompts with images reach 20 MB; 32 MiB leaves room."""
