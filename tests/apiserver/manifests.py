@@ -160,6 +160,40 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             ],
         ),
     ),
+    "LLMBudget": (
+        manifest("LLMBudget", "plain", amount="100", period="Month"),
+        # By itself: not every soft action goes with every scope, nor every field with every action.
+        manifest(
+            "LLMBudget",
+            "soft",
+            amount="100",
+            period="Month",
+            scope={"namespaces": ["team"], "deployments": ["team/llama"]},
+            soft={"at": "0.8", "action": "Sleep"},
+        ),
+        manifest(
+            "LLMBudget",
+            "lower-max",
+            amount="100",
+            period="Day",
+            soft={"at": "0.8", "action": "LowerMax", "maxShare": "0.5"},
+        ),
+        manifest(
+            "LLMBudget",
+            "full",
+            amount="2500.50",
+            period="Week",
+            timeZone="Europe/Berlin",
+            scope={
+                "tenants": ["search"],
+                "namespaces": ["team"],
+                "routes": ["team/chat"],
+                "deployments": ["team/llama"],
+                "providers": ["openai"],
+            },
+            hard={"action": "Refuse"},
+        ),
+    ),
     "AcceleratorClass": (
         manifest(
             "AcceleratorClass",

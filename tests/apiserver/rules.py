@@ -39,6 +39,7 @@ def _case(
 _PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
 _ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
 _PROVIDER, _FULL_PROVIDER = BASES["LLMProvider"]
+_BUDGET, _SOFT_BUDGET, _LOWER_MAX_BUDGET, _ = BASES["LLMBudget"]
 _CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
 
 
@@ -443,6 +444,56 @@ RULE_CASES: Final = (
             {"spec.models.0.price.inputPerMillion": "0.0249"},
             {"spec.models.0.price.inputPerMillion": "9", "spec.models.0.price.cachedInputPerMillion": "10"},
         ),
+    ),
+    _case(
+        "LLMBudgetSpec.amount-above-zero",
+        _BUDGET,
+        "spec.amount",
+        "amount must be above 0",
+        accepted=({"spec.amount": "0.000001"},),
+        refused=({"spec.amount": "0"}, {"spec.amount": "0.00"}),
+    ),
+    _case(
+        "LLMBudgetSpec.time-zone-is-known",
+        _BUDGET,
+        "spec",
+        "timeZone must be a name of the IANA time zone database",
+        accepted=({"spec.timeZone": "Asia/Kathmandu"}, {"spec.timeZone": "UTC"}),
+        refused=({"spec.timeZone": "Europe/Bonn"}, {"spec.timeZone": "Local"}),
+    ),
+    _case(
+        "LLMBudgetSpec.size-actions-need-deployments",
+        _SOFT_BUDGET,
+        "spec.scope",
+        "actions LowerMax and Sleep change deployments for everybody who uses them",
+        accepted=(
+            {},
+            {"spec.scope": {"namespaces": ["team"]}},
+            {"spec.scope.providers": ["openai"]},
+            {"spec.scope.tenants": ["search"], "spec.soft.action": "PreferCheaper"},
+            {"spec.scope.routes": ["team/chat"], "spec.soft": ABSENT},
+        ),
+        refused=(
+            {"spec.scope.tenants": ["search"]},
+            {"spec.scope.routes": ["team/chat"], "spec.soft.action": "LowerMax"},
+            {"spec.scope": {"providers": ["openai"]}},
+        ),
+    ),
+    _case(
+        "SoftLimit.at-above-zero",
+        _SOFT_BUDGET,
+        "spec.soft.at",
+        "at must be above 0",
+        accepted=({"spec.soft.at": "0.0001"}, {"spec.soft.at": "1"}),
+        refused=({"spec.soft.at": "0.0"}, {"spec.soft.at": "0.0000"}),
+    ),
+    _case(
+        "SoftLimit.max-share-with-lower-max",
+        _LOWER_MAX_BUDGET,
+        "spec.soft.maxShare",
+        "maxShare is only used with action LowerMax",
+        accepted=({}, {"spec.soft.maxShare": ABSENT}, {"spec.soft.maxShare": "1"}),
+        refused=({"spec.soft.maxShare": "0.0"}, {"spec.soft.action": "Sleep"}),
     ),
     _case(
         "Toleration.toleration-value",

@@ -10,6 +10,7 @@ from pydantic import StringConstraints
 from modelyard.api import llmdeployment, meta, quantities
 from modelyard.api.acceleratorclass import AcceleratorClassSpec
 from modelyard.api.engines import ENGINE_PARAMETERS
+from modelyard.api.llmbudget import LLMBudgetStatus, ObjectKey
 from modelyard.api.llmdeployment import Engine, Model, TokenSecret
 from modelyard.api.llmprovider import BaseUrl, LLMProviderSpec
 from modelyard.api.scaling import CronText, TimeZoneName
@@ -143,6 +144,30 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
         ("-0", ".5", "1.", "1.1", "2", "01", "0,5", "0.5 ", "50%"),
         lambda length: "0." + "5" * (length - 2),
         shortest="1",
+    ),
+    _pattern(quantities.Money): Samples(
+        ("100", "0.5", "999999999.999999"),
+        ("-1", "$1", "1,000", "1.", ".5", "1e6", "1234567890", "1.0000001"),
+        lambda length: "000000001." + "0" * (length - len("000000001.")),
+        shortest="1",
+    ),
+    _pattern(quantities.Share): Samples(
+        ("0.8", "1", "0.05", "1.0", "0.9999"),
+        ("0", "1.1", "2", ".8", "80%", "0,8", "0.8 ", "00.8"),
+        lambda length: "0." + "5" * (length - 2),
+        shortest="1",
+    ),
+    _pattern(ObjectKey): Samples(
+        ("a/b", "team/llama-3-1-8b", "0/a.b-c.d"),
+        ("a", "a/", "/a", "a/b/c", "A/b", "a/B", "a.b/c", "-a/b", "a/b-", "a/b\n"),
+        lambda length: "a" * 63 + "/" + "b" * (length - 64) if length > 65 else "a/" + "b" * (length - 2),
+        shortest="a/b",
+    ),
+    _field_pattern(LLMBudgetStatus, "share"): Samples(
+        ("0.8125", "12", "1"), ("-1", "1."), lambda length: "1" * length
+    ),
+    _field_pattern(LLMBudgetStatus, "runs_out"): Samples(
+        ("2026-12-24",), ("24.12.2026", "2026-12"), lambda length: "2026-12-24" + "0" * (length - 10)
     ),
     _pattern(BaseUrl): Samples(
         (

@@ -141,6 +141,16 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
         "Ready": "True",
         "Reason": "text",
     },
+    "LLMBudget": {
+        "Amount": "100",
+        "Period": "Month",
+        "Spent": "100",
+        "Share": "0.8125",
+        "Runs out": "2026-12-24",
+        "Resets": "2026-01-02T03:04:05Z",
+        "Ready": "True",
+        "Reason": "text",
+    },
     "AcceleratorClass": {
         "Resource": "nvidia.com/gpu",
         "Memory": "24Gi",
@@ -148,7 +158,7 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
         "Billing": "Committed",
     },
 }
-WIDE = {"Engine", "Accelerator", "Cost/1M tokens", "Source"}
+WIDE = {"Engine", "Accelerator", "Cost/1M tokens", "Source", "Resets"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

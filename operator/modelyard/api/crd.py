@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticUndefined, core_schema, to_jsonable_python
 
 from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.llmbudget import LLMBudget
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
@@ -116,6 +117,22 @@ KINDS: Final[Mapping[str, Kind]] = {
             columns=(
                 Column("URL", ".spec.baseURL"),
                 Column("Region", ".spec.region"),
+                Column("Ready", _condition("status")),
+                Column("Reason", _condition("reason")),
+                _AGE,
+            ),
+        ),
+        Kind(
+            model=LLMBudget,
+            plural="llmbudgets",
+            short_name="llmb",
+            columns=(
+                Column("Amount", ".spec.amount"),
+                Column("Period", ".spec.period"),
+                Column("Spent", ".status.spent"),
+                Column("Share", ".status.share"),
+                Column("Runs out", ".status.runsOut"),
+                Column("Resets", ".status.periodEnd", wide=True),
                 Column("Ready", _condition("status")),
                 Column("Reason", _condition("reason")),
                 _AGE,

@@ -26,6 +26,13 @@ Quality = Annotated[
 ]
 """How good answers are, from 0 to 1 as a decimal string. What 1 stands for is the installation's choice."""
 
+Money = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$", min_length=1, max_length=16)]
+"""US dollars of a whole organisation, as a decimal string."""
+Share = Annotated[
+    str, StringConstraints(pattern=r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$", min_length=1, max_length=6)
+]
+"""A part of a whole as a decimal string, such as `0.8`; 1 is the whole."""
+
 _UNIT_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _SUFFIXES = {
     "m": Decimal("0.001"),
