@@ -161,7 +161,6 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
         ("a/b", "team/llama-3-1-8b", "0/a.b-c.d"),
         ("a", "a/", "/a", "a/b/c", "A/b", "a/B", "a.b/c", "-a/b", "a/b-", "a/b\n"),
         lambda length: "a" * 63 + "/" + "b" * (length - 64) if length > 65 else "a/" + "b" * (length - 2),
-        shortest="a/b",
     ),
     _field_pattern(LLMBudgetStatus, "share"): Samples(
         ("0.8125", "12", "1"), ("-1", "1."), lambda length: "1" * length

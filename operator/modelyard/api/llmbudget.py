@@ -13,7 +13,6 @@ ObjectKey = Annotated[
     str,
     StringConstraints(
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        min_length=3,
         max_length=317,
     ),
 ]

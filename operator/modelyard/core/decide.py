@@ -14,6 +14,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
 from modelyard.core.allocation import AllocationMemory, Situation
 from modelyard.core.availability import AvailabilityMemory, observe_availability
+from modelyard.core.budget.limits import SizeLimit, limit_bounds
 from modelyard.core.choice import expected_shape, recall_variants
 from modelyard.core.demand import (
     estimate_demand,
@@ -109,6 +110,9 @@ def _decide_workload(
     bounds = _find_bounds(deployment, choice.answer, memory, now)
     if isinstance(bounds, Refusal):
         return replace(plan, refusal=bounds), memory
+    if bounds is not None:
+        written = sum(child.replicas for child in snapshot.children.get(deployment.key, {}).values())
+        bounds = limit_bounds(bounds, snapshot.limits.get(deployment.key), written)
     # Everything after this, size and placement alike, sees the bounds in force as the spec's.
     found = examine(
         deployment if bounds is None else apply_bounds(deployment, bounds),
@@ -219,6 +223,7 @@ def _decide_size(
         scaling=spec.scaling,
         bounds=bounds,
         service=snapshot.services.get(deployment.key),
+        slept_by=snapshot.limits.get(deployment.key, SizeLimit()).slept_by,
         sleeps=base is not None and base.min == 0,
         current=sum(present.values()) if situation.children else None,
         serving=serving,

@@ -7,6 +7,7 @@ in-flight concurrency are not demand: both shrink exactly when replicas are miss
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from modelyard.core.budget.rules import divide
 from modelyard.core.routing import Route
 from modelyard.core.snapshot import GatewayReading
 
@@ -134,7 +135,9 @@ def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) ->
     failed is not foreseen.
     """
     shares: dict[str, list[Share]] = {key: [] for key in deployments}
-    for route in routes:
+    for whole in routes:
+        # Of tenants whom budgets treat otherwise nothing is known beforehand: they count as everybody else.
+        route, _ = divide(whole)
         targets = route.targets[:1] if route.priority else route.targets
         weights = sum(target.weight for target in targets)
         for target in targets:

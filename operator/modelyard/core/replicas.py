@@ -26,6 +26,10 @@ from modelyard.core.variants import DEFAULT_START_TIME
 EQUAL = 1e-9
 """Relative difference of capacities that binary fractions may make."""
 
+IDLE_AT_ONCE = 10.0
+"""Seconds without use after which a budget lets a deployment sleep: the least that `idleAfter` may be, and a few
+readings of the gateway's counters."""
+
 WANTED_PARTS = 32
 """Parts of the window in which one maximum each is kept."""
 
@@ -103,6 +107,8 @@ class SizeInput:
     """Where the bounds of `scaling` come from; None: from the spec itself."""
     service: ServiceReading | None = None
     """How well requests were served; None: engines do not tell."""
+    slept_by: str = ""
+    """Names of the budgets that let it sleep as soon as it is idle; empty: none does."""
     sleeps: bool | None = None
     """Whether it may sleep outside of schedules; None: as `scaling` says."""
     start_time: float = DEFAULT_START_TIME
@@ -232,6 +238,10 @@ def _follow_load(
         if _count(target, each) > _count(needed, each):
             code = Code.STABILIZING
             sentence += f"; stays at {_count(target, each)} until that is proven for {window:.0f} s"
+    budget = data.bounds.budget if data.bounds is not None else ""
+    if budget and ("max is" in bound or (data.current or 0) > high):
+        code = Code.BUDGET_LIMITED
+        sentence += f"; max is lowered to {high} by budget {budget}"
     return Size(_count(target, each), Reason(code, sentence), capacity=target, numbers=numbers), memory
 
 
@@ -288,9 +298,13 @@ def _numbers(need: Need, data: SizeInput) -> dict[str, float]:
 def _consider_sleep(data: SizeInput, memory: SizeMemory, now: float, size: Size) -> tuple[Size, SizeMemory]:
     """Decide between the last replica and none."""
     idle_after = keep_time(memory.gaps, data.start_time, parse_duration(data.scaling.idle_after))
+    hurried = bool(data.slept_by) and idle_after > IDLE_AT_ONCE
+    idle_after = IDLE_AT_ONCE if hurried else idle_after
     idle = now - memory.active_at
     if idle >= idle_after:
-        sleep = Size(0, Reason(Code.IDLE, f"sleeps: not used for {idle_after:.0f} s"))
+        by = f", as budget {data.slept_by} asks" if hurried else ""
+        code = Code.BUDGET_LIMITED if hurried else Code.IDLE
+        sleep = Size(0, Reason(code, f"sleeps: not used for {idle_after:.0f} s{by}"))
         return sleep, replace(memory, slept_at=now, wanted=())
     if data.demand is not None and data.demand.rate == 0:
         return replace(

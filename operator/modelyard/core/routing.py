@@ -82,6 +82,32 @@ class WeightedTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Exhausted:
+    """Why budgets leave a request without an answer."""
+
+    message: str
+    """One sentence that names the budgets and when they reset."""
+    until: int | None = None
+    """Unix time from which on it is worth asking again; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """What budgets make of a route, for one tenant or for everybody whom no other rule of the route names."""
+
+    tenant: str | None = None
+    """None: everybody else, also without a tenant."""
+    closed: bool = False
+    """Every request is refused."""
+    without: tuple[str, ...] = ()
+    """Upstreams that get no request, sorted."""
+    order: tuple[str, ...] = ()
+    """Upstreams in the order in which they are tried, the cheapest first; empty: the route's own."""
+    refusal: Exhausted | None = None
+    """What is answered where it is closed or no upstream is left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The model names that clients send, and the deployments and providers that answer them."""
 
@@ -104,6 +130,10 @@ class Route:
     """How long one request may take after it left the hold, over all targets tried."""
     refusal: str | None = None
     """Set: every request is refused at once with 503 and this sentence (suspended, or `replicas: 0`)."""
+    budgets: tuple[BudgetRule, ...] = ()
+    """What budgets change, by tenant; that for everybody else comes last."""
+    exhausted: Exhausted | None = None
+    """Set: budgets refuse every request with 429."""
     created: int = 0
     """Unix time in seconds, shown by `/v1/models`."""
     owner: str = "modelyard"

@@ -12,6 +12,7 @@ from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.inventory import Inventory
 
 
@@ -144,3 +145,5 @@ class Snapshot:
     """By `namespace/name`, of deployments whose engines tell."""
     wakes: Mapping[str, float] = field(default_factory=dict)
     """Unix time of the newest wake signal (a held request), by `namespace/name`."""
+    limits: Mapping[str, SizeLimit] = field(default_factory=dict)
+    """What budgets ask of sizes, by `namespace/name`, of the deployments that they are about."""

@@ -18,6 +18,7 @@ from modelyard.render.envoy.clusters import cluster, endpoints
 from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.listener import LISTENER, listener
 from modelyard.render.envoy.providers import provider_cluster, provider_secret
+from modelyard.render.envoy.refusals import Limited, divide_route
 from modelyard.render.envoy.routes import (
     ROUTE_CONFIGURATION,
     list_route,
@@ -77,7 +78,7 @@ class ResourceBuilder:
 
     settings: GatewaySettings
     _listener: Resource | None = None
-    _routes: dict[tuple[str, Route, Targets], Mapping[str, bytes]] = field(default_factory=dict)
+    _routes: dict[tuple[str, Route, Targets, Limited], Mapping[str, bytes]] = field(default_factory=dict)
     _clusters: dict[Upstream, Resource] = field(default_factory=dict)
     _externals: dict[ExternalUpstream, Resource] = field(default_factory=dict)
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class ResourceBuilder:
         return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
 
     def _route_configuration(self, table: RoutingTable) -> Resource:
-        entries = [(model, route, route_targets(route, table)) for model, route in listed_models(table)]
+        entries = [_entry(model, route, table) for model, route in listed_models(table)]
         key = (table.anonymous, tuple(entries))
         if self._route_table is not None and self._route_table[0] == key:
             return self._route_table[1]
@@ -146,8 +147,8 @@ class ResourceBuilder:
         self._route_table = (key, resource)
         return resource
 
-    def _encode(self, model: str, route: Route, targets: Targets) -> Mapping[str, bytes]:
-        return _encode_routes(model_routes(model, route, targets, self.settings))
+    def _encode(self, model: str, route: Route, targets: Targets, limited: Limited) -> Mapping[str, bytes]:
+        return _encode_routes(model_routes(model, route, targets, self.settings, limited))
 
 
 def build_resources(
@@ -155,6 +156,12 @@ def build_resources(
 ) -> Resources:
     """Return the resources of one table; a `ResourceBuilder` is faster for a series of them."""
     return ResourceBuilder(settings).build(table, keys)
+
+
+def _entry(model: str, route: Route, table: RoutingTable) -> tuple[str, Route, Targets, Limited]:
+    """Return all that the routes of one model name depend on."""
+    rest, limited = divide_route(route, table)
+    return model, rest, route_targets(rest, table), limited
 
 
 def _encode_routes(routes: Mapping[str, tuple[Json, ...]]) -> Mapping[str, bytes]:

@@ -51,6 +51,8 @@ class Bounds:
     """Unix time at which the window of that schedule starts, where `min` counts ahead of it."""
     until: float = math.inf
     """Unix time before which they stay as they are; infinite where no schedule will change them."""
+    budget: str = ""
+    """Names of the budgets that lowered `max`; empty: none did."""
 
 
 def lead_time(start_time: float) -> float:

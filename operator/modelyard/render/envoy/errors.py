@@ -11,6 +11,10 @@ from modelyard.render.envoy.names import METADATA
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, set_header
 
+EXHAUSTED_STATUS = 402
+"""Status that the route itself answers with; the connection manager makes 429 of it. Its own 429, for requests that a
+limiter refuses, brings a body, which would take the place of the one here. Nothing else in the gateway answers 402."""
+
 _MODEL = f"%DYNAMIC_METADATA({METADATA}:model)%"
 
 
@@ -83,7 +87,7 @@ def error_body(message: str, kind: str, code: str) -> str:
 
 def local_reply(settings: GatewaySettings) -> Json:
     """Return the `local_reply_config` of the connection manager."""
-    return {"mappers": [_mapper(error, settings) for error in LOCAL_ERRORS]}
+    return {"mappers": [*(_mapper(error, settings) for error in LOCAL_ERRORS), _exhausted_mapper()]}
 
 
 def direct_error(
@@ -122,4 +126,13 @@ def _mapper(error: LocalError, settings: GatewaySettings) -> Json:
             },
         },
         "headers_to_add": [set_header(key, value) for key, value in headers.items()],
+    }
+
+
+def _exhausted_mapper() -> Json:
+    """Return the mapper that gives refused requests their status; body and headers stay those of the route."""
+    value = {"default_value": EXHAUSTED_STATUS, "runtime_key": "modelyard.status.exhausted"}
+    return {
+        "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}},
+        "status_code": 429,
     }

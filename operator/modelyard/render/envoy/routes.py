@@ -6,6 +6,7 @@ a real `route` action, because Envoy ignores the body limit of a direct response
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.errors import direct_error, direct_json
@@ -21,6 +22,7 @@ from modelyard.render.envoy.names import (
     model_info_key,
     model_key,
 )
+from modelyard.render.envoy.refusals import Limited, for_tenant, refuse_exhausted
 from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, typed
 
@@ -48,14 +50,18 @@ def listed_models(table: RoutingTable) -> Iterator[tuple[str, Route]]:
 
 
 def model_routes(
-    model: str, route: Route, targets: Targets, settings: GatewaySettings
+    model: str, route: Route, targets: Targets, settings: GatewaySettings, limited: Limited = ()
 ) -> dict[str, tuple[Json, ...]]:
     """Return the routes of one model name by their keys: requests, and its entry in the model list.
 
-    Of several routes under one key the first that matches is taken.
+    Of several routes under one key the first that matches is taken. `limited`: tenants with routes of their own.
     """
+    own = [
+        for_tenant(tenant, _inference_routes(model, part, part_targets, settings))
+        for tenant, part, part_targets in limited
+    ]
     return {
-        model_key(model): _inference_routes(model, route, targets, settings),
+        model_key(model): (*chain.from_iterable(own), *_inference_routes(model, route, targets, settings)),
         model_info_key(model): (_reply(200, model_info_body(model, route)),),
     }
 
@@ -158,6 +164,8 @@ def _inference_routes(
             ),
         },
     }
+    if route.exhausted is not None and route.refusal is None:
+        return (refuse_exhausted(route.exhausted, settings),)
     refusal = route.refusal if route.refusal or targets else "The model has no target."
     if refusal is not None:
         error = direct_error(

@@ -1,0 +1,49 @@
+"""What budgets change in Envoy: routes of single tenants, and requests that are answered 429.
+
+A refused request is answered by its route, before it is counted as an arrival or may wake a model. The time from which
+on it is worth asking again is sent as a date (RFC 9110, section 10.2.3): a number of seconds would be wrong as soon as
+it stands in a configuration.
+"""
+
+from email.utils import formatdate
+
+from modelyard.core.budget.rules import divide
+from modelyard.core.routing import Exhausted, Route, RoutingTable
+from modelyard.render.envoy.errors import EXHAUSTED_STATUS, direct_error
+from modelyard.render.envoy.forwarding import Targets, route_targets
+from modelyard.render.envoy.names import TENANT_HEADER
+from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.envoy.typed import Json
+
+EXHAUSTED_CODE = "insufficient_quota"
+"""Code and type of OpenAI's own error where a budget is spent; clients know by it that trying again is no use."""
+
+Limited = tuple[tuple[str, Route, Targets], ...]
+"""Tenants whom budgets treat otherwise than everybody else: name, route, and where its requests go."""
+
+
+def divide_route(route: Route, table: RoutingTable) -> tuple[Route, Limited]:
+    """Return the route for everybody else, and those of single tenants."""
+    rest, named = divide(route)
+    return rest, tuple((tenant, part, route_targets(part, table)) for tenant, part in named)
+
+
+def for_tenant(tenant: str, routes: tuple[Json, ...]) -> tuple[Json, ...]:
+    """Return the routes for requests of one tenant only."""
+    match = {"name": TENANT_HEADER, "string_match": {"exact": tenant}}
+    return tuple(
+        {**route, "match": {**route["match"], "headers": [*route["match"].get("headers", ()), match]}}
+        for route in routes
+    )
+
+
+def refuse_exhausted(exhausted: Exhausted, settings: GatewaySettings) -> Json:
+    """Return the route that answers every request with why budgets refuse it."""
+    headers = (
+        {"retry-after": str(settings.retry_after)}
+        if exhausted.until is None
+        # OpenAI's clients obey the second header: they would ask twice more for nothing.
+        else {"retry-after": formatdate(exhausted.until, usegmt=True), "x-should-retry": "false"}
+    )
+    error = direct_error(EXHAUSTED_STATUS, exhausted.message, EXHAUSTED_CODE, EXHAUSTED_CODE, headers)
+    return {"match": {"prefix": "/"}, **error}
