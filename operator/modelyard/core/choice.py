@@ -221,7 +221,7 @@ def _refuse_all(rejected: Iterable[Rejection]) -> Refusal:
     return Refusal(first.refusal.reason, f"{message}; {also}" if also else message)
 
 
-def _unit_price(accelerator: AcceleratorClass, hardware: Hardware | None, *, spot: bool) -> Decimal | None:
+def unit_price(accelerator: AcceleratorClass, hardware: Hardware | None, *, spot: bool) -> Decimal | None:
     """Return US dollars per hour and accelerator: the class may state them even where nothing else is known of it."""
     if hardware is not None:
         return hardware.spot if spot else hardware.on_demand
@@ -276,7 +276,7 @@ class _Maker:
         return None
 
     def _may_be_spot(self, accelerator: AcceleratorClass, hardware: Hardware | None) -> bool:
-        priced = _unit_price(accelerator, hardware, spot=True) is not None
+        priced = unit_price(accelerator, hardware, spot=True) is not None
         return (
             self.deployment.spec.placement.spot is not None and accelerator.spec.spot is not None and priced
         )
@@ -343,7 +343,7 @@ class _Maker:
         step = learned(known, memory) if known is not None and memory is not None else known
         speed = self._speed(step, fit) if isinstance(fit, Fit) else None
         capacity, basis = self._capacity(option, speed, name)
-        unit = _unit_price(accelerator, hardware, spot=spot)
+        unit = unit_price(accelerator, hardware, spot=spot)
         price = None if unit is None else unit * parallelism.accelerators
         return Variant(
             name=name,

@@ -1,4 +1,4 @@
-"""A thin asynchronous client: get, list, server-side apply, create. Objects are plain JSON data."""
+"""A thin asynchronous client: get, list, server-side apply, create, replace. Objects are plain JSON data."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -127,6 +127,15 @@ class KubeClient:
         """Create an object."""
         path = resource.path(manifest["metadata"].get("namespace", ""))
         return await self.request("POST", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def replace(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Put an object in the place of the one whose `resourceVersion` it names.
+
+        Raises ApiError 409 if the object has changed since.
+        """
+        metadata = manifest["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"])
+        return await self.request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
         """Delete an object, if it is still the one with that UID. Returns False if it is gone or another one."""

@@ -10,10 +10,12 @@ from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.certificates import Certificate
 from modelyard.core.cost import TokenMemory
+from modelyard.core.ledger.usage import NodeCounts
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
+from modelyard.core.spend import Spend
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
 from modelyard.kube.informers import Indices, first
@@ -47,6 +49,10 @@ class Fleet:
     plans: dict[str, DeploymentPlan] = field(default_factory=dict)
     """The newest plan of each deployment whose status has been written."""
     reading: GatewayReading | None = None
+    counts: dict[str, tuple[NodeCounts, ...]] = field(default_factory=dict)
+    """What Envoys said that the ledger has not written yet, by node id."""
+    spend: Spend | None = None
+    """What was spent; None until the ledger was read."""
     services: dict[str, ServiceReading] = field(default_factory=dict)
     """How well requests were served since this process reads engines, of deployments whose engines tell."""
     wakes: dict[str, float] = field(default_factory=dict)
@@ -104,6 +110,12 @@ class Fleet:
         """Return the pods of an LLMDeployment, by name."""
         index = self.indices.pods
         return tuple(sorted(index[key], key=lambda pod: pod.name)) if key in index else ()
+
+    def all_pods(self) -> Iterator[Pod]:
+        """Yield the pods of all LLMDeployments."""
+        index = self.indices.pods
+        for key in list(index):
+            yield from index[key]
 
     def accelerators(self) -> dict[str, AcceleratorClass]:
         """Return the readable AcceleratorClasses, by name."""

@@ -46,6 +46,12 @@ CERTIFICATE_PROBLEM = Gauge(
     ["namespace", "name", "reason"],
     registry=REGISTRY,
 )
+LEDGER_WRITES = Counter(
+    "modelyard_ledger_writes",
+    "Rounds of the ledger that wrote or failed to, by outcome.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
 PLACEMENT_SECONDS = Histogram(
     "modelyard_placement_seconds",

@@ -28,6 +28,7 @@ from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.health import Health, serve_health
+from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
@@ -80,6 +81,7 @@ class Operator:
         self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
         self._engines = EngineReader(self.fleet, self._queue, settings)
+        self._ledger = LedgerKeeper(client, self.fleet, settings)
 
     async def run(self) -> None:
         """Run until the watches end (a signal, or one that cannot go on) or anything else fails."""
@@ -121,7 +123,7 @@ class Operator:
         return frozenset(found)
 
     def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield the loops that placement, speed, outside autoscalers and providers need."""
+        """Yield the loops that placement, speed, outside autoscalers, providers and the ledger need."""
         yield self._placer.run()
         yield self._profiles.run()
         yield self._engines.run()
@@ -129,6 +131,7 @@ class Operator:
         yield self._providers.run()
         if self._settings.gateway.tls:
             yield self._certificates.run()
+        yield self._ledger.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -139,6 +142,7 @@ class Operator:
         await self._providers.start()
         if self._settings.gateway.tls:
             await self._certificates.start()
+        await self._ledger.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

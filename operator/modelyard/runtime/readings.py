@@ -10,6 +10,7 @@ import aiohttp
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
 from modelyard.core.decide import decide_deployment, observe_demand
+from modelyard.core.ledger.usage import keep_reading
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import Route
 from modelyard.core.snapshot import GatewayReading, Snapshot
@@ -21,6 +22,7 @@ from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.usage import count_use
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,12 @@ class Reader:
         )
         complete = True
         totals = self._totals
+        now = time.time()
         for node, result in zip(nodes, results, strict=True):
             if isinstance(result, GatewayCounters):
                 totals = totals.advance(node.id, result)
+                counts = self._fleet.counts
+                counts[node.id] = keep_reading(counts.get(node.id, ()), count_use(result, now))
             elif isinstance(result, aiohttp.ClientError | TimeoutError | OSError):
                 complete = False
                 logger.warning("Counters of Envoy %s cannot be read: %s", node.id, result)

@@ -1,0 +1,214 @@
+"""Writes the ledger: what was used and spent, in ConfigMaps of the gateway's namespace.
+
+Each round takes the readings of the Envoys in and writes the open part in one compare-and-swap. Readings are
+cumulative, so a round that fails costs nothing: the next one takes in what it missed. After a conflict, or where it is
+not known whether a write arrived, what is written is read again first.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from modelyard.core.ledger.archive import (
+    OPEN_NAME,
+    Period,
+    Step,
+    add_up,
+    archive_name,
+    next_step,
+    select_counted,
+    spend_lines,
+)
+from modelyard.core.ledger.book import Ledger, open_lines, take_in
+from modelyard.core.ledger.codec import (
+    Archive,
+    LedgerError,
+    decode_archive,
+    decode_ledger,
+    encode_archive,
+    encode_ledger,
+)
+from modelyard.core.ledger.holdings import find_holdings, find_prices
+from modelyard.core.spend import HOUR, Spend, SpendLine
+from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.resources import CONFIG_MAPS
+from modelyard.render.ledger import LABEL_LEDGER, LedgerTooLargeError, Part, build_ledger, read_ledger
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.metrics import LEDGER_WRITES
+from modelyard.runtime.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+HELD_INTERVAL = 300.0
+"""Seconds after which the ledger is written where nobody used anything and accelerators are only held: what is not
+written of that is found again from the age of the pods."""
+
+
+GONE_AFTER = 3600.0
+"""Seconds after which the counts of an Envoy that is not there are forgotten: they are as large as everything else, and
+a rollout of the gateway leaves as many as there are pods. Its name is kept, so that it is not taken for a new one. Only
+a process that has looked for it as long forgets it."""
+
+
+class LedgerKeeper:
+    """Keeps the ledger, and what budgets read of it."""
+
+    def __init__(self, client: KubeClient, fleet: Fleet, settings: OperatorSettings) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._settings = settings
+        self._namespace = settings.render.gateway.namespace
+        self._written = Ledger()
+        self._version = ""
+        """`resourceVersion` of what is written; empty: nothing is."""
+        self._loaded = False
+        self._started = time.time()
+        self._archives: dict[Period, tuple[SpendLine, ...]] = {}
+
+    async def start(self) -> None:
+        """Read what is written. Where that is not possible, nothing is known to be spent until it is."""
+        try:
+            await self._load()
+        except (ApiError, LedgerError) as error:
+            logger.warning("The ledger cannot be read, so spending is not known: %s", error)
+
+    async def run(self) -> None:
+        """Take in and write until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.ledger_interval)
+            try:
+                await self.round(time.time())
+            except (ApiError, LedgerError, LedgerTooLargeError) as error:
+                # Whether a write arrived is not known, and somebody else may have written.
+                self._loaded = False
+                outcome = "conflict" if isinstance(error, ApiError) and error.status == 409 else "failed"
+                LEDGER_WRITES.labels(outcome=outcome).inc()
+                logger.warning("The ledger was not written, the next round takes everything in: %s", error)
+
+    async def round(self, now: float) -> None:
+        """Take in what was read, tell it, and write at most one object.
+
+        Raises ApiError, LedgerError and LedgerTooLargeError; then nothing is lost and the next round begins anew.
+        """
+        if not self._loaded:
+            await self._load()
+        archived = tuple(item for item in self._written.settled if (item.start, HOUR) not in self._archives)
+        ledger = replace(self._written, settled=archived)
+        readings = dict(self._fleet.counts)
+        ledger = take_in(
+            ledger,
+            readings,
+            find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans),
+            find_prices(self._fleet.providers),
+            now,
+            now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
+        )
+        self._publish(ledger)
+        step = next_step(ledger, self._archives.keys(), now)
+        if self._due(ledger):
+            await self._write(ledger)
+            for node, taken in readings.items():
+                self._drop(node, taken[-1].time)
+        elif step != Step():
+            await self._carry_out(step)
+
+    def _due(self, ledger: Ledger) -> bool:
+        """Return whether something is to be written that is not found again after a restart."""
+        before, hour = self._written, ledger.hour
+        if before.hour is None or hour is None:
+            return bool(hour is not None and (hour.uses or hour.held or ledger.nodes))
+        if (hour.start, ledger.settled) != (before.hour.start, before.settled):
+            return True
+        if hour.uses != before.hour.uses or ledger.nodes.keys() != before.nodes.keys():
+            return True
+        return hour.held != before.hour.held and ledger.time - before.time >= HELD_INTERVAL
+
+    def _publish(self, ledger: Ledger) -> None:
+        lines = [line for period in select_counted(self._archives, ledger) for line in self._archives[period]]
+        for start, line in open_lines(ledger):
+            lines += spend_lines(start, (line,))
+        self._fleet.spend = Spend(ledger.time, tuple(lines))
+
+    def _drop(self, node: str, taken: float) -> None:
+        """Drop readings that are written now; those that came meanwhile stay."""
+        kept = tuple(item for item in self._fleet.counts.get(node, ()) if item.time > taken)
+        if kept:
+            self._fleet.counts[node] = kept
+        else:
+            self._fleet.counts.pop(node, None)
+
+    async def _load(self) -> None:
+        """Read the open part, and the archives that are not known yet."""
+        body = await self._client.get(CONFIG_MAPS, self._namespace, OPEN_NAME)
+        if body is None:
+            self._written, self._version = Ledger(), ""
+        else:
+            self._written = decode_ledger(_read(body))
+            self._version = body["metadata"]["resourceVersion"]
+        query = {"labelSelector": f"{LABEL_LEDGER} in (Hour,Day)"}
+        found: dict[Period, tuple[SpendLine, ...]] = {}
+        async for item in self._client.list_pages(CONFIG_MAPS, query, limit=50, namespace=self._namespace):
+            archive = decode_archive(_read(item))
+            found[archive.start, archive.seconds] = _remember(archive)
+        self._archives = found
+        self._loaded = True
+
+    async def _write(self, ledger: Ledger) -> None:
+        """Put the open part in the place of the one that was read. Raises ApiError 409 if that has changed."""
+        manifest = build_ledger(OPEN_NAME, self._namespace, "Open", encode_ledger(ledger), self._version)
+        if self._version:
+            body = await self._client.replace(CONFIG_MAPS, manifest)
+        else:
+            body = await self._client.create(CONFIG_MAPS, manifest)
+        LEDGER_WRITES.labels(outcome="written").inc()
+        self._written, self._version = ledger, body["metadata"]["resourceVersion"]
+
+    async def _carry_out(self, step: Step) -> None:
+        archive = step.write
+        if step.add_up:
+            archive = add_up([await self._read_archive(period) for period in step.add_up])
+        if archive is not None:
+            await self._create(archive)
+        for period in step.delete:
+            await self._delete(period)
+
+    async def _create(self, archive: Archive) -> None:
+        """Make an archive, unless somebody has made the same."""
+        part: Part = "Hour" if archive.seconds == HOUR else "Day"
+        name = archive_name(archive.start, archive.seconds)
+        manifest = build_ledger(name, self._namespace, part, encode_archive(archive))
+        try:
+            await self._client.create(CONFIG_MAPS, manifest)
+            LEDGER_WRITES.labels(outcome="written").inc()
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        self._archives[archive.start, archive.seconds] = _remember(archive)
+
+    async def _read_archive(self, period: Period) -> Archive:
+        name = archive_name(*period)
+        body = await self._client.get(CONFIG_MAPS, self._namespace, name)
+        if body is None:
+            raise LedgerError(f"{self._namespace}/{name} is gone")
+        return decode_archive(_read(body))
+
+    async def _delete(self, period: Period) -> None:
+        name = archive_name(*period)
+        body = await self._client.get(CONFIG_MAPS, self._namespace, name)
+        if body is not None:
+            await self._client.delete(CONFIG_MAPS, self._namespace, name, body["metadata"]["uid"])
+        self._archives.pop(period, None)
+
+
+def _remember(archive: Archive) -> tuple[SpendLine, ...]:
+    """Return what budgets need of an archive: nothing of days, which are older than any period of theirs."""
+    return spend_lines(archive.start, archive.lines) if archive.seconds == HOUR else ()
+
+
+def _read(body: dict[str, Any]) -> str:
+    try:
+        return read_ledger(body)
+    except ValueError as error:
+        raise LedgerError(f"{body['metadata']['name']}: {error}") from error
