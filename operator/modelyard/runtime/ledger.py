@@ -46,10 +46,11 @@ HELD_INTERVAL = 300.0
 written of that is found again from the age of the pods."""
 
 
-GONE_AFTER = 3600.0
+GONE_AFTER = 86400.0
 """Seconds after which the counts of an Envoy that is not there are forgotten: they are as large as everything else, and
 a rollout of the gateway leaves as many as there are pods. Its name is kept, so that it is not taken for a new one. Only
-a process that has looked for it as long forgets it."""
+a process that has looked for it as long forgets it. One that served for a day while nobody could read it, and comes
+back, counts from then on."""
 
 
 class LedgerKeeper:
