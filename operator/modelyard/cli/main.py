@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.cost import HELP as COST_HELP
+from modelyard.cli.cost import cost
 from modelyard.cli.explain import explain
 from modelyard.cli.operator import operator, split_address
 from modelyard.cli.plan import HELP, plan
@@ -20,13 +22,14 @@ app = typer.Typer(
     help="Run fleets of open LLMs on your own GPUs. `modelyard operator` runs in the cluster; "
     "`modelyard validate` checks manifests before they get there, and `modelyard plan` says what they mean: fit, "
     "accelerators, replicas and cost. `modelyard simulate` plays traffic against them, and `modelyard explain` says "
-    "why a deployment has the size that it has.",
+    "why a deployment has the size that it has. `modelyard cost` says what was used and spent, and by whom.",
 )
 app.command(name="operator")(operator)
 app.command(name="validate")(validate_files)
 app.command(name="plan", help=HELP)(plan)
 app.command(name="simulate", help=SIMULATE_HELP)(simulate)
 app.command(name="explain")(explain)
+app.command(name="cost", help=COST_HELP)(cost)
 
 __all__ = ["INVALID", "app"]
 

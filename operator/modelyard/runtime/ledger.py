@@ -158,7 +158,9 @@ class LedgerKeeper:
 
     async def _write(self, ledger: Ledger) -> None:
         """Put the open part in the place of the one that was read. Raises ApiError 409 if that has changed."""
-        manifest = build_ledger(OPEN_NAME, self._namespace, "Open", encode_ledger(ledger), self._version)
+        # With 10,000 keys this takes half a second, and the loop has other things to do.
+        text = await asyncio.to_thread(encode_ledger, ledger)
+        manifest = build_ledger(OPEN_NAME, self._namespace, "Open", text, self._version)
         if self._version:
             body = await self._client.replace(CONFIG_MAPS, manifest)
         else:

@@ -26,12 +26,25 @@ def serve_lists(folder: Path, lists: Lists) -> Iterator[tuple[Path, list[str]]]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             seen.append(f"GET {url.path}")
-            items = lists.get(url.path.rpartition("/")[2], [])
+            parent, _, last = url.path.rpartition("/")
+            found = lists.get(parent.rpartition("/")[2])
+            if isinstance(found, list):
+                named = [item for item in found if item["metadata"]["name"] == last]
+                self._answer(200, named[0]) if named else self._answer(404, {"reason": "NotFound"})
+                return
+            items = lists.get(last, []) if found is None else found
             if isinstance(items, int):
                 self._answer(items, {"kind": "Status", "reason": "Forbidden", "message": "no"})
                 return
             selector = parse_qs(url.query).get("labelSelector", [""])[0]
-            if selector:
+            if " in (" in selector:
+                label, _, values = selector.rstrip(")").partition(" in (")
+                items = [
+                    item
+                    for item in items
+                    if item["metadata"].get("labels", {}).get(label) in values.split(",")
+                ]
+            elif selector:
                 wanted = not selector.startswith("!")
                 items = [
                     item

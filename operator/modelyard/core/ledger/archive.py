@@ -5,6 +5,7 @@ what is settled. After `KEPT_DAYS` the hours of a day become its sum; the day is
 and hours of which there is a day are not counted.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,12 +78,16 @@ def find_day(start: int) -> int:
 
 
 def select_counted(known: Collection[Period], ledger: Ledger) -> list[Period]:
-    """Return the archives that count, oldest first: no hour of a day that has its sum, none that the open part has."""
+    """Return the archives that count, oldest first: no hour of a day that has its sum, none that the open part has.
+
+    Archives may have been read after the open part, when what was open then was archived already.
+    """
     settled = {(item.start, HOUR) for item in ledger.settled}
+    end = math.inf if ledger.hour is None else ledger.hour.start
     return sorted(
         item
         for item in known
-        if item not in settled and (item[1] == DAY or (find_day(item[0]), DAY) not in known)
+        if item[0] < end and item not in settled and (item[1] == DAY or (find_day(item[0]), DAY) not in known)
     )
 
 
