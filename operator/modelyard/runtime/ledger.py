@@ -65,6 +65,8 @@ class LedgerKeeper:
         self._version = ""
         """`resourceVersion` of what is written; empty: nothing is."""
         self._loaded = False
+        self._complaint = ""
+        """Why the last round failed; it is said once."""
         self._started = time.time()
         self._archives: dict[Period, tuple[SpendLine, ...]] = {}
 
@@ -86,7 +88,13 @@ class LedgerKeeper:
                 self._loaded = False
                 outcome = "conflict" if isinstance(error, ApiError) and error.status == 409 else "failed"
                 LEDGER_WRITES.labels(outcome=outcome).inc()
-                logger.warning("The ledger was not written, the next round takes everything in: %s", error)
+                if str(error) != self._complaint:
+                    logger.warning(
+                        "The ledger was not written, the next round takes everything in: %s", error
+                    )
+                self._complaint = str(error)
+            else:
+                self._complaint = ""
 
     async def round(self, now: float) -> None:
         """Take in what was read, tell it, and write at most one object.
