@@ -35,6 +35,7 @@ class Resource:
 LLM_DEPLOYMENTS = Resource(GROUP, VERSION, "llmdeployments", "LLMDeployment")
 LLM_ROUTES = Resource(GROUP, VERSION, "llmroutes", "LLMRoute")
 LLM_PROVIDERS = Resource(GROUP, VERSION, "llmproviders", "LLMProvider")
+LLM_BUDGETS = Resource(GROUP, VERSION, "llmbudgets", "LLMBudget")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 ACCELERATOR_CLASSES = Resource(GROUP, VERSION, "acceleratorclasses", "AcceleratorClass", namespaced=False)

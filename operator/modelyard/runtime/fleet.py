@@ -8,6 +8,8 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.budget.judge import Standing
+from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.certificates import Certificate
 from modelyard.core.cost import TokenMemory
 from modelyard.core.ledger.usage import NodeCounts
@@ -41,6 +43,12 @@ class Fleet:
     """Their API keys, of those whose Secrets hold one. They go to Envoy and nowhere else."""
     certificate: Certificate | None = None
     """What the gateway shows its clients over TLS: the last good one."""
+    spend: Spend | None = None
+    """What was spent; None: not read yet."""
+    budgets: tuple[Standing, ...] = ()
+    """How the LLMBudgets of the gateway's namespace stand."""
+    limits: dict[str, SizeLimit] = field(default_factory=dict)
+    """What they ask of sizes, by `namespace/name` of the LLMDeployment."""
     profiles: dict[str, ModelProfile] = field(default_factory=dict)
     """What was read from models' own configurations, by `model.source`."""
     capacity: CapacityView = field(default_factory=CapacityView)
@@ -155,6 +163,7 @@ class Fleet:
             reading=self.reading,
             services={key: self.services[key]} if key in self.services else {},
             wakes={key: self.wakes[key]} if key in self.wakes else {},
+            limits={key: self.limits[key]} if key in self.limits else {},
         )
 
     def priorities(self) -> dict[str, int]:

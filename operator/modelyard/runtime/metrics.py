@@ -52,6 +52,12 @@ LEDGER_WRITES = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+BUDGET_SHARE = Gauge(
+    "modelyard_budget_spent_ratio",
+    "Share of a budget's amount that is spent in the present period.",
+    ["budget"],
+    registry=REGISTRY,
+)
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
 PLACEMENT_SECONDS = Histogram(
     "modelyard_placement_seconds",

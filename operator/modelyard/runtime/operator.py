@@ -22,6 +22,7 @@ from modelyard.kube.resources import (
     PRIORITY_CLASSES,
     Resource,
 )
+from modelyard.runtime.budgets import BudgetKeeper
 from modelyard.runtime.capacity import OccupancyReader
 from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
@@ -80,6 +81,7 @@ class Operator:
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
         self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
+        self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
         self._engines = EngineReader(self.fleet, self._queue, settings)
         self._ledger = LedgerKeeper(client, self.fleet, settings)
 
@@ -132,6 +134,7 @@ class Operator:
         if self._settings.gateway.tls:
             yield self._certificates.run()
         yield self._ledger.run()
+        yield self._budgets.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -143,6 +146,7 @@ class Operator:
         if self._settings.gateway.tls:
             await self._certificates.start()
         await self._ledger.start()
+        await self._budgets.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

@@ -2,9 +2,15 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
+from modelyard.core.budget.decide import apply_budgets
+from modelyard.core.budget.prices import price_targets
 from modelyard.core.certificates import Certificate
+from modelyard.core.load import LoadShape
 from modelyard.core.names import build_routing_table, resolve_names
+from modelyard.core.routing import RoutingTable
+from modelyard.core.snapshot import Snapshot
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.runtime.fleet import Fleet
@@ -58,9 +64,17 @@ class Publisher:
             self._fleet.table,
             anonymous=self._settings.anonymous,
         )
+        table = self._under_budgets(table, snapshot)
         secrets = (self._fleet.provider_keys, self._fleet.certificate)
         if table != self._fleet.table or secrets != self._secrets or not self._offered:
             # The first table is offered even if it is empty: Envoy waits for one.
             self._offered = True
             self._fleet.table, self._secrets = table, secrets
             self._server.set_resources(self._builder.build(table, *secrets))
+
+    def _under_budgets(self, table: RoutingTable, snapshot: Snapshot) -> RoutingTable:
+        """Return the table with what budgets make of its routes."""
+        if not self._fleet.budgets:
+            return table
+        prices = price_targets(table, snapshot.deployments, snapshot.providers.values(), LoadShape())
+        return replace(table, routes=apply_budgets(table.routes, self._fleet.budgets, prices))

@@ -104,7 +104,7 @@ def _takes(standing: Standing, upstream: str) -> bool:
     """Say whether a budget that refuses lets this upstream have no request."""
     scope = standing.budget.spec.scope
     if standing.exhausted:
-        return names_target(scope, upstream)
+        return not names_every_target(scope) and names_target(scope, upstream)
     return upstream.startswith(EXTERNAL_PREFIX) and names_target(scope, upstream)
 
 

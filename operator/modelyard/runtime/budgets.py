@@ -1,0 +1,186 @@
+"""The LLMBudgets of the gateway's namespace: read from time to time, judged with every reading of the ledger.
+
+What follows for routes and sizes stands in the fleet, where the publisher and the decisions find it. Nothing is
+published and nothing decided anew while nothing changes. What was read last stays valid while the API server cannot be
+reached.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelyard.api.llmbudget import LLMBudget, LLMBudgetStatus
+from modelyard.api.meta import API_VERSION, wire
+from modelyard.core.budget.decide import limit_sizes
+from modelyard.core.budget.judge import STALE_AFTER, Standing, judge_budgets
+from modelyard.core.budget.status import KnownNames, build_budget_status
+from modelyard.core.spend import Spend
+from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.projections import project_object
+from modelyard.kube.resources import LLM_BUDGETS
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.metrics import BUDGET_SHARE, WRITES
+from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+
+class BudgetKeeper:
+    """Keeps how budgets stand, what follows from it, and their status."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        fleet: Fleet,
+        queue: WorkQueue,
+        settings: OperatorSettings,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._queue = queue
+        self._settings = settings
+        self._on_change = on_change
+        self._namespace = settings.render.gateway.namespace
+        self._budgets: dict[str, LLMBudget] = {}
+        self._shown: set[str] = set()
+        """Budgets that have a figure in the metrics."""
+        self._judged: tuple[Spend | None, dict[str, LLMBudget], float] | None = None
+        """What was judged last, and the Unix time from which on time alone makes a difference."""
+        self._absent = False
+
+    async def start(self) -> None:
+        """Read everything once: a table without budgets would open what they have closed."""
+        await self._refresh()
+
+    async def run(self) -> None:
+        """Read and judge until cancelled."""
+        due = time.monotonic() + self._settings.provider_interval
+        while True:
+            await asyncio.sleep(self._pause())
+            if time.monotonic() < due:
+                self.judge()
+                continue
+            due = time.monotonic() + self._settings.provider_interval
+            try:
+                await self._refresh()
+            except ApiError as error:
+                logger.warning("Budgets cannot be read, what is known stays: %s", error)
+                self.judge()
+
+    def judge(self, now: float | None = None) -> None:
+        """Work out how the budgets stand, and pass on what that changes. Cheap where nothing can have changed."""
+        now = time.time() if now is None else now
+        fleet = self._fleet
+        seen = self._judged
+        if seen is not None and seen[0] is fleet.spend and seen[1] is self._budgets and now < seen[2]:
+            return
+        standings = judge_budgets(self._budgets.values(), fleet.spend, now)
+        ends = [item.period.end for item in standings if item.period is not None]
+        stale = [fleet.spend.time + STALE_AFTER] if fleet.spend is not None else []
+        until = min((moment for moment in (*ends, *stale) if moment > now), default=math.inf)
+        self._judged = (fleet.spend, self._budgets, until)
+        changed = _essence(standings) != _essence(fleet.budgets)
+        fleet.budgets = standings
+        for standing in standings:
+            if standing.share is not None:
+                BUDGET_SHARE.labels(budget=standing.budget.name).set(standing.share)
+                self._shown.add(standing.budget.name)
+        limits = limit_sizes(fleet.deployment_keys(), standings)
+        before, fleet.limits = fleet.limits, limits
+        for key in before.keys() | limits.keys():
+            if before.get(key) != limits.get(key):
+                self._queue.add(key)
+        if changed:
+            self._on_change()
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: sooner where a period ends, whose budget opens then."""
+        now = time.time()
+        ends = [item.period.end - now for item in self._fleet.budgets if item.period is not None]
+        return max(min(self._settings.read_interval, *ends), 0.0) if ends else self._settings.read_interval
+
+    async def _refresh(self) -> None:
+        """Read all budgets, judge them, write their status.
+
+        Raises ApiError where the API server refuses or cannot be reached.
+        """
+        budgets = {budget.name: budget for budget in await self._list()}
+        for name in self._shown - budgets.keys():
+            BUDGET_SHARE.remove(name)
+        self._shown &= budgets.keys()
+        self._budgets = budgets
+        now = time.time()
+        self.judge(now)
+        known = KnownNames(self._fleet.route_keys(), self._fleet.deployment_keys(), self._fleet.providers)
+        for standing in self._fleet.budgets:
+            await self._write_status(standing, build_budget_status(standing, known, now))
+
+    async def _list(self) -> list[LLMBudget]:
+        """Return the budgets that can be read; none where the kind is not there or not allowed."""
+        try:
+            bodies = [
+                body async for body in self._client.list_pages(LLM_BUDGETS, {}, namespace=self._namespace)
+            ]
+        except ApiError as error:
+            # A right that is lost opens nothing; a kind that is gone takes its objects along.
+            if error.status != 404 and (error.status != 403 or self._budgets):
+                raise
+            if not self._absent:
+                logger.warning("LLMBudgets of namespace %s cannot be read: %s", self._namespace, error)
+            self._absent = True
+            return []
+        self._absent = False
+        found = []
+        for body in bodies:
+            view = project_object(LLMBudget, body)
+            name = body["metadata"]["name"]
+            if view.object is not None:
+                found.append(view.object)
+                continue
+            logger.error("LLMBudget %s cannot be read: %s", name, view.error)
+            # One that cannot be read any more still limits as it did.
+            if name in self._budgets:
+                found.append(self._budgets[name])
+        return found
+
+    async def _write_status(self, standing: Standing, status: LLMBudgetStatus) -> None:
+        """Write the status if it differs from what stands."""
+        budget = standing.budget
+        if status == budget.status:
+            return
+        try:
+            await self._client.apply(LLM_BUDGETS, _status_manifest(budget, status), "status")
+        except ApiError as error:
+            # It may just have been deleted; the next reading knows.
+            logger.warning("The status of LLMBudget %s cannot be written: %s", budget.name, error)
+            return
+        WRITES.labels(kind="LLMBudget/status").inc()
+
+
+def _essence(standings: tuple[Standing, ...]) -> list[object]:
+    """Return what routes depend on: what is reached and what is not known, but not how much is spent."""
+    return [
+        (
+            item.budget.name,
+            item.budget.spec,
+            item.exhausted,
+            item.soft_reached,
+            item.unknown is not None,
+            item.period if item.exhausted else None,
+        )
+        for item in standings
+    ]
+
+
+def _status_manifest(budget: LLMBudget, status: LLMBudgetStatus) -> Mapping[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": LLM_BUDGETS.kind,
+        "metadata": {"name": budget.metadata.name, "namespace": budget.metadata.namespace},
+        "status": wire(status),
+    }

@@ -1,0 +1,259 @@
+"""Laws of budgets: periods partition time, more spend never opens anything, the strictest wins, not knowing is safe."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelyard.api.llmbudget import LLMBudget
+from modelyard.core.budget.decide import apply_budgets, limit_sizes
+from modelyard.core.budget.judge import STALE_AFTER, judge_budgets
+from modelyard.core.budget.limits import limit_bounds
+from modelyard.core.budget.period import period_at
+from modelyard.core.budget.rules import divide
+from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, WeightedTarget
+from modelyard.core.scaling.schedules import Bounds
+from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
+
+ZONES = (
+    "Etc/UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/St_Johns",
+    "America/Havana",  # Clocks change at midnight: there are two.
+    "Africa/Cairo",  # Clocks change at midnight: there is none.
+    "America/Sao_Paulo",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",  # Clocks change by half an hour.
+    "Pacific/Apia",  # Had no 30 December 2011.
+    "Pacific/Chatham",
+    "Asia/Tehran",
+)
+KINDS = ("Day", "Week", "Month")
+LONGEST = {"Day": 25 * HOUR, "Week": 169 * HOUR, "Month": 31 * 24 * HOUR + HOUR}
+moments = st.floats(
+    datetime(1995, 1, 1, tzinfo=UTC).timestamp(), datetime(2037, 1, 1, tzinfo=UTC).timestamp()
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(KINDS), st.sampled_from(ZONES), moments)
+def test_every_moment_is_in_one_period_and_the_next_begins_where_it_ends(kind: Any, zone: str, now: float):
+    period = period_at(kind, zone, now)
+    assert period.begin <= now < period.end
+    assert period.end - period.begin <= LONGEST[kind]
+    assert period_at(kind, zone, period.begin) == period
+    assert period_at(kind, zone, period.end - 0.001) == period
+    after = period_at(kind, zone, period.end)
+    assert after.begin == period.end
+    assert 0 <= period.begin - period.first_hour < HOUR
+    begin = datetime.fromtimestamp(period.begin, ZoneInfo(zone))
+    if kind == "Week":
+        # A skipped Monday begins its week on the day after.
+        assert begin.weekday() in {0, 1}
+    if kind == "Month":
+        assert begin.day == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(KINDS), st.sampled_from(ZONES), moments, moments)
+def test_a_later_moment_is_in_no_earlier_period(kind: Any, zone: str, one: float, other: float):
+    first, second = (period_at(kind, zone, now) for now in sorted((one, other)))
+    assert first == second or first.end <= second.begin
+
+
+NOW = datetime(2026, 11, 18, 12, 30, tzinfo=UTC).timestamp()
+TENANTS, ROUTES = ("search", "mail", ""), ("one/chat@route", "one/own", "two/chat@route", "one/own:lora")
+TARGETS = ("one/own", "one/own:lora", "two/own", "provider:acme/large", "provider:zeta/small")
+
+scopes = st.fixed_dictionaries(
+    {},
+    optional={
+        "tenants": st.lists(st.sampled_from(("search", "mail")), min_size=1, max_size=2, unique=True),
+        "namespaces": st.lists(st.sampled_from(("one", "two")), min_size=1, max_size=2, unique=True),
+        "routes": st.lists(st.sampled_from(("one/chat", "two/chat", "one/own")), min_size=1, unique=True),
+        "deployments": st.lists(st.sampled_from(("one/own", "two/own")), min_size=1, unique=True),
+        "providers": st.lists(st.sampled_from(("acme", "zeta")), min_size=1, unique=True),
+    },
+)
+softs = st.none() | st.fixed_dictionaries(
+    {"at": st.sampled_from(("0.1", "0.5", "1")), "action": st.sampled_from(("PreferCheaper", "Sleep"))}
+) | st.fixed_dictionaries(
+    {"at": st.sampled_from(("0.1", "0.5")), "action": st.just("LowerMax")},
+    optional={"maxShare": st.sampled_from(("0.25", "0.5", "1"))},
+)  # fmt: skip
+
+
+@st.composite
+def budgets(draw: st.DrawFn, name: str = "a") -> LLMBudget:
+    """A budget; the rules of the API server are passed over on purpose."""
+    spec = {
+        "amount": draw(st.sampled_from(("1", "10", "100"))),
+        "period": draw(st.sampled_from(KINDS)),
+        "timeZone": draw(st.sampled_from(ZONES)),
+        "scope": draw(scopes),
+        "hard": {"action": draw(st.sampled_from(("Refuse", "Refuse", "Warn")))},
+    }
+    soft = draw(softs)
+    if soft is not None:
+        spec["soft"] = soft
+    metadata = {"name": name, "namespace": "modelyard-system", "generation": 1}
+    return LLMBudget.model_validate({"metadata": metadata, "spec": spec})
+
+
+keys = st.builds(
+    lambda tenant, route, target: SpendKey(tenant, route.partition("/")[0], route, target),
+    st.sampled_from(TENANTS),
+    st.sampled_from((*ROUTES, "")),
+    st.sampled_from((*TARGETS, "")),
+)
+lines = st.builds(
+    lambda ago, key, dollars: SpendLine(
+        int(NOW - NOW % HOUR) - ago * HOUR, key, "Provider" if "provider" in key.target else "Own", dollars
+    ),
+    st.integers(0, 40 * 24),
+    keys,
+    st.floats(0, 60, allow_nan=False),
+)
+spends = st.lists(lines, max_size=12).map(lambda found: Spend(NOW, tuple(found)))
+
+routes = st.lists(
+    st.builds(
+        lambda name, targets: Route(name, (name,), tuple(WeightedTarget(key) for key in targets)),
+        st.sampled_from(ROUTES),
+        st.lists(st.sampled_from(TARGETS), min_size=1, max_size=4, unique=True),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda route: route.name,
+)
+several = st.lists(budgets(), min_size=1, max_size=4).map(
+    lambda found: tuple(
+        item.model_copy(update={"metadata": item.metadata.model_copy(update={"name": f"b{number}"})})
+        for number, item in enumerate(found)
+    )
+)
+prices = st.dictionaries(st.sampled_from(TARGETS), st.floats(0, 10))
+
+
+def reached(route: Route, tenant: str) -> tuple[str, ...]:
+    """Return the upstreams that a tenant's requests may reach, as the divided route says."""
+    rest, named = divide(route)
+    part = dict(named).get(tenant, rest)
+    return () if part.exhausted is not None else tuple(target.upstream for target in part.targets)
+
+
+def outcome(found: tuple[Route, ...]) -> dict[tuple[str, str], frozenset[str]]:
+    return {(route.name, tenant): frozenset(reached(route, tenant)) for route in found for tenant in TENANTS}
+
+
+@settings(max_examples=300, deadline=None)
+@given(routes, several, spends, prices, st.lists(lines, max_size=6))
+def test_more_spend_never_opens_what_less_refused(table, held, spend, costs, more):
+    before = outcome(apply_budgets(table, judge_budgets(held, spend, NOW), costs))
+    larger = Spend(NOW, (*spend.lines, *more))
+    after = outcome(apply_budgets(table, judge_budgets(held, larger, NOW), costs))
+    assert all(after[key] <= before[key] for key in before)
+
+
+@settings(max_examples=300, deadline=None)
+@given(routes, several, spends, prices)
+def test_the_strictest_wins(table, held, spend, costs):
+    """All budgets together leave exactly what each of them leaves."""
+    together = outcome(apply_budgets(table, judge_budgets(held, spend, NOW), costs))
+    alone = [outcome(apply_budgets(table, judge_budgets((one,), spend, NOW), costs)) for one in held]
+    for key, left in together.items():
+        assert left == frozenset.intersection(*(item[key] for item in alone))
+
+
+@settings(max_examples=300, deadline=None)
+@given(routes, several, spends, prices, st.sampled_from(("missing", "stale")))
+def test_unknown_spend_closes_providers_and_nothing_else(table, held, spend, costs, how):
+    known = None if how == "missing" else replace(spend, time=NOW - STALE_AFTER - 1)
+    found = apply_budgets(table, judge_budgets(held, known, NOW), costs)
+    for route, tenant in product(found, TENANTS):
+        name = route.name
+        own = {target.upstream for target in route.targets if not target.upstream.startswith(EXTERNAL_PREFIX)}
+        left = set(reached(route, tenant))
+        assert own <= left, "own accelerators serve on"
+        refusing = [
+            item
+            for item in held
+            if item.spec.hard.action == "Refuse"
+            and (item.spec.scope.tenants is None or tenant in item.spec.scope.tenants)
+            and (item.spec.scope.namespaces is None or name.partition("/")[0] in item.spec.scope.namespaces)
+            and (item.spec.scope.routes is None or name.removesuffix("@route") in item.spec.scope.routes)
+            and name.endswith("@route" if item.spec.scope.routes is not None else "")
+            and item.spec.scope.deployments is None
+            and item.spec.scope.providers is None
+        ]
+        if refusing:
+            assert left == own, "no byte to a provider whose spend nobody knows"
+
+
+@settings(max_examples=200, deadline=None)
+@given(routes, several, spends, prices)
+def test_a_tenants_budget_changes_nothing_for_others(table, held, spend, costs):
+    """Nor for requests without a tenant."""
+    mine = tuple(
+        item.model_copy(
+            update={
+                "spec": item.spec.model_copy(
+                    update={"scope": item.spec.scope.model_copy(update={"tenants": ("search",)})}
+                )
+            }
+        )
+        for item in held
+    )
+    for known in (spend, None):
+        found = apply_budgets(table, judge_budgets(mine, known, NOW), costs)
+        for route, plain in zip(found, table, strict=True):
+            rest, named = divide(route)
+            assert rest == plain
+            assert {tenant for tenant, _ in named} <= {"search"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(routes, several, spends, prices)
+def test_a_refusal_names_its_budgets_and_a_time_to_come(table, held, spend, costs):
+    for known in (spend, None):
+        for route in apply_budgets(table, judge_budgets(held, known, NOW), costs):
+            for rule in route.budgets:
+                assert (rule.refusal is not None) == (rule.closed or bool(rule.without))
+                if rule.refusal is not None:
+                    assert any(f"udget {item.name} is" in rule.refusal.message for item in held)
+                    assert rule.refusal.until is None or rule.refusal.until > NOW
+            assert route.budgets.count(BudgetRule()) <= 1
+            assert [rule.tenant for rule in route.budgets if rule.tenant is None] in ([], [None])
+
+
+@settings(max_examples=200, deadline=None)
+@given(several, spends, st.integers(0, 20), st.integers(1, 40), st.integers(0, 60))
+def test_soft_limits_lower_max_but_never_min_or_the_last_replica(held, spend, low, extra, present):
+    bounds = Bounds(low, low + extra)
+    standings = judge_budgets(held, spend, NOW)
+    for limit in limit_sizes(("one/own", "two/own", "three/own"), standings).values():
+        limited = limit_bounds(bounds, limit, present)
+        assert (limited.min, limited.until) == (bounds.min, bounds.until)
+        assert max(bounds.min, 1) <= limited.max <= bounds.max
+        assert bool(limited.budget) == (limited.max < bounds.max)
+        if not limit.grows:
+            assert limited.max <= max(present, bounds.min, 1)
+    assert limit_sizes(("one/own",), judge_budgets(held, None, NOW)) == {}, "not knowing lowers nothing"
+
+
+@settings(max_examples=200, deadline=None)
+@given(several, spends)
+def test_the_sum_of_a_budget_is_too_high_by_one_hour_at_most(held, spend):
+    for standing in judge_budgets(held, spend, NOW):
+        assert standing.period is not None
+        assert standing.spent is not None
+        inside = [line.dollars for line in spend.lines if line.hour >= standing.period.begin]
+        hour = [line.dollars for line in spend.lines if line.hour == standing.period.first_hour]
+        assert standing.spent <= sum(inside) + sum(hour) + 1e-6
+        if standing.budget.spec.scope.model_dump(exclude_none=True) == {}:
+            assert standing.spent >= sum(inside) - 1e-6

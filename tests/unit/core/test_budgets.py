@@ -1,0 +1,393 @@
+"""Budgets: how they stand, what they make of routes and sizes, and what their status says."""
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from modelyard.api.llmbudget import LLMBudget
+from modelyard.core.budget.decide import apply_budgets, limit_sizes
+from modelyard.core.budget.judge import STALE_AFTER, Standing, judge_budgets
+from modelyard.core.budget.limits import SizeLimit, limit_bounds
+from modelyard.core.budget.period import period_at
+from modelyard.core.budget.prices import price_targets
+from modelyard.core.budget.rules import divide
+from modelyard.core.budget.status import KnownNames, build_budget_status
+from modelyard.core.decide import decide_deployment
+from modelyard.core.demand import Demand, find_shares
+from modelyard.core.load import LoadShape
+from modelyard.core.reasons import Code
+from modelyard.core.replicas import SizeInput, SizeMemory, SizePolicy, decide_size
+from modelyard.core.routing import (
+    BudgetRule,
+    Exhausted,
+    ExternalUpstream,
+    Route,
+    RoutingTable,
+    Upstream,
+    WeightedTarget,
+)
+from modelyard.core.scaling.schedules import Bounds
+from modelyard.core.spend import Spend, SpendKey, SpendLine
+from modelyard.core.state import Policy
+from tests.unit.core.build import make_deployment, make_provider, make_snapshot
+from tests.unit.core.plainload import PLAIN_LOAD
+
+LARGE, SMALL, OWN = "provider:acme/large", "provider:acme/small", "team/own"
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+NOW = at("2026-11-18T12:30:00+00:00")
+"""A Wednesday."""
+
+
+def budget(name: str = "search", amount: str = "100", period: str = "Month", **spec: Any) -> LLMBudget:
+    metadata = {"name": name, "namespace": "modelyard-system", "generation": 2}
+    body = {"metadata": metadata, "spec": {"amount": amount, "period": period, **spec}}
+    return LLMBudget.model_validate(body)
+
+
+def line(dollars: float, time: str = "2026-11-18T10:00:00+00:00", **key: str) -> SpendLine:
+    kind = "Provider" if key.get("target", "").startswith("provider:") else "Own"
+    return SpendLine(int(at(time)), SpendKey(**key), kind, dollars)
+
+
+def spent(*lines: SpendLine, time: float = NOW) -> Spend:
+    return Spend(time, lines)
+
+
+def judge(one: LLMBudget, spend: Spend | None, now: float = NOW) -> Standing:
+    (standing,) = judge_budgets((one,), spend, now)
+    return standing
+
+
+def route(*targets: str, name: str = "team/chat@route") -> Route:
+    return Route(name, ("chat",), tuple(WeightedTarget(target) for target in targets))
+
+
+def rules(
+    table: Route, *budgets: LLMBudget, spend: Spend | None, prices: dict[str, float] | None = None
+) -> tuple[BudgetRule, ...]:
+    (limited,) = apply_budgets((table,), judge_budgets(budgets, spend, NOW), prices or {})
+    return limited.budgets
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone", "now", "begin", "hours"),
+    [
+        ("Day", "Etc/UTC", "2026-11-18T00:00:00+00:00", "2026-11-18T00:00:00+00:00", 24),
+        # Clocks are set back on 25 October and forward on 29 March.
+        ("Day", "Europe/Berlin", "2026-10-25T22:59:59+00:00", "2026-10-25T00:00:00+02:00", 25),
+        ("Day", "Europe/Berlin", "2026-03-29T12:00:00+02:00", "2026-03-29T00:00:00+01:00", 23),
+        ("Week", "Europe/Berlin", "2026-10-25T12:00:00+01:00", "2026-10-19T00:00:00+02:00", 169),
+        ("Week", "Etc/UTC", "2026-11-23T00:00:00+00:00", "2026-11-23T00:00:00+00:00", 168),
+        ("Month", "America/New_York", "2026-12-01T04:59:59+00:00", "2026-11-01T00:00:00-04:00", 721),
+        ("Month", "Asia/Kathmandu", "2026-02-10T00:00:00+00:00", "2026-02-01T00:00:00+05:45", 28 * 24),
+        # There is no midnight on 24 April in Cairo, and there are two on 1 November in Havana.
+        ("Day", "Africa/Cairo", "2026-04-24T12:00:00+03:00", "2026-04-23T22:00:00+00:00", 23),
+        ("Day", "America/Havana", "2026-11-01T04:30:00+00:00", "2026-11-01T04:00:00+00:00", 25),
+    ],
+)
+def test_periods_follow_the_clocks_of_their_zone(kind: Any, zone: str, now: str, begin: str, hours: int):
+    period = period_at(kind, zone, at(now))
+    assert period.begin == at(begin)
+    assert (period.end - period.begin) / 3600 == hours
+
+
+def test_what_counts_is_what_the_scope_names():
+    lines = [
+        line(1, tenant="search", namespace="team", route="team/chat@route", target=LARGE),
+        line(2, tenant="mail", namespace="team", route="team/chat@route", target=OWN),
+        line(4, tenant="search", namespace="team", route="team/own", target=OWN),
+        line(8, tenant="", namespace="team", target=OWN),
+        line(16, tenant="search", namespace="other", route="other/chat@route", target="other/own"),
+        line(32, tenant="search", namespace="team", route="team/own:lora", target="team/own:lora"),
+        # Of the month before, and of the first hour of this one.
+        line(64, "2026-10-31T23:00:00+00:00", tenant="search", namespace="team", target=OWN),
+        line(128, "2026-11-01T00:00:00+00:00", tenant="nobody", namespace="none", target="none/none"),
+    ]
+
+    def total(**scope: Any) -> float | None:
+        return judge(budget(scope=scope), spent(*lines)).spent
+
+    assert total() == 1 + 2 + 4 + 8 + 16 + 32 + 128
+    assert total(tenants=["search"]) == 1 + 4 + 16 + 32
+    assert total(namespaces=["team"]) == 1 + 2 + 4 + 8 + 32
+    assert total(routes=["team/chat"]) == 1 + 2
+    assert total(routes=["team/own"]) == 0, "routes names LLMRoutes, deployments the others"
+    assert total(deployments=["team/own"]) == 2 + 4 + 8 + 32
+    assert total(providers=["acme"]) == 1
+    assert total(providers=["acme"], deployments=["other/own"]) == 1 + 16
+    assert total(tenants=["search"], providers=["acme"], namespaces=["other"]) == 0
+
+
+def test_in_a_zone_of_half_hours_the_hour_at_the_border_counts_for_both_periods():
+    border = line(5, "2026-11-17T18:00:00+00:00")  # Midnight in India is 18:30 UTC.
+    one = budget(period="Day", timeZone="Asia/Kolkata")
+    before, after = at("2026-11-17T18:29:00+00:00"), at("2026-11-17T18:31:00+00:00")
+    assert judge(one, spent(border, time=before), before).spent == 5
+    assert judge(one, spent(border, time=after), after).spent == 5
+    later = line(5, "2026-11-17T17:00:00+00:00")
+    assert judge(one, spent(later, time=after), after).spent == 0
+
+
+def test_spend_that_is_missing_or_old_is_not_known():
+    assert judge(budget(), None).unknown.code == Code.LEDGER_MISSING
+    stale = judge(budget(), spent(line(1000), time=NOW - STALE_AFTER - 1))
+    assert (stale.unknown.code, stale.spent, stale.exhausted) == (Code.LEDGER_STALE, None, False)
+    assert judge(budget(), spent(time=NOW - STALE_AFTER)).unknown is None
+
+
+def test_raising_the_amount_opens_at_once():
+    known = spent(line(150))
+    assert judge(budget(amount="150"), known).exhausted
+    assert not judge(budget(amount="150.01"), known).exhausted
+
+
+def test_it_runs_out_when_the_mean_of_the_last_days_says_so():
+    # US$ 2 an hour in the last week, and US$ 40 on the first of the month, which do not count for the rate.
+    begin = at("2026-11-11T12:00:00+00:00")
+    steady = [SpendLine(int(begin) + hour * 3600, SpendKey(), "Own", 2.0) for hour in range(168)]
+    old = line(40, "2026-11-01T05:00:00+00:00")
+    known = spent(old, *steady, time=NOW)
+    standing = judge(budget(amount="496"), known)
+    assert standing.spent == 376
+    # 120 are left, and 336 were spent in 168.5 hours.
+    assert standing.runs_out == pytest.approx(NOW + 120 / (336 / 168.5) * 3600)
+    assert judge(budget(amount="5000"), known).runs_out is None, "not in this month"
+    assert judge(budget(amount="100"), spent(time=NOW)).runs_out is None, "nothing is spent"
+    young = spent(line(10, "2026-11-18T12:00:00+00:00"))
+    assert judge(budget(amount="20"), young).runs_out == pytest.approx(NOW + 3600), (
+        "at most as fast as in an hour"
+    )
+
+
+def test_a_budget_of_everything_closes_every_route():
+    (rule,) = rules(route(OWN, LARGE), budget(), spend=spent(line(100)))
+    assert rule == BudgetRule(
+        closed=True,
+        refusal=Exhausted(
+            "Budget search is spent for this month; it resets at 2026-12-01T00:00:00+00:00.",
+            int(at("2026-12-01T00:00:00+00:00")),
+        ),
+    )
+
+
+def test_warn_refuses_nothing():
+    warning = budget(hard={"action": "Warn"})
+    assert rules(route(OWN, LARGE), warning, spend=spent(line(1000))) == ()
+    assert rules(route(OWN, LARGE), warning, spend=None) == ()
+
+
+def test_a_budget_of_providers_takes_them_away_and_closes_where_nothing_is_left():
+    external = budget(scope={"providers": ["acme"]})
+    known = spent(line(100, target=LARGE))
+    table = route(OWN, LARGE, SMALL)
+    (rule,) = rules(table, external, spend=known)
+    assert (rule.closed, rule.without) == (False, (LARGE, SMALL))
+    rest, _ = divide(replace(table, budgets=(rule,)))
+    assert [target.upstream for target in rest.targets] == [OWN]
+    only = route(LARGE)
+    rest, _ = divide(replace(only, budgets=rules(only, external, spend=known)))
+    assert rest.targets == ()
+    assert rest.exhausted is not None
+    assert rest.exhausted.message.startswith("Budget search is spent for this month")
+
+
+def test_a_tenant_gets_the_sum_of_its_own_and_everybodys_budgets():
+    everybody = budget("external", scope={"providers": ["acme"]})
+    search = budget("search", period="Day", scope={"tenants": ["search"]})
+    known = spent(line(100, tenant="search", target=LARGE))
+    own, rest = rules(route(OWN, LARGE), everybody, search, spend=known)
+    assert (own.tenant, own.closed, own.without) == ("search", True, (LARGE,))
+    assert (rest.tenant, rest.closed, rest.without) == (None, False, (LARGE,))
+    assert own.refusal is not None
+    assert "Budget external is spent for this month" in own.refusal.message
+    assert "Budget search is spent for today" in own.refusal.message
+    assert own.refusal.until == int(at("2026-11-19T00:00:00+00:00")), "then its deployment answers again"
+
+
+def test_a_route_opens_with_the_first_target_that_is_free_of_all_its_budgets():
+    day = budget("day", period="Day", scope={"providers": ["acme"]})
+    month = budget("month", scope={"deployments": [OWN]})
+    known = spent(line(100, target=LARGE), line(100, target=OWN))
+    (rule,) = rules(route(OWN, LARGE), day, month, spend=known)
+    assert rule.refusal is not None
+    assert rule.refusal.until == int(at("2026-11-19T00:00:00+00:00"))
+    both = budget("week", period="Week", scope={"providers": ["acme"]})
+    (rule,) = rules(route(OWN, LARGE), day, both, month, spend=known)
+    assert rule.refusal is not None
+    assert rule.refusal.until == int(at("2026-11-23T00:00:00+00:00"))
+
+
+def test_what_is_not_known_takes_providers_away():
+    (rule,) = rules(route(OWN, LARGE), budget(), spend=None)
+    assert (rule.closed, rule.without) == (False, (LARGE,))
+    assert rule.refusal == Exhausted(
+        "What was spent of budget search is not known, so no provider is used for now.", None
+    )
+    assert rules(route(OWN), budget(), spend=None) == ()
+    assert rules(route(OWN, LARGE), budget(scope={"providers": ["other"]}), spend=None) == ()
+
+
+def test_the_cheapest_is_preferred_in_scope_and_unknown_prices_come_last():
+    soft = budget(soft={"at": "0.5", "action": "PreferCheaper"}, scope={"namespaces": ["team"]})
+    known = spent(line(50, namespace="team"))
+    prices = {LARGE: 0.01, SMALL: 0.002}
+    table = route(OWN, LARGE, SMALL)
+    (rule,) = rules(table, soft, spend=known, prices=prices)
+    assert rule == BudgetRule(order=(SMALL, LARGE, OWN))
+    rest, _ = divide(replace(table, budgets=(rule,)))
+    assert rest.priority
+    assert [target.upstream for target in rest.targets] == [SMALL, LARGE, OWN]
+    assert rules(table, soft, spend=spent(line(49, namespace="team")), prices=prices) == ()
+    assert rules(route(OWN), soft, spend=known, prices=prices) == (), "nothing to choose from"
+    assert rules(route(OWN, SMALL, name="other/chat@route"), soft, spend=known, prices=prices) == ()
+
+
+def test_prices_are_those_of_providers_and_what_own_tokens_cost_now():
+    priced = make_deployment(OWN, status={"cost": {"perHour": "2", "perMillionTokens": "3"}})
+    provider = make_provider(
+        "acme",
+        {"name": "large", "price": {"inputPerMillion": "10", "outputPerMillion": "30"}},
+        {"name": "small"},
+    )
+    table = RoutingTable(
+        upstreams={OWN: Upstream(OWN, 0, "own"), "team/new": Upstream("team/new", 0, "new")},
+        externals={
+            LARGE: ExternalUpstream("acme", "large", "h"),
+            SMALL: ExternalUpstream("acme", "small", "h"),
+        },
+    )
+    deployments = {OWN: priced, "team/new": make_deployment("team/new")}
+    found = price_targets(table, deployments, (provider,), LoadShape(1000, 100))
+    assert found == {OWN: pytest.approx(0.0033), LARGE: pytest.approx(0.013)}
+
+
+def test_demand_goes_where_budgets_leave_it():
+    table = route(OWN, LARGE)
+    keys = {OWN: None}
+    assert [share.part for share in find_shares((table,), keys)[OWN]] == [0.5]
+    without = replace(table, budgets=(BudgetRule(without=(LARGE,), refusal=Exhausted("x")),))
+    assert [share.part for share in find_shares((without,), keys)[OWN]] == [1.0]
+    closed = replace(table, budgets=(BudgetRule(closed=True, refusal=Exhausted("x")),))
+    assert find_shares((closed,), keys)[OWN] == ()
+
+
+def test_sizes_are_limited_by_the_smallest_share():
+    soft = {"at": "0.5", "action": "LowerMax"}
+    all_of = budget("all", soft={**soft, "maxShare": "0.75"})
+    team = budget("team", soft={**soft, "maxShare": "0.5"}, scope={"namespaces": ["team"]})
+    sleepy = budget("sleepy", soft={"at": "0.5", "action": "Sleep"}, scope={"deployments": [OWN]})
+    known = spent(line(50, namespace="team", target=OWN))
+    limits = limit_sizes((OWN, "other/own"), judge_budgets((all_of, team, sleepy), known, NOW))
+    assert limits[OWN].capped_by == "all, team"
+    assert limits[OWN].slept_by == "sleepy"
+    assert limits["other/own"].capped_by == "all"
+    assert limit_bounds(Bounds(1, 9), limits[OWN], 9) == Bounds(1, 5, budget="all, team")
+    assert limit_bounds(Bounds(6, 9), limits[OWN], 9).max == 6, "min holds"
+    assert limit_bounds(Bounds(0, 9), SizeLimit(capped_by="x", grows=False), 0).max == 1, "it can wake"
+    assert limit_bounds(Bounds(1, 9), SizeLimit(capped_by="x", grows=False), 4).max == 4
+
+
+def size_input(rate: float, current: int, **changes: Any) -> SizeInput:
+    low, high = changes.pop("low", 1), changes.pop("high", 10)
+    scaling = make_deployment(scaling={"min": low, "max": high, "idleAfter": "5m"}).spec.scaling
+    assert scaling is not None
+    demand = Demand(rate, changes.pop("last_arrival", NOW))
+    return SizeInput(scaling, current, current, 0, 1.0, demand, **changes)
+
+
+POLICY = SizePolicy(load=PLAIN_LOAD, down_window=300.0)
+
+
+def test_a_lowered_max_is_kept_to_at_once_and_the_reason_names_the_budget():
+    limited = Bounds(1, 3, budget="team")
+    for current in (2, 3, 8):
+        data = size_input(8.0, current, high=3, bounds=limited)
+        size, _ = decide_size(data, SizeMemory(since=0.0), NOW, POLICY)
+        assert (size.replicas, size.reason.code) == (3, Code.BUDGET_LIMITED)
+        assert "max is lowered to 3 by budget team" in size.reason.message
+    below, _ = decide_size(size_input(0.5, 1, high=3, bounds=limited), SizeMemory(since=0.0), NOW, POLICY)
+    assert below.reason.code == Code.OFFERED_LOAD, "what does not bind is not named"
+
+
+def test_a_budget_lets_it_sleep_as_soon_as_it_is_idle():
+    idle = {"low": 0, "last_arrival": NOW - 30}
+    memory = SizeMemory(since=0.0)
+    awake, _ = decide_size(size_input(0.0, 1, **idle), memory, NOW, POLICY)
+    assert awake.replicas == 1
+    asleep, _ = decide_size(size_input(0.0, 1, slept_by="all", **idle), memory, NOW, POLICY)
+    assert (asleep.replicas, asleep.reason.code) == (0, Code.BUDGET_LIMITED)
+    assert asleep.reason.message == "sleeps: not used for 10 s, as budget all asks"
+    used, _ = decide_size(size_input(0.1, 1, low=0, slept_by="all"), memory, NOW, POLICY)
+    assert used.replicas == 1, "in use"
+    held, _ = decide_size(size_input(0.0, 1, slept_by="all", last_arrival=NOW - 30), memory, NOW, POLICY)
+    assert held.replicas == 1, "min 1 holds"
+
+
+def test_the_decision_about_a_deployment_obeys_its_limit():
+    deployment = make_deployment(scaling={"min": 2, "max": 8})
+    snapshot = make_snapshot(deployment, children={deployment.key: 8})
+    limit = SizeLimit(capped_by="team", grows=True, max_share=None)
+    plan, _ = decide_deployment(deployment.key, snapshot, None, NOW, Policy())
+    assert plan.size is not None
+    assert plan.size.replicas == 8
+    lowered = replace(snapshot, limits={deployment.key: replace(limit, max_share=Decimal("0.5"))})
+    plan, _ = decide_deployment(deployment.key, lowered, None, NOW, Policy())
+    assert plan.size is not None
+    assert plan.size.replicas == 4
+
+
+KNOWN = KnownNames(routes=("team/chat",), deployments=(OWN,), providers=("acme",))
+
+
+def conditions(one: LLMBudget, spend: Spend | None) -> dict[str, tuple[str, str]]:
+    status = build_budget_status(judge(one, spend), KNOWN, NOW)
+    return {item.type: (item.status, item.reason) for item in status.conditions}
+
+
+def test_status_says_what_acts_and_when_it_ends():
+    one = budget(timeZone="Europe/Berlin", soft={"at": "0.5", "action": "PreferCheaper"})
+    status = build_budget_status(judge(one, spent(line(80))), KNOWN, NOW)
+    assert (status.period_begin, status.period_end) == ("2026-10-31T23:00:00Z", "2026-11-30T23:00:00Z")
+    assert (status.spent, status.share) == ("80", "0.8")
+    assert status.runs_out == "2026-11-18"
+    assert conditions(one, spent(line(80))) == {
+        "Ready": ("True", Code.SPEND_READ),
+        "SpendUnknown": ("False", Code.SPEND_READ),
+        "BudgetExhausted": ("False", Code.AMOUNT_LEFT),
+        "SoftLimitReached": ("True", Code.SOFT_LIMIT),
+    }
+    assert conditions(one, spent(line(100)))["BudgetExhausted"] == ("True", Code.AMOUNT_SPENT)
+    assert conditions(one, None) == {
+        "Ready": ("False", Code.LEDGER_MISSING),
+        "SpendUnknown": ("True", Code.LEDGER_MISSING),
+    }
+
+
+def test_status_names_what_the_scope_cannot_find():
+    one = budget(scope={"routes": ["team/chat", "team/gone"], "providers": ["nobody"]})
+    status = build_budget_status(judge(one, spent()), KNOWN, NOW)
+    ready = status.conditions[0]
+    assert (ready.status, ready.reason) == ("False", Code.SCOPE_NOT_FOUND)
+    assert ready.message.startswith("route team/gone, provider nobody of scope cannot be found")
+
+
+def test_figures_move_beyond_a_dead_band_and_always_at_the_end():
+    one = budget()
+    first = build_budget_status(judge(one, spent(line(50))), KNOWN, NOW)
+    known = one.model_copy(update={"status": first})
+    assert build_budget_status(judge(known, spent(line(50.9))), KNOWN, NOW) == first
+    moved = build_budget_status(judge(known, spent(line(51.1))), KNOWN, NOW)
+    assert (moved.spent, moved.share) == ("51.1", "0.511")
+    near = one.model_copy(
+        update={"status": build_budget_status(judge(one, spent(line(99.999999))), KNOWN, NOW)}
+    )
+    assert near.status.share == "0.9999"
+    assert build_budget_status(judge(near, spent(line(100))), KNOWN, NOW).share == "1"
