@@ -225,7 +225,7 @@ def test_a_refusal_names_its_budgets_and_a_time_to_come(table, held, spend, cost
             for rule in route.budgets:
                 assert (rule.refusal is not None) == (rule.closed or bool(rule.without))
                 if rule.refusal is not None:
-                    assert any(f"udget {item.name} is" in rule.refusal.message for item in held)
+                    assert any(f"udget {item.name} " in rule.refusal.message for item in held)
                     assert rule.refusal.until is None or rule.refusal.until > NOW
             assert route.budgets.count(BudgetRule()) <= 1
             assert [rule.tenant for rule in route.budgets if rule.tenant is None] in ([], [None])

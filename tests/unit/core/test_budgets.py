@@ -73,7 +73,8 @@ def route(*targets: str, name: str = "team/chat@route") -> Route:
 def rules(
     table: Route, *budgets: LLMBudget, spend: Spend | None, prices: dict[str, float] | None = None
 ) -> tuple[BudgetRule, ...]:
-    (limited,) = apply_budgets((table,), judge_budgets(budgets, spend, NOW), prices or {})
+    known = {LARGE: 0.02, SMALL: 0.01} if prices is None else prices
+    (limited,) = apply_budgets((table,), judge_budgets(budgets, spend, NOW), known)
     return limited.budgets
 
 
@@ -233,6 +234,19 @@ def test_what_is_not_known_takes_providers_away():
     )
     assert rules(route(OWN), budget(), spend=None) == ()
     assert rules(route(OWN, LARGE), budget(scope={"providers": ["other"]}), spend=None) == ()
+
+
+def test_a_provider_without_a_price_cannot_be_counted_and_is_not_used():
+    known, free = spent(line(1)), {SMALL: 0.0}
+    (rule,) = rules(route(OWN, LARGE, SMALL), budget(), spend=known, prices=free)
+    assert rule == BudgetRule(
+        without=(LARGE,),
+        refusal=Exhausted(
+            "Budget search counts dollars, so a provider whose price nobody states is not used.", None
+        ),
+    )
+    assert rules(route(OWN, LARGE), budget(hard={"action": "Warn"}), spend=known, prices={}) == ()
+    assert rules(route(OWN, LARGE), budget(scope={"deployments": [OWN]}), spend=known, prices={}) == ()
 
 
 def test_the_cheapest_is_preferred_in_scope_and_unknown_prices_come_last():

@@ -2,7 +2,8 @@
 
 A budget about requests as a whole closes routes; one that names deployments or providers takes these away from routes,
 which are closed where nothing is left. Where it is not known what was spent, providers get no request from routes in
-scope, because that money would be gone, and own accelerators serve on, because theirs is spent anyway.
+scope, because that money would be gone, and own accelerators serve on, because theirs is spent anyway. A provider's
+model without a price is never known.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +49,7 @@ def limit_sizes(keys: Iterable[str], standings: Sequence[Standing]) -> dict[str,
 
 
 def _refuses(standing: Standing) -> bool:
-    unknown = standing.unknown is not None
-    return standing.budget.spec.hard.action == "Refuse" and (standing.exhausted or unknown)
+    return standing.budget.spec.hard.action == "Refuse"
 
 
 def _prefers(standing: Standing) -> bool:
@@ -80,7 +80,9 @@ def _combine(route: Route, about: Sequence[Standing], prices: Mapping[str, float
     upstreams = [target.upstream for target in route.targets]
     refusing = [item for item in about if _refuses(item)]
     closing = [item for item in refusing if item.exhausted and names_every_target(item.budget.spec.scope)]
-    taken = {name: [item for item in refusing if _takes(item, name)] for name in upstreams}
+    taken = {
+        name: [item for item in refusing if _takes(item, name, priced=name in prices)] for name in upstreams
+    }
     without = tuple(sorted(name for name, by in taken.items() if by))
     order: tuple[str, ...] = ()
     preferring = any(
@@ -100,12 +102,13 @@ def _combine(route: Route, about: Sequence[Standing], prices: Mapping[str, float
     )
 
 
-def _takes(standing: Standing, upstream: str) -> bool:
-    """Say whether a budget that refuses lets this upstream have no request."""
+def _takes(standing: Standing, upstream: str, *, priced: bool) -> bool:
+    """Say whether a budget with `Refuse` lets this upstream have no request, beside closing the route as a whole."""
     scope = standing.budget.spec.scope
     if standing.exhausted:
         return not names_every_target(scope) and names_target(scope, upstream)
-    return upstream.startswith(EXTERNAL_PREFIX) and names_target(scope, upstream)
+    uncounted = standing.unknown is not None or not priced
+    return uncounted and upstream.startswith(EXTERNAL_PREFIX) and names_target(scope, upstream)
 
 
 def _explain(
@@ -128,6 +131,8 @@ def _reset(standing: Standing) -> float:
 
 def _sentence(standing: Standing) -> str:
     spec, name = standing.budget.spec, standing.budget.name
+    if not standing.exhausted and standing.unknown is None:
+        return f"Budget {name} counts dollars, so a provider whose price nobody states is not used."
     if not standing.exhausted or standing.period is None:
         return f"What was spent of budget {name} is not known, so no provider is used for now."
     end = datetime.fromtimestamp(standing.period.end, ZoneInfo(spec.time_zone))
