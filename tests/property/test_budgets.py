@@ -257,3 +257,60 @@ def test_the_sum_of_a_budget_is_too_high_by_one_hour_at_most(held, spend):
         assert standing.spent <= sum(inside) + sum(hour) + 1e-6
         if standing.budget.spec.scope.model_dump(exclude_none=True) == {}:
             assert standing.spent >= sum(inside) - 1e-6
+
+
+@st.composite
+def days_of_requests(
+    draw: st.DrawFn,
+) -> tuple[list[tuple[float, float, float, int]], list[float], list[float]]:
+    """Requests (when they come, how long they take, what they cost, where), readings, and delays of pushes."""
+    requests = draw(
+        st.lists(
+            st.tuples(
+                st.floats(0, 300), st.floats(0.1, 60), st.floats(0.01, 3), st.integers(0, 2)
+            ),
+            min_size=1,
+            max_size=60,
+        )
+    )  # fmt: skip
+    readings = [float(time) for time in range(0, 400, 10)]
+    # While no operator runs nothing is read.
+    away, back = draw(st.integers(0, 300)), draw(st.sampled_from((0, 45)))
+    readings = [time for time in readings if not away <= time < away + back]
+    return requests, readings, draw(st.lists(st.floats(0, 2), min_size=3, max_size=3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(days_of_requests(), st.sampled_from(("1", "10", "100")))
+def test_overspend_is_one_interval_and_what_is_in_flight(day, amount):
+    """Three gateways; an answer is counted when it ends; a refusal reaches each gateway a little later."""
+    requests, readings, delays = day
+    base = NOW - NOW % HOUR
+    metadata = {"name": "all", "namespace": "modelyard-system", "generation": 1}
+    held = (LLMBudget.model_validate({"metadata": metadata, "spec": {"amount": amount, "period": "Month"}}),)
+    table = (Route("one/chat@route", ("chat",), (WeightedTarget("provider:acme/large"),)),)
+    key = SpendKey("", "one", "one/chat@route", "provider:acme/large")
+    closed_from = [float("inf")] * 3
+    before, found_at = 0.0, None
+    admitted = sorted(requests)
+    for reading in readings:
+        ended = [
+            cost for came, took, cost, at in admitted if came < closed_from[at] and came + took <= reading
+        ]
+        known = Spend(base + reading, (SpendLine(int(base), key, "Provider", sum(ended)),))
+        found = apply_budgets(table, judge_budgets(held, known, base + reading), {key.target: 0.01})
+        refused = not reached(found[0], "")
+        assert refused == (sum(ended) >= float(amount))
+        if refused and found_at is None:
+            found_at = reading
+            closed_from = [reading + delay for delay in delays]
+        if found_at is None:
+            before = reading
+    let_through = [item for item in admitted if item[0] < closed_from[item[3]]]
+    total = sum(cost for _, _, cost, _ in let_through)
+    if found_at is None:
+        return
+    last = max(closed_from)
+    interval = sum(cost for came, took, cost, _ in let_through if before < came + took <= last)
+    in_flight = sum(cost for came, took, cost, _ in let_through if came <= last < came + took)
+    assert total - float(amount) <= interval + in_flight + 1e-9
