@@ -6,6 +6,7 @@ from dataclasses import replace
 import openai
 import pytest
 
+from modelyard.core.routing import BudgetRule, Exhausted
 from modelyard.gateway.resources import ResourceBuilder
 from tests.gateway.openai_client.conftest import CHAT, asleep, awake, wait_requests
 
@@ -96,6 +97,27 @@ async def test_a_lost_connection_is_replaced(gateway, make_client, make_engine):
     await gateway.envoy.kill()
     await gateway.envoy.start()
     await gateway.envoy.wait_ready()
+    gateway.offer(awake(engine))
+    assert (await call).choices[0].finish_reason == "stop"
+    assert len(engine.received) == 1
+
+
+async def test_a_spent_budget_is_not_asked_again(gateway, make_client, engine):
+    """The client has its error at once and may not wait for the reset; what is only not known now is asked again."""
+    client = make_client(max_retries=2)
+    spent = Exhausted("Budget search is spent for this month; it resets later.", 4_000_000_000)
+    await gateway.apply(awake(engine, budgets=(BudgetRule(closed=True, refusal=spent),)))
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.chat.completions.create(**CHAT)
+    assert (refused.value.code, refused.value.type) == ("insufficient_quota", "insufficient_quota")
+    assert spent.message in refused.value.message
+    assert sum((await gateway.counters()).requests.values()) == 1
+
+    short_retry_after(gateway, 1)
+    unknown = Exhausted("What was spent of budget search is not known, so no provider is used for now.")
+    await gateway.apply(awake(engine, budgets=(BudgetRule(closed=True, refusal=unknown),)))
+    call = asyncio.create_task(client.chat.completions.create(**CHAT))
+    await wait_requests(gateway, 2)
     gateway.offer(awake(engine))
     assert (await call).choices[0].finish_reason == "stop"
     assert len(engine.received) == 1
