@@ -1,0 +1,99 @@
+"""What a change of budgets sets in motion, and when."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from modelyard.core.budget.judge import STALE_AFTER
+from modelyard.core.budget.limits import SizeLimit
+from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
+from modelyard.kube.client import KubeClient
+from modelyard.runtime import budgets
+from modelyard.runtime.budgets import BudgetKeeper
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.settings import OperatorSettings
+from tests.unit.core.test_budgets import NOW, budget
+
+
+class Queue:
+    """Keeps the keys that are asked for."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def add(self, key: str) -> None:
+        self.keys.append(key)
+
+
+class Keeper:
+    """A keeper without an API server, and what it asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *held: Any) -> None:
+        self.fleet, self.queue, self.changes = Fleet(), Queue(), 0
+        monkeypatch.setattr(self.fleet, "deployment_keys", lambda: ["team/own", "other/own"])
+        self.keeper = BudgetKeeper(
+            cast("KubeClient", None),
+            self.fleet,
+            cast("WorkQueue", self.queue),
+            OperatorSettings(),
+            self._changed,
+        )
+        self.keeper._budgets = {item.name: item for item in held}
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def judge(self, dollars: float | None, now: float = NOW) -> int:
+        """Judge once; return how often something was published so far."""
+        if dollars is not None:
+            key = SpendKey(namespace="team", target="team/own")
+            self.fleet.spend = Spend(now, (SpendLine(int(now - now % HOUR), key, "Own", dollars),))
+        self.keeper.judge(now)
+        return self.changes
+
+
+def test_only_what_is_reached_is_published(monkeypatch):
+    keeper = Keeper(monkeypatch, budget(amount="10"))
+    assert [keeper.judge(dollars) for dollars in (None, 1, 2, 9.99, 10, 11, 12)] == [1, 2, 2, 2, 3, 3, 3]
+
+
+def test_deployments_are_decided_anew_where_their_limit_changed(monkeypatch):
+    soft = {"at": "0.5", "action": "LowerMax", "maxShare": "0.5"}
+    keeper = Keeper(monkeypatch, budget(amount="10", soft=soft, scope={"namespaces": ["team"]}))
+    keeper.judge(1)
+    assert keeper.queue.keys == []
+    keeper.judge(5)
+    keeper.judge(6)
+    assert keeper.queue.keys == ["team/own"]
+    assert keeper.fleet.limits.keys() == {"team/own"}
+    assert keeper.fleet.limits["team/own"] != SizeLimit()
+    keeper.keeper._budgets = {}
+    keeper.judge(7)
+    assert keeper.queue.keys == ["team/own", "team/own"]
+
+
+def test_time_alone_opens_a_period_and_makes_spend_unknown(monkeypatch):
+    keeper = Keeper(monkeypatch, budget(amount="10", period="Day"))
+    assert keeper.judge(10) == 1
+    (standing,) = keeper.fleet.budgets
+    assert standing.period is not None
+    end = standing.period.end
+    keeper.judge(None, NOW + STALE_AFTER + 1)
+    assert keeper.fleet.budgets[0].unknown is not None
+    keeper.fleet.spend = replace(keeper.fleet.spend, time=end - 1)
+    keeper.judge(None, end - 0.5)
+    assert keeper.fleet.budgets[0].exhausted
+    monkeypatch.setattr(budgets.time, "time", lambda: end - 0.5)
+    assert keeper.keeper._pause() == pytest.approx(0.5), "it looks when the period ends"
+    keeper.judge(None, end)
+    assert not keeper.fleet.budgets[0].exhausted
+
+
+def test_nothing_is_added_up_where_nothing_can_have_changed(monkeypatch):
+    keeper = Keeper(monkeypatch, budget(amount="10"))
+    keeper.judge(3)
+    standings = keeper.fleet.budgets
+    keeper.judge(None, NOW + 5)
+    assert keeper.fleet.budgets is standings
