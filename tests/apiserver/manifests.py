@@ -194,6 +194,15 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             hard={"action": "Refuse"},
         ),
     ),
+    "LLMTenant": (
+        manifest("LLMTenant", "plain", keys=[{"name": "tenant-keys", "key": "plain"}]),
+        manifest(
+            "LLMTenant",
+            "full",
+            keys=[{"name": "tenant-keys", "key": "full"}, {"name": "tenant-keys", "key": "full-next"}],
+            allow=[{"namespace": "team-a", "names": ["chat", "llama-3.1-8b"]}, {"namespace": "team-b"}],
+        ),
+    ),
     "AcceleratorClass": (
         manifest(
             "AcceleratorClass",

@@ -151,6 +151,7 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
         "Ready": "True",
         "Reason": "text",
     },
+    "LLMTenant": {"Ready": "True", "Reason": "text"},
     "AcceleratorClass": {
         "Resource": "nvidia.com/gpu",
         "Memory": "24Gi",

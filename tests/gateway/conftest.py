@@ -17,6 +17,7 @@ from aiohttp import web
 from dev.envoy.process import EnvoyProcess, free_port
 from modelyard.core.certificates import Certificate
 from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.tenants import hash_key
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import GatewayCounters, read_counters
 from modelyard.gateway.resources import ResourceBuilder
@@ -82,11 +83,14 @@ class Gateway:
     """API keys of providers, by the provider's name."""
     certificate: Certificate | None = None
     """What Envoy shows its clients where `settings.tls` is set."""
+    tenant_keys: dict[str, str] = field(default_factory=dict)
+    """Names of tenants, by their API keys."""
 
     def offer(self, table: RoutingTable) -> str:
         """Offer a table; returns its version."""
         self.builder = self.builder or ResourceBuilder(self.settings)
-        resources = self.builder.build(table, self.keys, self.certificate)
+        digests = {hash_key(key): tenant for key, tenant in self.tenant_keys.items()}
+        resources = self.builder.build(table, self.keys, self.certificate, digests)
         self.table = table
         self.server.set_resources(resources)
         return resources.version

@@ -22,6 +22,7 @@ from modelyard.api.llmbudget import LLMBudget
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import GROUP, VERSION, ApiModel, Rule, wire
 
 Schema = dict[str, Any]
@@ -133,6 +134,16 @@ KINDS: Final[Mapping[str, Kind]] = {
                 Column("Share", ".status.share"),
                 Column("Runs out", ".status.runsOut"),
                 Column("Resets", ".status.periodEnd", wide=True),
+                Column("Ready", _condition("status")),
+                Column("Reason", _condition("reason")),
+                _AGE,
+            ),
+        ),
+        Kind(
+            model=LLMTenant,
+            plural="llmtenants",
+            short_name="llmten",
+            columns=(
                 Column("Ready", _condition("status")),
                 Column("Reason", _condition("reason")),
                 _AGE,

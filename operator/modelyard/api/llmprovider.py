@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
-from modelyard.api.meta import ApiModel, DnsSubdomain, ModelName, ObjectMeta, Rule, Status
+from modelyard.api.meta import ApiModel, ModelName, ObjectMeta, Rule, SecretKey, Status
 from modelyard.api.quantities import Price, Quality
 
 BaseUrl = Annotated[
@@ -21,13 +21,6 @@ BaseUrl = Annotated[
 
 ENDPOINT_PATHS = ("completions", "embeddings", "messages", "rerank", "responses", "score")
 """Last parts of the paths below a base URL: those of the request scan (`render/envoy/lua/request_scan.lua`)."""
-
-
-class SecretKey(ApiModel):
-    """A key of a Secret in the provider's own namespace."""
-
-    name: DnsSubdomain
-    key: Annotated[str, StringConstraints(pattern=r"^[-._A-Za-z0-9]+$", min_length=1, max_length=253)]
 
 
 class ProviderPrice(ApiModel):

@@ -112,6 +112,13 @@ class Status(ApiModel):
     ] = ()
 
 
+class SecretKey(ApiModel):
+    """A key of a Secret in the object's own namespace."""
+
+    name: DnsSubdomain
+    key: Annotated[str, StringConstraints(pattern=r"^[-._A-Za-z0-9]+$", min_length=1, max_length=253)]
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a spec that the schema accepts cannot be honoured as things are. Whatever already runs is left alone.

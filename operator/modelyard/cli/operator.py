@@ -37,8 +37,8 @@ def operator(
     namespace: Annotated[
         str,
         typer.Option(
-            help="Namespace of the operator and the gateway; engine pods accept traffic from it, LLMProviders and "
-            "their Secrets are read in it."
+            help="Namespace of the operator and the gateway; engine pods accept traffic from it, LLMProviders, "
+            "LLMTenants and their Secrets are read in it."
         ),
     ] = SYSTEM_NAMESPACE,
     watch_namespace: Annotated[
@@ -87,10 +87,14 @@ def operator(
             min=0.1,
         ),
     ] = DEFAULTS.provider_interval,
+    tenant_interval: Annotated[
+        float, typer.Option(help="Seconds between two readings of LLMTenants and their API keys.", min=0.1)
+    ] = DEFAULTS.tenant_interval,
     anonymous: Annotated[
         bool,
         typer.Option(
-            "--anonymous", help="Ask clients for no API key. Without it every request is answered 401."
+            "--anonymous",
+            help="Ask clients for no API key. Without it a request without the key of an LLMTenant is answered 401.",
         ),
     ] = False,
     read_interval: Annotated[
@@ -147,6 +151,7 @@ def operator(
         scaler_interval=scaler_interval,
         provider_interval=provider_interval,
         tls_secret=gateway_tls_secret,
+        tenant_interval=tenant_interval,
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),

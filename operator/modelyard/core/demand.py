@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from modelyard.core.budget.rules import divide
-from modelyard.core.routing import Route
+from modelyard.core.routing import Route, rule_name
 from modelyard.core.snapshot import GatewayReading
 
 
@@ -25,7 +25,7 @@ class Share:
     """The part of a route's requests that goes to one deployment."""
 
     route: str
-    """`Route.name`."""
+    """`Route.name`, or `rule_name` of one of its rules."""
     part: float
     """From 0 to 1."""
 
@@ -131,19 +131,21 @@ def observe_share(
 def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) -> dict[str, tuple[Share, ...]]:
     """Return what every deployment gets of each route: by the route's weights, or all that come if it goes first.
 
-    An adapter (`namespace/name:adapter`) counts for its deployment. What a deployment answers because another target
+    What a rule takes is counted by itself. An adapter (`namespace/name:adapter`) counts for its deployment. What a deployment answers because another target
     failed is not foreseen.
     """
     shares: dict[str, list[Share]] = {key: [] for key in deployments}
     for whole in routes:
         # Of tenants whom budgets treat otherwise nothing is known beforehand: they count as everybody else.
         route, _ = divide(whole)
-        targets = route.targets[:1] if route.priority else route.targets
-        weights = sum(target.weight for target in targets)
-        for target in targets:
-            deployment = target.upstream.partition(":")[0]
-            if weights and deployment in shares:
-                shares[deployment].append(Share(route.name, target.weight / weights))
+        ruled = ((rule_name(route.name, number), rule.targets) for number, rule in enumerate(route.rules))
+        for name, listed in (*ruled, (route.name, route.targets)):
+            targets = listed[:1] if route.priority else listed
+            weights = sum(target.weight for target in targets)
+            for target in targets:
+                deployment = target.upstream.partition(":")[0]
+                if weights and deployment in shares:
+                    shares[deployment].append(Share(name, target.weight / weights))
     return {key: tuple(found) for key, found in shares.items()}
 
 

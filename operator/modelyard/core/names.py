@@ -17,6 +17,7 @@ from modelyard.core.reasons import Code, Reason
 from modelyard.core.routing import Endpoint, ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.core.snapshot import Pod, Snapshot
 from modelyard.core.targets import JudgedTarget, explain_closed, judge_targets, sovereign_names
+from modelyard.core.tenants import build_tenants
 
 DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"
 
@@ -142,7 +143,9 @@ def build_routing_table(
             externals |= {
                 item.external.cluster: item.external for item in judged if item.external is not None
             }
-    return RoutingTable(tuple(routes), upstreams, externals, anonymous)
+    return RoutingTable(
+        tuple(routes), upstreams, externals, build_tenants(snapshot.tenants, routes), anonymous=anonymous
+    )
 
 
 def serving_endpoints(pods: Iterable[Pod], weights: Mapping[str, int] | None = None) -> tuple[Endpoint, ...]:

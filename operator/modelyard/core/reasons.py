@@ -60,6 +60,7 @@ class Code:
     SECRET_FORBIDDEN: Final = "SecretForbidden"  # noqa: S105  (a reason, no password)
     CERTIFICATE_EXPIRED: Final = "CertificateExpired"
     CERTIFICATE_NOT_YET_VALID: Final = "CertificateNotYetValid"
+    KEY_CONFLICT: Final = "KeyConflict"
     INVALID: Final = "Invalid"
     DEMAND_READ: Final = "DemandRead"
     SCALER_ACTIVE: Final = "ScalerActive"

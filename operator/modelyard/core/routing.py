@@ -108,6 +108,22 @@ class BudgetRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteRule:
+    """Where requests of some tenants, or with some headers, go instead of the route's own targets."""
+
+    targets: tuple[WeightedTarget, ...]
+    """In the order in which they are tried, as those of the route. None of them is a provider where it is sovereign."""
+    tenants: frozenset[str] = frozenset()
+    """Names of LLMTenants, one of which must call. Empty: whoever calls."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case and their values: the request must have all of them."""
+    refusal: str | None = None
+    """Set: the requests that match are refused with 503 and this sentence."""
+    exhausted: Exhausted | None = None
+    """Set: budgets refuse them with 429."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The model names that clients send, and the deployments and providers that answer them."""
 
@@ -118,6 +134,8 @@ class Route:
     """Exact names in the request's `model` field."""
     targets: tuple[WeightedTarget, ...] = ()
     """In the order in which they are tried. None of them is a provider where the route is sovereign."""
+    rules: tuple[RouteRule, ...] = ()
+    """The first one that a request matches decides; `targets` where none does."""
     priority: bool = False
     """Which target is tried first. True: the first of the list. False: one drawn by weight."""
     sovereign: bool = False
@@ -129,7 +147,8 @@ class Route:
     request_seconds: int = 600
     """How long one request may take after it left the hold, over all targets tried."""
     refusal: str | None = None
-    """Set: every request is refused at once with 503 and this sentence (suspended, or `replicas: 0`)."""
+    """Set: every request that no rule takes is refused at once with 503 and this sentence (suspended, or
+    `replicas: 0`)."""
     budgets: tuple[BudgetRule, ...] = ()
     """What budgets change, by tenant; that for everybody else comes last."""
     exhausted: Exhausted | None = None
@@ -141,6 +160,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenant:
+    """What an LLMTenant may do. Its API keys are no part of it: they go to Envoy by themselves."""
+
+    routes: frozenset[str] | None = None
+    """`Route.name` of the routes that it may use. None: all."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """Everything the gateway needs to know."""
 
@@ -149,8 +176,16 @@ class RoutingTable:
     """By `namespace/name` of the LLMDeployment, for an adapter followed by a colon and its name."""
     externals: Mapping[str, ExternalUpstream] = field(default_factory=dict)
     """By `external_key`: those that some route may choose."""
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    """By name."""
     anonymous: bool = False
-    """False: every request is answered 401 (no tenants exist yet). True: no key is asked for."""
+    """False: a request without the key of a tenant is answered 401. True: no key is asked for; whose key is sent all
+    the same is still that tenant."""
+
+
+def rule_name(route: str, number: int) -> str:
+    """Return the name that the arrivals of a route's rule are counted under; `number` begins at 0."""
+    return f"{route}#{number}"
 
 
 def cluster_name(deployment: str, generation: int) -> str:

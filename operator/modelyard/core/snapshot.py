@@ -10,6 +10,7 @@ from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.budget.limits import SizeLimit
@@ -122,6 +123,8 @@ class Snapshot:
     """By `namespace/name`, like all mappings here."""
     routes: Mapping[str, LLMRoute] = field(default_factory=dict)
     providers: Mapping[str, Provider] = field(default_factory=dict)
+    """By name: those in the gateway's namespace."""
+    tenants: Mapping[str, LLMTenant] = field(default_factory=dict)
     """By name: those in the gateway's namespace."""
     accelerators: Mapping[str, AcceleratorClass] = field(default_factory=dict)
     """By name."""

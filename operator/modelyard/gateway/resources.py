@@ -11,23 +11,23 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from modelyard.core.certificates import Certificate
-from modelyard.core.routing import ExternalUpstream, Route, RoutingTable, Upstream, parse_cluster_name
+from modelyard.core.routing import ExternalUpstream, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.render.envoy.certificates import certificate_secret
 from modelyard.render.envoy.clusters import cluster, endpoints
-from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.listener import LISTENER, listener
 from modelyard.render.envoy.providers import provider_cluster, provider_secret
-from modelyard.render.envoy.refusals import Limited, divide_route
 from modelyard.render.envoy.routes import (
     ROUTE_CONFIGURATION,
-    list_route,
+    list_routes,
     listed_models,
     model_routes,
     route_action,
     route_configuration,
 )
+from modelyard.render.envoy.rules import RoutePlan, plan_route
 from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.envoy.tenants import known_keys, tenant_groups
 from modelyard.render.envoy.typed import Json
 
 _ACTION = protos.TYPE_URL_PREFIX + "xds.type.matcher.v3.Matcher.OnMatch"
@@ -78,7 +78,7 @@ class ResourceBuilder:
 
     settings: GatewaySettings
     _listener: Resource | None = None
-    _routes: dict[tuple[str, Route, Targets, Limited], Mapping[str, bytes]] = field(default_factory=dict)
+    _routes: dict[tuple[str, RoutePlan], Mapping[str, bytes]] = field(default_factory=dict)
     _clusters: dict[Upstream, Resource] = field(default_factory=dict)
     _externals: dict[ExternalUpstream, Resource] = field(default_factory=dict)
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
@@ -89,10 +89,12 @@ class ResourceBuilder:
         table: RoutingTable,
         keys: Mapping[str, str] | None = None,
         certificate: Certificate | None = None,
+        tenant_keys: Mapping[str, str] | None = None,
     ) -> Resources:
         """Return the resources of a table.
 
-        `keys` are the API keys of providers, by the provider's name; `certificate` is the gateway's own.
+        `keys` are the API keys of providers by the provider's name, `certificate` is the gateway's own, `tenant_keys` are
+        the names of tenants by the SHA-256 digests of their API keys.
         """
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
@@ -119,7 +121,7 @@ class ResourceBuilder:
             ),
             protos.ENDPOINTS: _by_name(self._endpoints.values()),
             protos.LISTENER: {LISTENER: self._listener},
-            protos.ROUTES: {ROUTE_CONFIGURATION: self._route_configuration(table)},
+            protos.ROUTES: {ROUTE_CONFIGURATION: self._route_configuration(table, tenant_keys or {})},
         }
         versions = sorted(
             f"{type_url} {resource.name} {resource.version}"
@@ -128,40 +130,40 @@ class ResourceBuilder:
         )
         return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
 
-    def _route_configuration(self, table: RoutingTable) -> Resource:
-        entries = [_entry(model, route, table) for model, route in listed_models(table)]
-        key = (table.anonymous, tuple(entries))
+    def _route_configuration(self, table: RoutingTable, tenant_keys: Mapping[str, str]) -> Resource:
+        groups = tenant_groups(table)
+        known = known_keys(groups, tenant_keys, anonymous=table.anonymous)
+        entries = [
+            (model, plan_route(route, table, groups.users.get(route.name)))
+            for model, route in listed_models(table)
+        ]
+        key = (known, groups.lists, tuple(entries))
         if self._route_table is not None and self._route_table[0] == key:
             return self._route_table[1]
         message = protos.parse(
-            "envoy.config.route.v3.RouteConfiguration",
-            route_configuration(self.settings, anonymous=table.anonymous),
+            "envoy.config.route.v3.RouteConfiguration", route_configuration(self.settings, known)
         )
-        if table.anonymous:
-            self._routes = {entry: self._routes.get(entry) or self._encode(*entry) for entry in entries}
-            actions = message.virtual_hosts[0].matcher.matcher_tree.exact_match_map.map
-            for routes in (*self._routes.values(), _encode_routes(list_route(table))):
-                for name, encoded in routes.items():
-                    actions[name].ParseFromString(encoded)
+        self._routes = {entry: self._routes.get(entry) or self._encode(*entry) for entry in entries}
+        actions = message.virtual_hosts[0].matcher.matcher_tree.exact_match_map.map
+        for routes in (*self._routes.values(), _encode_routes(list_routes(table, groups))):
+            for name, encoded in routes.items():
+                actions[name].ParseFromString(encoded)
         resource = _encoded(ROUTE_CONFIGURATION, message.SerializeToString(deterministic=True))
         self._route_table = (key, resource)
         return resource
 
-    def _encode(self, model: str, route: Route, targets: Targets, limited: Limited) -> Mapping[str, bytes]:
-        return _encode_routes(model_routes(model, route, targets, self.settings, limited))
+    def _encode(self, model: str, plan: RoutePlan) -> Mapping[str, bytes]:
+        return _encode_routes(model_routes(model, plan, self.settings))
 
 
 def build_resources(
-    table: RoutingTable, settings: GatewaySettings, keys: Mapping[str, str] | None = None
+    table: RoutingTable,
+    settings: GatewaySettings,
+    keys: Mapping[str, str] | None = None,
+    tenant_keys: Mapping[str, str] | None = None,
 ) -> Resources:
     """Return the resources of one table; a `ResourceBuilder` is faster for a series of them."""
-    return ResourceBuilder(settings).build(table, keys)
-
-
-def _entry(model: str, route: Route, table: RoutingTable) -> tuple[str, Route, Targets, Limited]:
-    """Return all that the routes of one model name depend on."""
-    rest, limited = divide_route(route, table)
-    return model, rest, route_targets(rest, table), limited
+    return ResourceBuilder(settings).build(table, keys, tenant_keys=tenant_keys)
 
 
 def _encode_routes(routes: Mapping[str, tuple[Json, ...]]) -> Mapping[str, bytes]:

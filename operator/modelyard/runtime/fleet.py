@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.budget.judge import Standing
@@ -43,12 +44,14 @@ class Fleet:
     """Their API keys, of those whose Secrets hold one. They go to Envoy and nowhere else."""
     certificate: Certificate | None = None
     """What the gateway shows its clients over TLS: the last good one."""
-    spend: Spend | None = None
-    """What was spent; None: not read yet."""
     budgets: tuple[Standing, ...] = ()
     """How the LLMBudgets of the gateway's namespace stand."""
     limits: dict[str, SizeLimit] = field(default_factory=dict)
     """What they ask of sizes, by `namespace/name` of the LLMDeployment."""
+    tenants: dict[str, LLMTenant] = field(default_factory=dict)
+    """LLMTenants of the gateway's namespace, by name."""
+    tenant_keys: dict[str, str] = field(default_factory=dict, repr=False)
+    """Their names, by the SHA-256 digests of their API keys."""
     profiles: dict[str, ModelProfile] = field(default_factory=dict)
     """What was read from models' own configurations, by `model.source`."""
     capacity: CapacityView = field(default_factory=CapacityView)
@@ -190,6 +193,7 @@ class Fleet:
             deployments=deployments,
             routes=routes,
             providers=self.providers,
+            tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
         )
 

@@ -42,6 +42,7 @@ from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.sync import wait_synced
+from modelyard.runtime.tenants import TenantKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Operator:
         self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
         self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
+        self._tenants = TenantKeeper(client, self.fleet, settings, self._publisher.request)
         self._engines = EngineReader(self.fleet, self._queue, settings)
         self._ledger = LedgerKeeper(client, self.fleet, settings)
 
@@ -125,7 +127,7 @@ class Operator:
         return frozenset(found)
 
     def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield the loops that placement, speed, outside autoscalers, providers and the ledger need."""
+        """Yield the loops that placement, speed, outside autoscalers, providers, tenants and money need."""
         yield self._placer.run()
         yield self._profiles.run()
         yield self._engines.run()
@@ -135,6 +137,7 @@ class Operator:
             yield self._certificates.run()
         yield self._ledger.run()
         yield self._budgets.run()
+        yield self._tenants.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -147,6 +150,7 @@ class Operator:
             await self._certificates.start()
         await self._ledger.start()
         await self._budgets.start()
+        await self._tenants.start()
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()

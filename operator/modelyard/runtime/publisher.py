@@ -29,7 +29,7 @@ class Publisher:
         self._builder = ResourceBuilder(settings.gateway)
         self._asked = asyncio.Event()
         self._offered = False
-        self._secrets: tuple[dict[str, str], Certificate | None] = ({}, None)
+        self._secrets: tuple[dict[str, str], Certificate | None, dict[str, str]] = ({}, None, {})
         self._waiters: list[asyncio.Future[None]] = []
 
     def request(self) -> None:
@@ -65,7 +65,7 @@ class Publisher:
             anonymous=self._settings.anonymous,
         )
         table = self._under_budgets(table, snapshot)
-        secrets = (self._fleet.provider_keys, self._fleet.certificate)
+        secrets = (self._fleet.provider_keys, self._fleet.certificate, self._fleet.tenant_keys)
         if table != self._fleet.table or secrets != self._secrets or not self._offered:
             # The first table is offered even if it is empty: Envoy waits for one.
             self._offered = True

@@ -51,6 +51,9 @@ class OperatorSettings:
     take. A reading is one list and one request per Secret."""
     tls_secret: str | None = None
     """Secret of the gateway's namespace with the certificate of its listener. None: clients connect without TLS."""
+    tenant_interval: float = 10.0
+    """Seconds between two readings of LLMTenants and their Secrets: how long a new key, or one taken away, may take. A
+    reading is one list and one request per key."""
     read_hub: bool = True
     """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0

@@ -8,6 +8,7 @@ from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import Refusal
 from modelyard.core.inventory import Node, Pool
 from modelyard.core.memory import Parallelism
@@ -95,6 +96,18 @@ def make_provider(
     return Provider(LLMProvider.model_validate(body), trust, refusal)
 
 
+def make_tenant(name: str = "acme", *, created: str = CREATED, **spec: Any) -> LLMTenant:
+    """A tenant with one key. `spec` are further fields of it."""
+    metadata = {
+        "name": name,
+        "namespace": "modelyard-system",
+        "generation": 5,
+        "creationTimestamp": created,
+    }
+    fields = {"keys": [{"name": "tenant-keys", "key": name}], **spec}
+    return LLMTenant.model_validate({"metadata": metadata, "spec": fields})
+
+
 def make_accelerator(name: str = "l4", *, price: str | None = "0.8", **changes: Any) -> AcceleratorClass:
     """A GPU class; the price is in US dollars per hour. `changes` are fields of the spec."""
     spec: dict[str, Any] = {"resourceName": "nvidia.com/gpu"}
@@ -161,6 +174,7 @@ def make_snapshot(
     children: Mapping[str, int] | None = None,
     reading: GatewayReading | None = None,
     wakes: Mapping[str, float] | None = None,
+    tenants: tuple[LLMTenant, ...] = (),
 ) -> Snapshot:
     """A snapshot; `children` are the replicas of child Deployments on one L4."""
     return Snapshot(
@@ -174,4 +188,5 @@ def make_snapshot(
         },
         reading=reading,
         wakes=wakes or {},
+        tenants={item.name: item for item in tenants},
     )

@@ -7,6 +7,7 @@ import pytest
 from modelyard.core.routing import Endpoint, ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.render.envoy.forwarding import Choice, forward, route_targets, split
 from modelyard.render.envoy.routes import model_routes
+from modelyard.render.envoy.rules import Branch, RoutePlan
 from modelyard.render.envoy.settings import GatewaySettings
 
 ONE, TWO = Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000)
@@ -90,10 +91,12 @@ def test_as_many_retries_as_further_attempts():
 
 def test_only_streams_have_a_time_to_the_first_token():
     bounded = replace(route("t/a", priority=True), first_token_seconds=20)
-    routes = model_routes("r", bounded, (Choice(1, ("t/a~z0",)),), SETTINGS)["model:r"]
+    choices = (Choice(1, ("t/a~z0",)),)
+    branches = (Branch("t/r", choices),)
+    routes = model_routes("r", RoutePlan(bounded, branches), SETTINGS)["model:r"]
     streamed, unary = routes
     assert streamed["match"]["headers"] == [{"name": "x-modelyard-stream", "string_match": {"exact": "true"}}]
     assert streamed["route"]["retry_policy"]["per_try_timeout"] == "20s"
-    assert "headers" not in unary["match"]
+    assert not unary["match"].get("headers")
     assert "per_try_timeout" not in unary["route"]["retry_policy"]
-    assert len(model_routes("r", route("t/a"), (Choice(1, ("t/a~z0",)),), SETTINGS)["model:r"]) == 1
+    assert len(model_routes("r", RoutePlan(route("t/a"), branches), SETTINGS)["model:r"]) == 1

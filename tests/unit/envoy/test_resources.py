@@ -100,11 +100,6 @@ def test_a_route_without_a_usable_target_refuses(targets):
     assert "no target" in json.dumps(route_configuration(built))
 
 
-def test_closed_gateway_names_no_model():
-    built = build_resources(replace(table(), anonymous=False), SETTINGS)
-    assert "m0" not in json.dumps(route_configuration(built))
-
-
 def test_alias_has_another_name_and_the_same_pods():
     built = build_resources(table(m1={"generation": 5}), SETTINGS)
     cluster, endpoints = built.alias("t/m1~z4")

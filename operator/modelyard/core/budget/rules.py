@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modelyard.core.routing import BudgetRule, Route
+from modelyard.core.routing import BudgetRule, Route, RouteRule, WeightedTarget
 
 
 def divide(route: Route) -> tuple[Route, tuple[tuple[str, Route], ...]]:
@@ -18,11 +18,25 @@ def divide(route: Route) -> tuple[Route, tuple[tuple[str, Route], ...]]:
 
 
 def _obey(route: Route, rule: BudgetRule) -> Route:
-    targets = tuple(target for target in route.targets if target.upstream not in rule.without)
-    if rule.closed or (route.targets and not targets):
-        return replace(route, targets=(), exhausted=rule.refusal)
-    if rule.order:
-        rank = {upstream: place for place, upstream in enumerate(rule.order)}
-        targets = tuple(sorted(targets, key=lambda target: rank.get(target.upstream, len(rank))))
-        return replace(route, targets=targets, priority=True)
-    return replace(route, targets=targets)
+    if rule.closed:
+        return replace(route, targets=(), rules=(), exhausted=rule.refusal)
+    targets = _obey_targets(route.targets, rule)
+    return replace(
+        route,
+        targets=targets,
+        rules=tuple(_obey_part(part, rule) for part in route.rules),
+        priority=route.priority or bool(rule.order),
+        exhausted=rule.refusal if route.targets and not targets else None,
+    )
+
+
+def _obey_part(part: RouteRule, rule: BudgetRule) -> RouteRule:
+    targets = _obey_targets(part.targets, rule)
+    return replace(part, targets=targets, exhausted=rule.refusal if part.targets and not targets else None)
+
+
+def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tuple[WeightedTarget, ...]:
+    """Return the targets that are left, in the order that budgets want."""
+    left = tuple(target for target in targets if target.upstream not in rule.without)
+    rank = {upstream: place for place, upstream in enumerate(rule.order)}
+    return tuple(sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))) if rank else left

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.names import (
+    GROUPS_HEADER,
     METADATA,
     ROUTE_HEADER,
     SERVED_MODEL_HEADER,
@@ -126,6 +127,7 @@ def attempt_headers(values: Mapping[str, str]) -> Json:
                     {"remove": ROUTE_HEADER},
                     {"remove": STREAM_HEADER},
                     {"remove": TENANT_HEADER},
+                    {"remove": GROUPS_HEADER},
                     {"remove": "authorization"},
                 ]
             }

@@ -25,6 +25,10 @@ STREAM_HEADER = "x-modelyard-stream"
 TENANT_HEADER = "x-modelyard-tenant"
 """Request header, set where the API key is checked: name of the LLMTenant that calls. Absent: anonymous."""
 
+GROUPS_HEADER = "x-modelyard-groups"
+"""Request header, set where the API key is checked: the groups of tenants that the caller belongs to
+(`render/envoy/tenants.py`)."""
+
 TENANT_KEY = "tenant"
 """Key in our dynamic metadata that the request scan copies the tenant to: attempts change the headers, and what is
 counted at the end of a request must not depend on them."""

@@ -7,25 +7,14 @@ it stands in a configuration.
 
 from email.utils import formatdate
 
-from modelyard.core.budget.rules import divide
-from modelyard.core.routing import Exhausted, Route, RoutingTable
+from modelyard.core.routing import Exhausted
 from modelyard.render.envoy.errors import EXHAUSTED_STATUS, direct_error
-from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.names import TENANT_HEADER
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json
 
 EXHAUSTED_CODE = "insufficient_quota"
 """Code and type of OpenAI's own error where a budget is spent; clients know by it that trying again is no use."""
-
-Limited = tuple[tuple[str, Route, Targets], ...]
-"""Tenants whom budgets treat otherwise than everybody else: name, route, and where its requests go."""
-
-
-def divide_route(route: Route, table: RoutingTable) -> tuple[Route, Limited]:
-    """Return the route for everybody else, and those of single tenants."""
-    rest, named = divide(route)
-    return rest, tuple((tenant, part, route_targets(part, table)) for tenant, part in named)
 
 
 def for_tenant(tenant: str, routes: tuple[Json, ...]) -> tuple[Json, ...]:

@@ -5,12 +5,12 @@ hash map, however many models there are. A request that the scan has not seen ye
 a real `route` action, because Envoy ignores the body limit of a direct response.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.errors import direct_error, direct_json
-from modelyard.render.envoy.forwarding import Targets, forward, split
+from modelyard.render.envoy.forwarding import forward, split
 from modelyard.render.envoy.models import model_info_body, model_list_body
 from modelyard.render.envoy.names import (
     METADATA,
@@ -22,8 +22,10 @@ from modelyard.render.envoy.names import (
     model_info_key,
     model_key,
 )
-from modelyard.render.envoy.refusals import Limited, for_tenant, refuse_exhausted
+from modelyard.render.envoy.refusals import for_tenant, refuse_exhausted
+from modelyard.render.envoy.rules import Branch, RoutePlan, branch_headers, refuse_others
 from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
+from modelyard.render.envoy.tenants import TenantGroups, is_member
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, typed
 
 ROUTE_CONFIGURATION = "models"
@@ -49,30 +51,41 @@ def listed_models(table: RoutingTable) -> Iterator[tuple[str, Route]]:
                 yield model, route
 
 
-def model_routes(
-    model: str, route: Route, targets: Targets, settings: GatewaySettings, limited: Limited = ()
-) -> dict[str, tuple[Json, ...]]:
+def model_routes(model: str, plan: RoutePlan, settings: GatewaySettings) -> dict[str, tuple[Json, ...]]:
     """Return the routes of one model name by their keys: requests, and its entry in the model list.
 
-    Of several routes under one key the first that matches is taken. `limited`: tenants with routes of their own.
+    Of several routes under one key the first that matches is taken.
     """
-    own = [
-        for_tenant(tenant, _inference_routes(model, part, part_targets, settings))
-        for tenant, part, part_targets in limited
+    counted = {
+        "metadata": {
+            "filter_metadata": {
+                METADATA: {"route": encode_stat(plan.route.name), "model": encode_stat(encode_model(model))}
+            }
+        }
+    }
+    refused = list(refuse_others(model, plan.users))
+    parts = [
+        *(for_tenant(tenant, _inference_routes(plan.route, own, settings)) for tenant, own in plan.limited),
+        _inference_routes(plan.route, plan.branches, settings),
     ]
     return {
-        model_key(model): (*chain.from_iterable(own), *_inference_routes(model, route, targets, settings)),
-        model_info_key(model): (_reply(200, model_info_body(model, route)),),
+        model_key(model): tuple({**counted, **entry} for entry in chain(refused, *parts)),
+        model_info_key(model): (*refused, _reply(200, model_info_body(model, plan.route))),
     }
 
 
-def list_route(table: RoutingTable) -> dict[str, tuple[Json, ...]]:
-    """Return the route of `GET /v1/models` by its key."""
-    return {MODELS_KEY: (_reply(200, model_list_body(listed_models(table))),)}
+def list_routes(table: RoutingTable, groups: TenantGroups) -> dict[str, tuple[Json, ...]]:
+    """Return the routes of `GET /v1/models` by their key: each tenant is shown what it may use."""
+    listed = tuple(listed_models(table))
+    routes = [
+        _reply(200, model_list_body(item for item in listed if item[1].name in names), [is_member(group)])
+        for group, names in groups.lists
+    ]
+    return {MODELS_KEY: (*routes, _reply(200, model_list_body(listed)))}
 
 
-def route_configuration(settings: GatewaySettings, *, anonymous: bool) -> Json:
-    """Return the route configuration with an empty map of models.
+def route_configuration(settings: GatewaySettings, known: Json) -> Json:
+    """Return the route configuration with an empty map of models. `known` is what `known_keys` says of callers.
 
     `fill` of the resource builder puts the routes in: they are encoded one by one, so that a change of one model
     does not encode all of them again.
@@ -84,7 +97,7 @@ def route_configuration(settings: GatewaySettings, *, anonymous: bool) -> Json:
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
         "request_headers_to_remove": ["authorization", "x-api-key"],
-        "virtual_hosts": [_open_host(settings) if anonymous else _closed_host()],
+        "virtual_hosts": [_host(settings, known)],
     }
 
 
@@ -95,10 +108,11 @@ def route_action(*routes: Json) -> Json:
     return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
 
 
-def _open_host(settings: GatewaySettings) -> Json:
+def _host(settings: GatewaySettings, known: Json) -> Json:
     return {
         "name": "models",
         "domains": ["*"],
+        "metadata": known,
         "request_body_buffer_limit": settings.max_body_bytes,
         "matcher": {
             "matcher_tree": {
@@ -121,65 +135,47 @@ def _open_host(settings: GatewaySettings) -> Json:
     }
 
 
-def _closed_host() -> Json:
-    error = direct_error(
-        401,
-        "No valid API key was sent.",
-        "invalid_request_error",
-        "invalid_api_key",
-        {"www-authenticate": "Bearer"},
-    )
-    return {
-        "name": "closed",
-        "domains": ["*"],
-        "routes": [{"name": "closed", "match": {"prefix": "/"}, **error}],
-        "typed_per_filter_config": {
-            # Nobody without a key makes the gateway read a body.
-            "envoy.filters.http.lua": typed(
-                "envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"disabled": True}
-            )
-        },
-    }
-
-
-def _reply(status: int, body: str) -> Json:
-    return {"match": {"prefix": "/"}, **direct_json(status, body)}
+def _reply(status: int, body: str, headers: Sequence[Json] = ()) -> Json:
+    match: Json = {"prefix": "/", "headers": list(headers)} if headers else {"prefix": "/"}
+    return {"match": match, **direct_json(status, body)}
 
 
 def _inference_routes(
-    model: str, route: Route, targets: Targets, settings: GatewaySettings
+    route: Route, branches: Iterable[Branch], settings: GatewaySettings
 ) -> tuple[Json, ...]:
-    base = {
-        "metadata": {
-            "filter_metadata": {
-                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
-            }
-        },
+    return tuple(entry for branch in branches for entry in _branch_routes(route, branch, settings))
+
+
+def _branch_routes(route: Route, branch: Branch, settings: GatewaySettings) -> Iterator[Json]:
+    """Yield the routes of the requests of a branch: to its targets, or the answer that there are none."""
+    headers = branch_headers(branch)
+    everything = {"match": {"prefix": "/", "headers": headers}}
+    if branch.exhausted is not None and branch.refusal is None:
+        yield {**refuse_exhausted(branch.exhausted, settings), **everything}
+        return
+    passing = {
         "request_body_buffer_limit": settings.max_body_bytes,
         "typed_per_filter_config": {
-            "envoy.filters.http.local_ratelimit": _arrival_counter(route.name),
+            "envoy.filters.http.local_ratelimit": _arrival_counter(branch.counted_as),
             "envoy.filters.http.on_demand": typed(
                 "envoy.extensions.filters.http.on_demand.v3.PerRouteConfig",
                 {"odcds": {"source": ads(), "timeout": seconds(route.hold_seconds)}},
             ),
         },
     }
-    if route.exhausted is not None and route.refusal is None:
-        return (refuse_exhausted(route.exhausted, settings),)
-    refusal = route.refusal if route.refusal or targets else "The model has no target."
-    if refusal is not None:
+    if branch.refusal is not None or not branch.targets:
+        refusal = branch.refusal or "The model has no target."
         error = direct_error(
             503, refusal, "server_error", "model_unavailable", {"retry-after": str(settings.retry_after)}
         )
-        return ({"match": {"prefix": "/"}, **base, **error},)
-    routes: list[Json] = []
-    for choice, match in zip(targets, split(targets), strict=True):
+        yield {**everything, **passing, **error}
+        return
+    for choice, match in zip(branch.targets, split(branch.targets), strict=True):
         if route.first_token_seconds is not None:
             streamed = {"name": STREAM_HEADER, "string_match": {"exact": "true"}}
             action = forward(route, choice, settings, route.first_token_seconds)
-            routes.append({"match": {**match, "headers": [streamed]}, **base, **action})
-        routes.append({"match": match, **base, **forward(route, choice, settings)})
-    return tuple(routes)
+            yield {"match": {**match, "headers": [*headers, streamed]}, **passing, **action}
+        yield {"match": {**match, "headers": headers}, **passing, **forward(route, choice, settings)}
 
 
 def _arrival_counter(name: str) -> Json:

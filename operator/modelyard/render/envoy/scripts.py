@@ -6,8 +6,8 @@ from importlib.resources import files
 
 @cache
 def request_scan() -> str:
-    """Return the script that finds the model in a request."""
-    return _read("json.lua") + _read("request_scan.lua")
+    """Return the script that finds out who calls and which model is asked for."""
+    return _read("json.lua") + _read("sha256.lua") + _read("tenants.lua") + _read("request_scan.lua")
 
 
 @cache

@@ -50,7 +50,6 @@ local INSTEAD = {
 
 local ROUTE_HEADER = 'x-modelyard-route'
 local STREAM_HEADER = 'x-modelyard-stream'
-local TENANT_HEADER = 'x-modelyard-tenant'
 local METADATA = 'modelyard'
 
 -- Bytes. Longer names cannot exist, and three header bytes per byte must fit Envoy's 60 KiB of headers.
@@ -75,10 +74,10 @@ local OTHER_TENANTS = '_other'
 local tenants, tenant_count = {}, 0
 
 -- JSON of an error as OpenAI's API writes it; the messages are constants without quotes or escapes to care for.
-local function refuse(handle, status, code, message)
+local function refuse(handle, status, code, message, challenge)
   local text = string.gsub(message, '"', '\\"')
   handle:respond(
-    { [':status'] = tostring(status), ['content-type'] = 'application/json' },
+    { [':status'] = tostring(status), ['content-type'] = 'application/json', ['www-authenticate'] = challenge },
     format('{"error":{"message":"%s","type":"invalid_request_error","param":null,"code":"%s"}}', text, code)
   )
 end
@@ -88,6 +87,16 @@ end
 local function refuse_read(handle, status, code, message)
   handle:body()
   refuse(handle, status, code, message)
+end
+
+local NO_KEY = 'No API key was sent. Set the header "Authorization: Bearer KEY" or "x-api-key: KEY".'
+local WRONG_KEY = 'The API key is not valid.'
+
+-- Nobody without a key makes the gateway read a body.
+local function refuse_caller(handle)
+  local headers = handle:headers()
+  local sent = headers:get('authorization') or headers:get('x-api-key')
+  refuse(handle, 401, 'invalid_api_key', sent and WRONG_KEY or NO_KEY, 'Bearer')
 end
 
 local function percent_encode(text)
@@ -158,6 +167,7 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if not authenticate(handle) then return refuse_caller(handle) end
   -- Attempts change the headers; what is counted at the end of a request must not depend on them.
   local tenant = headers:get(TENANT_HEADER)
   if tenant then note(handle, 'tenant', counted(tenant)) end
