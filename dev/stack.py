@@ -70,7 +70,7 @@ def operator_component(
 ) -> Component:
     """Return the operator, as it runs in a cluster except for its kubeconfig and its loopback ports.
 
-    There are no tenants yet, and without one the default is to answer 401: it runs with `--anonymous`.
+    There are no tenants, and without one the default is to answer 401: it runs with `--anonymous`.
     """
     command = [sys.executable, "-m", "modelyard.cli", "operator", "--kubeconfig", str(kubeconfig)]
     for namespace in namespaces:
