@@ -131,8 +131,8 @@ def observe_share(
 def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) -> dict[str, tuple[Share, ...]]:
     """Return what every deployment gets of each route: by the route's weights, or all that come if it goes first.
 
-    What a rule takes is counted by itself. An adapter (`namespace/name:adapter`) counts for its deployment. What a deployment answers because another target
-    failed is not foreseen.
+    What a rule takes is counted by itself. An adapter (`namespace/name:adapter`) counts for its deployment. What a
+    deployment answers because another target failed is not foreseen.
     """
     shares: dict[str, list[Share]] = {key: [] for key in deployments}
     for whole in routes:

@@ -93,8 +93,8 @@ class ResourceBuilder:
     ) -> Resources:
         """Return the resources of a table.
 
-        `keys` are the API keys of providers by the provider's name, `certificate` is the gateway's own, `tenant_keys` are
-        the names of tenants by the SHA-256 digests of their API keys.
+        `keys` are the API keys of providers by the provider's name, `certificate` is the gateway's own,
+        `tenant_keys` are the names of tenants by the SHA-256 digests of their API keys.
         """
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}

@@ -91,15 +91,15 @@ def test_resources_hold_digests_and_no_keys():
 def test_a_new_key_changes_the_routes_alone_and_encodes_no_model_again(monkeypatch):
     builder = ResourceBuilder(SETTINGS)
     names = [f"t/m{n}" for n in range(50)]
-    before = builder.build(table(*names, one=None), None, {"d1": "one"})
+    before = builder.build(table(*names, one=None), tenant_keys={"d1": "one"})
     encoded = []
     encode = protos.encode
     monkeypatch.setattr(protos, "encode", lambda kind, value: encoded.append(kind) or encode(kind, value))
-    after = builder.build(table(*names, one=None), None, {"d2": "one"})
+    after = builder.build(table(*names, one=None), tenant_keys={"d2": "one"})
     assert len(encoded) == 1, "the list of models"
     changed = {kind for kind in before.by_type if before.by_type[kind] != after.by_type[kind]}
     assert changed == {protos.ROUTES}
-    assert builder.build(table(*names, one=None), None, {"d2": "one"}) == after
+    assert builder.build(table(*names, one=None), tenant_keys={"d2": "one"}) == after
 
 
 def test_a_thousand_tenants_with_different_rights_stay_small():

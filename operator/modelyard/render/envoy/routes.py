@@ -56,20 +56,13 @@ def model_routes(model: str, plan: RoutePlan, settings: GatewaySettings) -> dict
 
     Of several routes under one key the first that matches is taken.
     """
-    counted = {
-        "metadata": {
-            "filter_metadata": {
-                METADATA: {"route": encode_stat(plan.route.name), "model": encode_stat(encode_model(model))}
-            }
-        }
-    }
     refused = list(refuse_others(model, plan.users))
     parts = [
-        *(for_tenant(tenant, _inference_routes(plan.route, own, settings)) for tenant, own in plan.limited),
-        _inference_routes(plan.route, plan.branches, settings),
+        *(for_tenant(tenant, _inference_routes(model, plan, own, settings)) for tenant, own in plan.limited),
+        _inference_routes(model, plan, plan.branches, settings),
     ]
     return {
-        model_key(model): tuple({**counted, **entry} for entry in chain(refused, *parts)),
+        model_key(model): tuple(chain(refused, *parts)),
         model_info_key(model): (*refused, _reply(200, model_info_body(model, plan.route))),
     }
 
@@ -141,12 +134,14 @@ def _reply(status: int, body: str, headers: Sequence[Json] = ()) -> Json:
 
 
 def _inference_routes(
-    route: Route, branches: Iterable[Branch], settings: GatewaySettings
+    model: str, plan: RoutePlan, branches: Iterable[Branch], settings: GatewaySettings
 ) -> tuple[Json, ...]:
-    return tuple(entry for branch in branches for entry in _branch_routes(route, branch, settings))
+    return tuple(
+        entry for branch in branches for entry in _branch_routes(model, plan.route, branch, settings)
+    )
 
 
-def _branch_routes(route: Route, branch: Branch, settings: GatewaySettings) -> Iterator[Json]:
+def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySettings) -> Iterator[Json]:
     """Yield the routes of the requests of a branch: to its targets, or the answer that there are none."""
     headers = branch_headers(branch)
     everything = {"match": {"prefix": "/", "headers": headers}}
@@ -154,6 +149,11 @@ def _branch_routes(route: Route, branch: Branch, settings: GatewaySettings) -> I
         yield {**refuse_exhausted(branch.exhausted, settings), **everything}
         return
     passing = {
+        "metadata": {
+            "filter_metadata": {
+                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
+            }
+        },
         "request_body_buffer_limit": settings.max_body_bytes,
         "typed_per_filter_config": {
             "envoy.filters.http.local_ratelimit": _arrival_counter(branch.counted_as),
