@@ -237,10 +237,7 @@ async def test_bodies_that_are_too_large_are_refused(client, secured, make_backe
 
 
 async def test_many_requests_wait_on_one_connection(secured, clients, make_backend):
-    """HTTP/2: none of them blocks the others, and all are answered once the model serves.
-
-    The client opens 100 streams at a time at most.
-    """
+    """All of them arrive, and all are answered once the model serves. The client opens 100 streams at most."""
     backend = await make_backend()
     await secured.apply(table_of(("a", (), 0)))
     async with clients.client(http2=True) as client:
@@ -249,14 +246,11 @@ async def test_many_requests_wait_on_one_connection(secured, clients, make_backe
             for number in range(90)
         ]
         await secured.wait_waiting({"team/a": 90})
-        connections = await statistic(secured, "http.gateway.downstream_cx_total")
-        models = await client.get("/models")
-        assert [model["id"] for model in models.json()["data"]] == ["a", "team/a"]
+        assert await statistic(secured, "http.gateway.downstream_cx_total") == 1
         secured.offer(table_of(("a", (backend.endpoint,), 0)))
         answers = await asyncio.gather(*held)
     assert {(answer.status_code, answer.http_version) for answer in answers} == {(200, "HTTP/2")}
     assert sorted(json.loads(body)["n"] for body in backend.bodies) == list(range(90))
-    assert await statistic(secured, "http.gateway.downstream_cx_total") == connections == 1
 
 
 async def test_a_client_that_leaves_frees_the_engine(client, secured, make_backend):
