@@ -73,7 +73,7 @@ def test_after_a_surge_calm_does_not_lower_the_headroom_below_the_usual():
 def test_a_surge_is_no_error_and_what_it_misses_no_sign_of_too_little_headroom():
     steady, surged = _play([100.0] * 120), _play([*[100.0] * 100, *[300.0] * 14])
     assert surged.surges(120.0)
-    assert surged.level_error == pytest.approx(steady.level_error, abs=1.0)
+    assert surged.error == pytest.approx(steady.error, abs=1.0)
     assert not _play([*[100.0] * 100, *[300.0] * 40]).surges(120.0)
     # 20 and then 60 requests a second, at 25: with the surge in between nothing that is missed counts.
     samples = [Sample(NOW + 2.0 * number, 40.0 * number) for number in range(181)]

@@ -57,7 +57,7 @@ def test_a_slope_corrects_the_lag_and_is_damped():
     # Each mean lags by its time constant: 130 + 30 / 3. Then 120 s x (1 - 1/e) at 1/3 per second.
     assert state.level(quiet) == pytest.approx(140.0)
     assert state.ahead(120.0, quiet) == pytest.approx(140.0 + 40.0 * (1 - math.exp(-1)))
-    assert state.ahead(120.0, quiet, trend=0.0) == 130.0
+    assert state.ahead(120.0, quiet, (0.0, 0.0)) == 130.0
 
 
 def test_a_ramp_is_followed_without_lag():
@@ -117,9 +117,8 @@ def test_errors_are_taken_at_the_lag_of_a_start():
     after = Forecast(time=NOW + 8.0, fast=100.0, slow=100.0, dispersion=1.0, last=120.0, age=908.0)
     state = Headroom(pending=(Pending(NOW + 4.0, 100.0, 110.0),))
     state = learn(state, before, after, 1.0, 120.0, FORECAST, HEADROOM)
-    # Twice 20 squared, less a Poisson burst of 100 / 8; with the slope the error is half.
-    assert state.level_error == pytest.approx(800.0 - 12.5)
-    assert state.trend_error == pytest.approx(200.0 - 12.5)
+    # Twice 10 squared, less a Poisson burst of 100 / 8: without the slope the error would be twice as large.
+    assert state.error == pytest.approx(200.0 - 12.5)
     assert state.power == 10_000.0
     assert state.pending == (Pending(NOW + 128.0, 100.0, 100.0),)
 
@@ -130,14 +129,13 @@ def test_an_error_counts_up_to_half_the_forecast_and_downward_not_at_all():
     for rate, expected in ((500.0, 2 * 50.0**2 - 12.5), (20.0, -12.5)):
         after = Forecast(time=NOW + 8.0, fast=100.0, slow=100.0, dispersion=1.0, last=rate, age=908.0)
         seen = learn(state, before, after, 1.0, 120.0, FORECAST, HEADROOM)
-        assert seen.level_error == pytest.approx(expected)
+        assert seen.error == pytest.approx(expected)
 
 
 def test_the_first_deviation_is_the_assumed_one_and_then_the_measured_one():
     assert Headroom().relative(HEADROOM) == pytest.approx(HEADROOM.deviation)
-    seen = Headroom(observed=HEADROOM.prior, level_error=0.04, trend_error=0.09, power=1.0)
+    seen = Headroom(observed=HEADROOM.prior, error=0.04, power=1.0)
     assert seen.relative(HEADROOM) == pytest.approx(math.sqrt((0.04 + HEADROOM.deviation**2) / 2))
-    assert seen.trend_weight(HEADROOM) < 0.5
     # Bursts and the forecast's own error add up as variances.
     assert Headroom().deviation(100.0, 4.0, 16.0, HEADROOM) == pytest.approx(math.sqrt(25.0 + 100.0))
 

@@ -72,10 +72,10 @@ def expect_load(
     forecast, last = history.forecast, history.last
     if forecast is None or last is None or now - last.time > STALE or forecast.age < rules.forecast.fast:
         return None
-    weight = history.headroom.trend_weight(rules.headroom)
-    ahead = forecast.ahead(lead, rules.forecast, weight)
+    weights = history.headroom.weights(rules.headroom)
+    ahead = forecast.ahead(lead, rules.forecast, weights)
     deviation = history.headroom.deviation(ahead, forecast.dispersion, BURST * BIN, rules.headroom)
-    return RouteLoad(forecast.ahead(0.0, rules.forecast, weight), ahead, deviation)
+    return RouteLoad(forecast.ahead(0.0, rules.forecast, weights), ahead, deviation)
 
 
 def mean_request(memory: ShapeMemory, expected: LoadShape) -> LoadShape:

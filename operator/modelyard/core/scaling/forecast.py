@@ -1,13 +1,17 @@
-"""What the offered load will be: a level and a trend, from arrivals in short bins.
+"""What the offered load will be: a level and two slopes, from arrivals in short bins.
 
-Two exponentially weighted means of the rate, a fast and a slow one. On a ramp each lags by its own time constant, so
-their difference gives the slope, and the slope corrects the lag. A slope is used as far as it stands out from the noise
-that both means have, and a change of level that stands out moves both means at once. There is no season: day-ahead
-autocorrelation of the public traces is 0.07 to 0.49, too weak to beat the last value.
+Exponentially weighted means of the rate, faster and slower ones. On a ramp each lags by its own time constant, so the
+difference of two gives the slope, and the slope corrects the lag. One slope is taken over minutes, which tells it well
+from noise and late, and one over a quarter of that. A slope is used as far as it stands out from the noise that its
+means have and as far as the load has followed it (`core/scaling/slopes.py`); a change of level that stands out moves
+all means at once. There is no season: day-ahead autocorrelation of the public traces is 0.07 to 0.49, too weak to beat
+the last value.
 """
 
 import math
 from dataclasses import dataclass, replace
+
+from modelyard.core.scaling.slopes import Slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,10 @@ class ForecastPolicy:
     """Seconds, time constant. Two of them, 60 s, are the stable window of Knative's autoscaler."""
     slow: float = 120.0
     """Seconds, time constant: a usual start time, since a slope is used over one."""
+    quick: float = 15.0
+    brief: float = 45.0
+    """Seconds, time constants of the short slope. With 30 and 120 s a slope is told 130 s late of a load that swings in
+    15 minutes, more than a start; with these 60 s."""
     damping: float = 120.0
     """Seconds after which a slope has lost 63 % of its effect: a trend is never trusted far beyond the time over
     which it was seen (Gardner and McKenzie, Management Science 31, 1985: damped trends beat linear ones)."""
@@ -51,30 +59,41 @@ class Forecast:
     """Rate of the newest bin."""
     age: float = 0.0
     """Seconds of history."""
+    quick: float | None = None
+    """Requests per second, weighted mean; None: as `fast`."""
+    brief: float | None = None
 
     def level(self, policy: ForecastPolicy) -> float:
         """Return requests per second now."""
         return max(self.fast + policy.fast * self.slope(policy), 0.0)
 
     def slope(self, policy: ForecastPolicy) -> float:
-        """Return requests per second and second, as far as it stands out from noise (positive-part shrinkage)."""
-        raw = (self.fast - self.slow) / (policy.slow - policy.fast)
-        error = policy.significance * self._slope_error(policy)
-        return 0.0 if abs(raw) <= error else raw * (1.0 - (error / raw) ** 2)
+        """Return requests per second and second over minutes, as far as it stands out from noise."""
+        return self._slope(self.fast, self.slow, policy.fast, policy.slow, policy)
 
-    def ahead(self, seconds: float, policy: ForecastPolicy, trend: float = 1.0) -> float:
-        """Return requests per second so many seconds from now. `trend`: weight of the slope, 0 to 1."""
-        slope = self.slope(policy) * trend
+    def changes(self, seconds: float, policy: ForecastPolicy) -> Slopes:
+        """Return how far from `fast` each slope sees the load so many seconds from now, in requests per second."""
         reach = policy.damping * -math.expm1(-seconds / policy.damping)
-        return max(self.fast + slope * (policy.fast + reach), 0.0)
+        quick = self.fast if self.quick is None else self.quick
+        brief = self.fast if self.brief is None else self.brief
+        short = self._slope(quick, brief, policy.quick, policy.brief, policy)
+        turn = quick - self.fast + short * (policy.quick + reach) if short else 0.0
+        return self.slope(policy) * (policy.fast + reach), turn
 
-    def _slope_error(self, policy: ForecastPolicy) -> float:
+    def ahead(self, seconds: float, policy: ForecastPolicy, weights: Slopes = (1.0, 0.0)) -> float:
+        """Return requests per second so many seconds from now. `weights`: of the slopes."""
+        long, short = self.changes(seconds, policy)
+        return max(self.fast + weights[0] * long + weights[1] * short, 0.0)
+
+    def _slope(self, fast: float, slow: float, short: float, long: float, policy: ForecastPolicy) -> float:
+        """Return the slope between two means of these time constants, without noise (positive-part shrinkage)."""
         # White noise of density s gives a mean of time constant T the variance s / 2T, and two such means the
         # covariance s / (T1 + T2).
-        fast, slow = policy.fast, policy.slow
         density = self.dispersion * max(self.slow, self.fast, 0.0)
-        variance = density * (0.5 / fast + 0.5 / slow - 2.0 / (fast + slow))
-        return math.sqrt(variance) / (slow - fast)
+        variance = density * (0.5 / short + 0.5 / long - 2.0 / (short + long))
+        error = policy.significance * math.sqrt(variance) / (long - short)
+        raw = (fast - slow) / (long - short)
+        return 0.0 if abs(raw) <= error else raw * (1.0 - (error / raw) ** 2)
 
 
 def begin(time: float, rate: float, policy: ForecastPolicy) -> Forecast:
@@ -97,14 +116,27 @@ def advance(state: Forecast, time: float, arrivals: float, policy: ForecastPolic
     surprise = min(error * error * width / expected, state.dispersion * policy.change**2)
     dispersion = max(state.dispersion + share * (surprise - state.dispersion), min(1.0, policy.dispersion))
     fast, slow = state.fast, state.slow
+    quick = fast if state.quick is None else state.quick
+    brief = fast if state.brief is None else state.brief
     before = state.last - level
     noise = math.sqrt(state.dispersion * expected / (2 * width))
     if error * before > 0 and min(abs(error), abs(before)) > policy.change / 2 * noise:
         shift = (error + before) / 2
         if abs(shift) > policy.change * noise:
-            fast, slow = fast + shift, slow + shift
+            fast, slow, quick, brief = fast + shift, slow + shift, quick + shift, brief + shift
     # While history is short each mean is that of all bins so far.
     age = state.age + width
-    fast += (rate - fast) * max(-math.expm1(-width / policy.fast), width / age)
-    slow += (rate - slow) * max(-math.expm1(-width / policy.slow), width / age)
-    return Forecast(time, max(fast, 0.0), max(slow, 0.0), dispersion, rate, age)
+
+    def follow(mean: float, constant: float) -> float:
+        return max(mean + (rate - mean) * max(-math.expm1(-width / constant), width / age), 0.0)
+
+    return Forecast(
+        time=time,
+        fast=follow(fast, policy.fast),
+        slow=follow(slow, policy.slow),
+        dispersion=dispersion,
+        last=rate,
+        age=age,
+        quick=follow(quick, policy.quick),
+        brief=follow(brief, policy.brief),
+    )

@@ -13,9 +13,10 @@ nothing about the next surge, and does not lower the headroom below the usual.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy
+from modelyard.core.scaling.slopes import SlopePolicy, SlopeRecord, Slopes
 
 PENDING = 32
 """Forecasts that wait for their time to come, at most: one for each 4 s of a start of 120 s. Longer starts keep them
@@ -49,6 +50,7 @@ class HeadroomPolicy:
     worst: float = 12.0
     """Times the share that may be missed up to which misses count: an outage as long as a usual start, 2 minutes,
     divides it by 3. What an outage shows beyond that is a surge, and no headroom for those is cheap."""
+    slopes: SlopePolicy = field(default_factory=SlopePolicy)
     outlier: float = 0.5
     """Relative error above which more load than forecast is a surge, where chance does not explain it (`change` of the
     forecast's policy). Errors up to it count; in the first moments, when nothing can be a surge yet, larger ones count
@@ -62,9 +64,11 @@ class Pending:
     due: float
     """Unix time."""
     level: float
-    """Offered work, in requests per second of the size that capacity stands for, without the slope."""
+    """Offered work, in requests per second of the size that capacity stands for, without the slopes."""
     trend: float
-    """With the slope."""
+    """With the slopes, as they were weighed."""
+    changes: Slopes = (0.0, 0.0)
+    """What each slope foretold beyond the level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,9 @@ class Headroom:
     """Oldest first."""
     observed: float = 0.0
     """Seconds of errors seen, at most the memory."""
-    level_error: float = 0.0
-    """Mean of squared upward errors beyond bursts, without the slope."""
-    trend_error: float = 0.0
-    """The same with the slope."""
+    error: float = 0.0
+    """Mean of squared upward errors beyond bursts."""
+    slopes: SlopeRecord = field(default_factory=SlopeRecord)
     power: float = 0.0
     """Mean of squared forecasts: errors are relative to it, so that those under little load do not count for more."""
     allowed: float | None = None
@@ -95,14 +98,16 @@ class Headroom:
         """Say whether there was a surge so short a time ago that the replicas for it may not serve yet."""
         return self.surged and self.calm < lead
 
-    def trend_weight(self, policy: HeadroomPolicy) -> float:
-        """Return the weight of the slope: what it has earned by its errors against those without it."""
-        level, trend = (self._blend(error, policy) for error in (self.level_error, self.trend_error))
-        return level**2 / (level**2 + trend**2)
+    def weights(self, policy: HeadroomPolicy) -> Slopes:
+        """Return the weights of the slopes: what they have earned."""
+        return self.slopes.weights(self.observed, policy.slopes)
 
     def relative(self, policy: HeadroomPolicy) -> float:
         """Return the relative standard deviation of the forecast's error beyond bursts."""
-        return math.sqrt(self._blend(min(self.level_error, self.trend_error), policy))
+        if self.power <= 0.0:
+            return policy.deviation
+        share = self.observed / (self.observed + policy.prior)
+        return math.sqrt(share * max(self.error, 0.0) / self.power + (1 - share) * policy.deviation**2)
 
     def deviation(self, rate: float, dispersion: float, width: float, policy: HeadroomPolicy) -> float:
         """Return the standard deviation of the rate of a bin of `width` seconds around a forecast `rate`.
@@ -111,12 +116,6 @@ class Headroom:
         """
         usual = max(rate, math.sqrt(self.power))
         return math.sqrt(dispersion * max(rate, 0.0) / width + self.relative(policy) ** 2 * rate * usual)
-
-    def _blend(self, measured: float, policy: HeadroomPolicy) -> float:
-        if self.power <= 0.0:
-            return policy.deviation**2
-        share = self.observed / (self.observed + policy.prior)
-        return share * max(measured, 0.0) / self.power + (1 - share) * policy.deviation**2
 
 
 def learn(
@@ -137,8 +136,7 @@ def learn(
     due = [item for item in state.pending if item.due <= end]
     pending = [item for item in state.pending if item.due > end]
     observed, power = state.observed, state.power
-    level_error, trend_error = state.level_error, state.trend_error
-    calm = state.calm
+    error, slopes, calm = state.error, state.slopes, state.calm
     if due and end - due[-1].due <= max(2 * width, lead / PENDING * 2):
         promised = due[-1]
         observed = min(observed + width, policy.memory)
@@ -148,26 +146,21 @@ def learn(
         # Of a small load, chance alone makes half as much again.
         least = max(policy.outlier * max(promised.level, usual), forecast_policy.change * math.sqrt(noise))
         surge = promised.level + least
+        # Which slope was right is learned from surges too: a load that swings is all surge on its way up.
+        slopes = slopes.take_in(promised.changes, offered - promised.level, share)
         # What was promised in the first moments says nothing: there was no history yet.
         if offered > surge and observed > 2 * lead:
             calm = 0.0
         else:
             calm += width
-            level_error += share * (_upward(offered, promised.level, usual, noise, policy) - level_error)
-            trend_error += share * (_upward(offered, promised.trend, usual, noise, policy) - trend_error)
+            error += share * (_upward(offered, promised.trend, usual, noise, policy) - error)
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
+    state = replace(state, observed=observed, error=error, slopes=slopes, power=power, calm=calm)
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
-        level, trend = (after.ahead(lead, forecast_policy, weight) * work for weight in (0.0, 1.0))
-        pending.append(Pending(end + lead, level, trend))
-    return replace(
-        state,
-        pending=tuple(pending[-PENDING - 1 :]),
-        observed=observed,
-        level_error=level_error,
-        trend_error=trend_error,
-        power=power,
-        calm=calm,
-    )
+        made = after.ahead(lead, forecast_policy, state.weights(policy)) * work
+        long, short = after.changes(lead, forecast_policy)
+        pending.append(Pending(end + lead, after.fast * work, made, (long * work, short * work)))
+    return replace(state, pending=tuple(pending[-PENDING - 1 :]))
 
 
 def _upward(offered: float, forecast: float, usual: float, noise: float, policy: HeadroomPolicy) -> float:

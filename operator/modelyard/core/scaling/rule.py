@@ -159,14 +159,22 @@ def convert(memory: LoadMemory, factor: float) -> LoadMemory:
     if factor == 1.0:
         return memory
     headroom = memory.headroom
-    pending = tuple(Pending(item.due, item.level * factor, item.trend * factor) for item in headroom.pending)
+    pending = tuple(
+        Pending(
+            item.due,
+            item.level * factor,
+            item.trend * factor,
+            (item.changes[0] * factor, item.changes[1] * factor),
+        )
+        for item in headroom.pending
+    )
     return replace(
         memory,
         headroom=replace(
             headroom,
             pending=pending,
-            level_error=headroom.level_error * factor**2,
-            trend_error=headroom.trend_error * factor**2,
+            error=headroom.error * factor**2,
+            slopes=headroom.slopes.convert(factor),
             power=headroom.power * factor**2,
         ),
         backlog=memory.backlog * factor,
@@ -213,11 +221,11 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
     if state is None:
         state = begin(demand.time, demand.rate, policy.forecast)
     width = min(max(fleet.service_time or SERVICE_TIME, SHORTEST_BIN), LONGEST_BIN)
-    weight = headroom.trend_weight(policy.headroom)
+    weights = headroom.weights(policy.headroom)
     allowed = policy.headroom.missed if headroom.allowed is None else headroom.allowed
 
     def expected(seconds: float) -> float:
-        return state.ahead(seconds, policy.forecast, weight) * fleet.work
+        return state.ahead(seconds, policy.forecast, weights) * fleet.work
 
     def deviation(rate: float) -> float:
         return headroom.deviation(rate, state.dispersion * fleet.work, BURST * width, policy.headroom)
