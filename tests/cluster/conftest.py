@@ -143,6 +143,7 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             operator_options=(
                 *("--read-interval", "0.5", "--scale-down-window", "5", "--pending-patience", "2"),
                 *("--placement-interval", "1", "--scaler-interval", "1", "--no-read-hub"),
+                *("--ledger-interval", "2"),
             ),
         )
         assert control_plane.audit_log is not None

@@ -100,6 +100,14 @@ def operator(
     read_interval: Annotated[
         float, typer.Option(help="Seconds between two readings of the gateway's counters.", min=0.1, max=60)
     ] = DEFAULTS.read_interval,
+    ledger_interval: Annotated[
+        float,
+        typer.Option(
+            help="Seconds between two writes of the ledger, where something was used: budgets are that late.",
+            min=1,
+            max=300,
+        ),
+    ] = DEFAULTS.ledger_interval,
     scale_down_window: Annotated[
         float,
         typer.Option(
@@ -146,6 +154,7 @@ def operator(
         http_port=http_port,
         anonymous=anonymous,
         read_interval=read_interval,
+        ledger_interval=ledger_interval,
         read_hub=read_hub,
         placement_interval=placement_interval,
         scaler_interval=scaler_interval,

@@ -1,0 +1,94 @@
+"""What clients were told that they used is what the ledger says, although the operator is killed in the middle."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from typer.testing import CliRunner
+
+from dev.demo.kube import namespace_manifest
+from modelyard.cli.costread import read_view
+from modelyard.cli.main import app
+from modelyard.core.ledger.settle import sum_lines
+from modelyard.core.ledger.usage import Use
+from modelyard.runtime.settings import SYSTEM_NAMESPACE
+
+WRITTEN_S = 60
+"""Seconds: the ledger is written every 2 s, on a machine that does more than that."""
+
+
+async def ask(bed, model, *, words, streamed):
+    """Send a chat request; return what the client was told that it used."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "word " * words}],
+        "max_tokens": 3 + words % 5,
+        "stream": streamed,
+    }
+    if streamed:
+        body["stream_options"] = {"include_usage": True}
+    url = f"{bed.stack.url}/v1/chat/completions"
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.post(url, json=body) as reply:
+        assert reply.status == 200
+        text = await reply.text()
+    if streamed:
+        events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: {")]
+        text = events[-1]
+    usage = json.loads(text)["usage"]
+    return Use(requests=1, prompt=usage["prompt_tokens"], completion=usage["completion_tokens"])
+
+
+async def ask_many(bed, model, first):
+    told = await asyncio.gather(
+        *(ask(bed, model, words=first + number, streamed=number % 2 == 0) for number in range(12))
+    )
+    return sum(told, Use())
+
+
+async def written(bed, target):
+    """Return the line of a deployment, as it is written."""
+    view = await read_view(bed.stack.kubeconfig, SYSTEM_NAMESPACE)
+    lines = sum_lines(line for _, found in view.periods for line in found if line.key.target == target)
+    return {line.key.route: line for line in lines}
+
+
+async def wait_written(bed, target, use):
+    async with asyncio.timeout(WRITTEN_S):
+        while (lines := await written(bed, target)).get(target) is None or lines[target].use != use:
+            await asyncio.sleep(0.2)
+    return lines
+
+
+async def test_sums_equal_what_clients_were_told(bed, make_model):
+    bed.cluster.apply([namespace_manifest(SYSTEM_NAMESPACE, {})])
+    name = make_model({"replicas": 1})
+    bed.wait_condition(name, "Ready", "True", "Serving")
+    target = f"{bed.namespace}/{name}"
+
+    told = await ask_many(bed, name, 1)
+    await wait_written(bed, target, told)
+    # Some of these may be read before the operator dies, none may be written.
+    told += await ask_many(bed, name, 20)
+    bed.stack.operator.kill()
+    told += await ask_many(bed, name, 40)
+    await asyncio.to_thread(bed.stack.operator.start)
+    await asyncio.to_thread(bed.stack.operator.wait_ready)
+    told += await ask_many(bed, name, 60)
+
+    lines = await wait_written(bed, target, told)
+    used = lines[target]
+    assert used.hours > 0
+    assert used.dollars == pytest.approx(6.88 * used.hours, rel=0.01), "one H100 at its price"
+    assert 0 < used.marginal < used.dollars
+    assert not used.unpriced
+
+    options = ["--by", "deployment", "--since", "1h", "-o", "json", "--kubeconfig", str(bed.stack.kubeconfig)]
+    report = json.loads((await asyncio.to_thread(CliRunner().invoke, app, ["cost", *options])).stdout)
+    row = next(row for row in report["rows"] if row["name"] == target)
+    assert (row["requests"], row["promptTokens"], row["completionTokens"]) == (
+        48,
+        told.prompt,
+        told.completion,
+    )
