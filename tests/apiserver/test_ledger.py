@@ -77,7 +77,8 @@ async def test_hours_are_archived_and_cannot_be_changed(
 ) -> None:
     keeper, fleet = setting.keeper()
     await keeper.start()
-    assert fleet.spend is None, "not known before the first round"
+    assert fleet.spend is not None
+    assert fleet.spend.lines == ()
     fleet.counts["x"] = reading(0, 1_000_000)
     await keeper.round(T)
     assert fleet.counts == {}, "what is written is not kept"

@@ -62,6 +62,8 @@ class Fleet:
     reading: GatewayReading | None = None
     counts: dict[str, tuple[NodeCounts, ...]] = field(default_factory=dict)
     """What Envoys said that the ledger has not written yet, by node id."""
+    counted_until: float = 0.0
+    """Unix time of the last reading of all Envoys that are connected; 0 before the first."""
     spend: Spend | None = None
     """What was spent; None until the ledger was read."""
     services: dict[str, ServiceReading] = field(default_factory=dict)

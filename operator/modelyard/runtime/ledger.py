@@ -76,11 +76,19 @@ class LedgerKeeper:
             await self._load()
         except (ApiError, LedgerError) as error:
             logger.warning("The ledger cannot be read, so spending is not known: %s", error)
+            return
+        # What has been used since is not known before Envoys were read. Where nothing is written, nothing was.
+        self._publish(self._written, self._written.time or time.time())
 
     async def run(self) -> None:
-        """Take in and write until cancelled."""
+        """Take in every reading, and write from time to time, until cancelled."""
+        due = time.monotonic() + self._settings.ledger_interval
         while True:
-            await asyncio.sleep(self._settings.ledger_interval)
+            await asyncio.sleep(self._settings.read_interval)
+            if time.monotonic() < due:
+                self.look(time.time())
+                continue
+            due = time.monotonic() + self._settings.ledger_interval
             try:
                 await self.round(time.time())
             except (ApiError, LedgerError, LedgerTooLargeError) as error:
@@ -96,6 +104,12 @@ class LedgerKeeper:
             else:
                 self._complaint = ""
 
+    def look(self, now: float) -> None:
+        """Tell budgets what was spent up to the newest reading. After a round that failed, it is not known."""
+        spend, until = self._fleet.spend, self._fleet.counted_until
+        if self._loaded and (spend is None or until > spend.time):
+            self._publish(self._take_in(now), until)
+
     async def round(self, now: float) -> None:
         """Take in what was read, tell it, and write at most one object.
 
@@ -103,18 +117,8 @@ class LedgerKeeper:
         """
         if not self._loaded:
             await self._load()
-        archived = tuple(item for item in self._written.settled if (item.start, HOUR) not in self._archives)
-        ledger = replace(self._written, settled=archived)
         readings = dict(self._fleet.counts)
-        ledger = take_in(
-            ledger,
-            readings,
-            find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans),
-            find_prices(self._fleet.providers),
-            now,
-            now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
-        )
-        self._publish(ledger)
+        ledger = self._take_in(now)
         step = next_step(ledger, self._archives.keys(), now)
         if self._due(ledger):
             await self._write(ledger)
@@ -122,6 +126,19 @@ class LedgerKeeper:
                 self._drop(node, taken[-1].time)
         elif step != Step():
             await self._carry_out(step)
+        self._publish(ledger, self._fleet.counted_until)
+
+    def _take_in(self, now: float) -> Ledger:
+        """Return what is written with all that was read since."""
+        settled = tuple(item for item in self._written.settled if (item.start, HOUR) not in self._archives)
+        return take_in(
+            replace(self._written, settled=settled),
+            self._fleet.counts,
+            find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans),
+            find_prices(self._fleet.providers),
+            now,
+            now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
+        )
 
     def _due(self, ledger: Ledger) -> bool:
         """Return whether something is to be written that is not found again after a restart."""
@@ -134,11 +151,12 @@ class LedgerKeeper:
             return True
         return hour.held != before.hour.held and ledger.time - before.time >= HELD_INTERVAL
 
-    def _publish(self, ledger: Ledger) -> None:
+    def _publish(self, ledger: Ledger, until: float) -> None:
         lines = [line for period in select_counted(self._archives, ledger) for line in self._archives[period]]
         for start, line in open_lines(ledger):
             lines += spend_lines(start, (line,))
-        self._fleet.spend = Spend(ledger.time, tuple(lines))
+        before = self._fleet.spend
+        self._fleet.spend = Spend(max(until, 0.0 if before is None else before.time), tuple(lines))
 
     def _drop(self, node: str, taken: float) -> None:
         """Drop readings that are written now; those that came meanwhile stay."""

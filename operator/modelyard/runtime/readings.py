@@ -31,6 +31,11 @@ READ_SHARE = 0.2
 about a second."""
 
 
+RECONNECT_SECONDS = 10.0
+"""Seconds after its start in which an operator without an Envoy does not know whether there is one: they come back
+within a second of theirs (`retry_back_off` of the bootstrap), on a busy machine later."""
+
+
 class Reader:
     """Reads counters, and asks for work on the deployments whose decision they change."""
 
@@ -41,6 +46,7 @@ class Reader:
         self._settings = settings
         self._totals = CounterTotals()
         self._cost_due = 0.0
+        self._started = time.monotonic()
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -57,7 +63,10 @@ class Reader:
         nodes = [node for node in self._server.nodes.values() if node.connected and node.stats_port]
         GATEWAY_NODES.set(len(nodes))
         GATEWAY_REJECTIONS.set(sum(node.rejections for node in nodes))
+        began = time.time()
         if not nodes:
+            if time.monotonic() - self._started > RECONNECT_SECONDS:
+                self._fleet.counted_until = began
             return
         results = await asyncio.gather(
             *(read_counters(session, _stats_url(node)) for node in nodes), return_exceptions=True
@@ -78,6 +87,7 @@ class Reader:
         self._totals = totals
         READINGS.labels(outcome="complete" if complete else "incomplete").inc()
         if complete:
+            self._fleet.counted_until = began
             present = {node.id: totals.last[node.id] for node in nodes}
             self._fleet.reading = build_reading(totals.totals, present, self._fleet.table.routes, time.time())
 

@@ -1,0 +1,83 @@
+"""When budgets are told what was spent, and when it is not known."""
+
+import asyncio
+
+import pytest
+
+from modelyard.core.ledger.usage import Use
+from modelyard.kube.client import ApiError
+from tests.unit.core.build import make_provider
+from tests.unit.runtime.ledgerstage import KEYS, Envoy, Server, make_keeper, read
+
+NOW = 1_800_000_000.0
+API = next(key for key in KEYS if key.target.startswith("provider:"))
+
+
+@pytest.fixture
+def stage():
+    server = Server()
+    keeper, fleet = make_keeper(server, NOW)
+    price = {"inputPerMillion": "2", "outputPerMillion": "8"}
+    fleet.providers["acme"] = make_provider("acme", {"name": "m", "price": price})
+    return server, keeper, fleet
+
+
+def spent(fleet):
+    return sum(line.dollars for line in fleet.spend.lines)
+
+
+def test_each_reading_is_told_before_it_is_written(stage):
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy = Envoy(NOW - 100)
+    for number in (1, 2, 3):
+        envoy.serve(API, Use(requests=1, prompt=1_000_000))
+        now = NOW + 1e9 + 2 * number
+        read(fleet, "x", envoy.page(now))
+        fleet.counted_until = now
+        keeper.look(now)
+        assert (fleet.spend.time, spent(fleet)) == (now, pytest.approx(2.0 * number))
+    assert server.writes == 0
+
+
+def test_an_envoy_that_cannot_be_read_makes_the_spend_old(stage):
+    _, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    fleet.counted_until = NOW + 1e9
+    asyncio.run(keeper.round(NOW + 1e9 + 1))
+    asyncio.run(keeper.round(NOW + 1e9 + 200))
+    keeper.look(NOW + 1e9 + 202)
+    assert fleet.spend.time == NOW + 1e9
+
+
+def test_a_ledger_that_cannot_be_written_makes_the_spend_old(stage):
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    known = fleet.spend
+    envoy = Envoy(NOW - 100)
+    envoy.serve(API, Use(requests=1, prompt=1_000_000))
+    read(fleet, "x", envoy.page(NOW + 1e9))
+    fleet.counted_until = NOW + 1e9
+    server.fault = "refused"
+    with pytest.raises(ApiError):
+        asyncio.run(keeper.round(NOW + 1e9))
+    keeper._loaded = False
+    keeper.look(NOW + 1e9 + 2)
+    assert fleet.spend is known
+    asyncio.run(keeper.round(NOW + 1e9 + 10))
+    assert spent(fleet) == pytest.approx(2.0)
+
+
+def test_a_new_process_tells_what_is_written_and_until_when(stage):
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy = Envoy(NOW - 100)
+    envoy.serve(API, Use(requests=1, prompt=1_000_000))
+    read(fleet, "x", envoy.page(NOW + 50))
+    fleet.counted_until = NOW + 50
+    asyncio.run(keeper.round(NOW + 50))
+    again, fresh = make_keeper(server, NOW + 500)
+    asyncio.run(again.start())
+    assert (fresh.spend.time, spent(fresh)) == (NOW + 50, pytest.approx(2.0))
+    again.look(NOW + 502)
+    assert fresh.spend.time == NOW + 50, "no Envoy has been read since"
