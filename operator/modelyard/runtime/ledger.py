@@ -21,7 +21,7 @@ from modelyard.core.ledger.archive import (
     select_counted,
     spend_lines,
 )
-from modelyard.core.ledger.book import Ledger, open_lines, take_in
+from modelyard.core.ledger.book import Holding, Ledger, open_lines, take_in
 from modelyard.core.ledger.codec import (
     Archive,
     LedgerError,
@@ -38,6 +38,7 @@ from modelyard.render.ledger import LABEL_LEDGER, LedgerTooLargeError, Part, bui
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import LEDGER_WRITES
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.spendmetrics import SpendMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,9 @@ class LedgerKeeper:
         self._complaint = ""
         """Why the last round failed; it is said once."""
         self._started = time.time()
+        self._tidied = False
+        """Whether the last round worked on archives: then the open part is next, which more depends on."""
+        self._metrics = SpendMetrics()
         self._archives: dict[Period, tuple[SpendLine, ...]] = {}
 
     async def start(self) -> None:
@@ -108,7 +112,8 @@ class LedgerKeeper:
         """Tell budgets what was spent up to the newest reading. After a round that failed, it is not known."""
         spend, until = self._fleet.spend, self._fleet.counted_until
         if self._loaded and (spend is None or until > spend.time):
-            self._publish(self._take_in(now), until)
+            holdings = self._holdings()
+            self._publish(self._take_in(now, holdings), until, holdings)
 
     async def round(self, now: float) -> None:
         """Take in what was read, tell it, and write at most one object.
@@ -118,23 +123,30 @@ class LedgerKeeper:
         if not self._loaded:
             await self._load()
         readings = dict(self._fleet.counts)
-        ledger = self._take_in(now)
-        step = next_step(ledger, self._archives.keys(), now)
-        if self._due(ledger):
+        holdings = self._holdings()
+        ledger = self._take_in(now, holdings)
+        # Only what is written is settled for everybody.
+        step, due = next_step(self._written, self._archives.keys(), now), self._due(ledger)
+        if step != Step() and not (due and self._tidied):
+            await self._carry_out(step)
+            self._tidied = True
+        elif due:
             await self._write(ledger)
+            self._tidied = False
             for node, taken in readings.items():
                 self._drop(node, taken[-1].time)
-        elif step != Step():
-            await self._carry_out(step)
-        self._publish(ledger, self._fleet.counted_until)
+        self._publish(ledger, self._fleet.counted_until, holdings)
 
-    def _take_in(self, now: float) -> Ledger:
+    def _holdings(self) -> tuple[Holding, ...]:
+        return find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans)
+
+    def _take_in(self, now: float, holdings: tuple[Holding, ...]) -> Ledger:
         """Return what is written with all that was read since."""
         settled = tuple(item for item in self._written.settled if (item.start, HOUR) not in self._archives)
         return take_in(
             replace(self._written, settled=settled),
             self._fleet.counts,
-            find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans),
+            holdings,
             find_prices(self._fleet.providers),
             now,
             now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
@@ -151,11 +163,13 @@ class LedgerKeeper:
             return True
         return hour.held != before.hour.held and ledger.time - before.time >= HELD_INTERVAL
 
-    def _publish(self, ledger: Ledger, until: float) -> None:
+    def _publish(self, ledger: Ledger, until: float, holdings: tuple[Holding, ...] = ()) -> None:
         lines = [line for period in select_counted(self._archives, ledger) for line in self._archives[period]]
-        for start, line in open_lines(ledger):
+        recent = list(open_lines(ledger))
+        for start, line in recent:
             lines += spend_lines(start, (line,))
         before = self._fleet.spend
+        self._metrics.tell(recent, holdings)
         self._fleet.spend = Spend(max(until, 0.0 if before is None else before.time), tuple(lines))
 
     def _drop(self, node: str, taken: float) -> None:
@@ -200,7 +214,7 @@ class LedgerKeeper:
             archive = add_up([await self._read_archive(period) for period in step.add_up])
         if archive is not None:
             await self._create(archive)
-        for period in step.delete:
+        for period in step.delete[:1]:
             await self._delete(period)
 
     async def _create(self, archive: Archive) -> None:

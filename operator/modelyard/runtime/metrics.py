@@ -46,6 +46,27 @@ CERTIFICATE_PROBLEM = Gauge(
     ["namespace", "name", "reason"],
     registry=REGISTRY,
 )
+SPEND_DOLLARS = Counter(
+    "modelyard_spend_dollars",
+    "US dollars since this process started, by what they were spent on: own accelerators as they are held, providers "
+    "by token.",
+    ["kind", "target"],
+    registry=REGISTRY,
+)
+# Named after OpenCost's container_gpu_allocation and node_gpu_hourly_cost
+# (https://opencost.io/docs/integrations/metrics), whose own names are left to it: its queries would mix both.
+GPU_ALLOCATION = Gauge(
+    "modelyard_gpu_allocation",
+    "Accelerators that pods of a deployment hold.",
+    ["namespace", "deployment"],
+    registry=REGISTRY,
+)
+GPU_HOURLY_COST = Gauge(
+    "modelyard_gpu_hourly_cost",
+    "US dollars per hour of the accelerators that pods of a deployment hold, of those with a price.",
+    ["namespace", "deployment"],
+    registry=REGISTRY,
+)
 LEDGER_WRITES = Counter(
     "modelyard_ledger_writes",
     "Rounds of the ledger that wrote or failed to, by outcome.",

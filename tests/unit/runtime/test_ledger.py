@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 
+from modelyard.core.ledger.archive import OPEN_NAME
+from modelyard.core.ledger.codec import decode_ledger
 from modelyard.core.ledger.usage import Use
 from modelyard.kube.client import ApiError
+from modelyard.render.ledger import read_ledger
 from tests.unit.core.build import make_provider
 from tests.unit.runtime.ledgerstage import KEYS, Envoy, Server, make_keeper, read
 
@@ -81,3 +84,50 @@ def test_a_new_process_tells_what_is_written_and_until_when(stage):
     assert (fresh.spend.time, spent(fresh)) == (NOW + 50, pytest.approx(2.0))
     again.look(NOW + 502)
     assert fresh.spend.time == NOW + 50, "no Envoy has been read since"
+
+
+def test_hours_are_archived_while_everybody_is_served(stage):
+    """Every round has something new to write; two days later all hours but the last have objects."""
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy = Envoy(NOW - 100)
+    rounds = 48 * 12
+
+    async def serve():
+        for number in range(rounds):
+            envoy.serve(API, Use(requests=1, prompt=1_000))
+            now = NOW + 300 * number
+            read(fleet, "x", envoy.page(now))
+            fleet.counted_until = now
+            writes = server.writes
+            await keeper.round(now)
+            assert server.writes - writes == 1
+
+    asyncio.run(serve())
+    names = sorted(server.objects)
+    assert len(names) == 1 + 47
+    open_part = decode_ledger(read_ledger(server.objects[OPEN_NAME]))
+    assert len(open_part.settled) <= 1
+    assert server.total().requests >= rounds - 1
+    assert len({line.hour for line in fleet.spend.lines}) == 48
+    assert spent(fleet) == pytest.approx(rounds * 1_000 * 2e-6)
+
+
+def test_hours_become_days(stage):
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy = Envoy(NOW - 100)
+
+    async def serve():
+        for hour in range(30):
+            envoy.serve(API, Use(requests=1, prompt=1_000_000))
+            now = NOW + 3600 * hour
+            read(fleet, "x", envoy.page(now))
+            for more in range(3):
+                await keeper.round(now + 10 * more)
+        for more in range(40):
+            await keeper.round(NOW + 40 * 86400 + 10 * more)
+
+    asyncio.run(serve())
+    assert sorted(server.objects) == [OPEN_NAME, "modelyard-ledger-2027-01-15", "modelyard-ledger-2027-01-16"]
+    assert server.total() == Use(requests=30, prompt=30_000_000)

@@ -148,17 +148,17 @@ def _hold(ledger: Ledger, holdings: tuple[Holding, ...], time: float) -> Ledger:
 def _add_held(
     held: Mapping[str, Held], holdings: tuple[Holding, ...], begin: float, end: float
 ) -> Mapping[str, Held]:
-    result = dict(held)
+    # Plain numbers first: a fleet has thousands of pods.
+    sums: dict[str, list[float]] = {}
     for item in holdings:
         hours = max(end - max(begin, item.since), 0.0) / HOUR
         if hours:
-            result[item.deployment] = result.get(item.deployment, Held()) + Held(
-                hours=hours * item.accelerators,
-                dollars=hours * item.price if item.price is not None else 0.0,
-                unpriced=hours * item.accelerators if item.price is None else 0.0,
-                room=hours * HOUR * item.capacity,
-            )
-    return result
+            row = sums.setdefault(item.deployment, [0.0] * 4)
+            row[0] += hours * item.accelerators
+            row[1] += hours * item.price if item.price is not None else 0.0
+            row[2] += hours * item.accelerators if item.price is None else 0.0
+            row[3] += hours * HOUR * item.capacity
+    return {**held, **{name: held.get(name, Held()) + Held(*row) for name, row in sums.items()}}
 
 
 def _charge(before: Charged | None, key: SpendKey, use: Use, prices: Mapping[str, TokenPrice]) -> Charged:

@@ -23,8 +23,22 @@ def find_holdings(
     A pod that leaves holds its accelerators until it is gone. `plans` are by `namespace/name`; without one the
     capacity is not known.
     """
-    held = (pod for pod in pods if pod.scheduled and pod.phase in {"Pending", "Running"})
-    return tuple(_hold(pod, accelerators.get(pod.accelerator), plans.get(pod.deployment)) for pod in held)
+    # A fleet has thousands of pods and a few kinds of them, and this is asked every few seconds.
+    prices: dict[tuple[str, str, int], float | None] = {}
+    capacities: dict[tuple[str, str], float] = {}
+    found = []
+    for pod in pods:
+        if not pod.scheduled or pod.phase not in {"Pending", "Running"}:
+            continue
+        count = sum(pod.accelerators.values()) or 1
+        kind = (pod.accelerator, pod.variant, count)
+        if kind not in prices:
+            prices[kind] = _price(accelerators.get(pod.accelerator), pod.variant, count)
+        owner = (pod.deployment, pod.variant)
+        if owner not in capacities:
+            capacities[owner] = _capacity(plans.get(pod.deployment), pod.variant)
+        found.append(Holding(pod.deployment, pod.created, count, prices[kind], capacities[owner]))
+    return tuple(found)
 
 
 def find_prices(providers: Mapping[str, Provider]) -> dict[str, TokenPrice]:
@@ -43,14 +57,14 @@ def find_prices(providers: Mapping[str, Provider]) -> dict[str, TokenPrice]:
     return prices
 
 
-def _hold(pod: Pod, accelerator: AcceleratorClass | None, plan: DeploymentPlan | None) -> Holding:
-    count = sum(pod.accelerators.values()) or 1
+def _price(accelerator: AcceleratorClass | None, variant: str, count: int) -> float | None:
+    if accelerator is None:
+        return None
+    spot = variant == variant_name(accelerator.metadata.name, count, spot=True)
+    price = unit_price(accelerator, describe(accelerator), spot=spot)
+    return None if price is None else float(price) * count
+
+
+def _capacity(plan: DeploymentPlan | None, variant: str) -> float:
     placed = plan.placement.variants if plan is not None and plan.placement is not None else ()
-    capacity = next((item.variant.capacity for item in placed if item.variant.name == pod.variant), 0.0)
-    price = None
-    if accelerator is not None:
-        spot = pod.variant == variant_name(pod.accelerator, count, spot=True)
-        price = unit_price(accelerator, describe(accelerator), spot=spot)
-    return Holding(
-        pod.deployment, pod.created, count, None if price is None else float(price) * count, capacity
-    )
+    return next((item.variant.capacity for item in placed if item.variant.name == variant), 0.0)

@@ -1,0 +1,47 @@
+"""What is held and spent, as metrics for people."""
+
+from collections.abc import Iterable
+
+from modelyard.core.ledger.book import Holding
+from modelyard.core.ledger.settle import Line
+from modelyard.runtime.metrics import GPU_ALLOCATION, GPU_HOURLY_COST, SPEND_DOLLARS
+
+
+class SpendMetrics:
+    """Turns lines of the ledger, which are told again and again, into counters that only grow."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[int, str], float] | None = None
+        """US dollars by hour and target; None before the first telling, from which on is counted."""
+
+    def tell(self, lines: Iterable[tuple[int, Line]], holdings: Iterable[Holding]) -> None:
+        """Take in what the open part of the ledger says, with the hour of each line, and what is held now."""
+        sums: dict[tuple[int, str], float] = {}
+        kinds: dict[str, str] = {}
+        for start, line in lines:
+            # Shares of tenants move while an hour is open, those of targets only grow.
+            key = start, line.key.target
+            sums[key] = sums.get(key, 0.0) + line.dollars
+            kinds[line.key.target] = line.kind
+        before = sums if self._told is None else self._told
+        for (start, target), dollars in sums.items():
+            new = dollars - before.get((start, target), 0.0)
+            if new > 0:
+                SPEND_DOLLARS.labels(kind=kinds[target], target=target).inc(new)
+        self._told = sums
+        self._tell_holdings(holdings)
+
+    @staticmethod
+    def _tell_holdings(holdings: Iterable[Holding]) -> None:
+        counts: dict[tuple[str, ...], int] = {}
+        dollars: dict[tuple[str, ...], float] = {}
+        for item in holdings:
+            labels = tuple(item.deployment.split("/", 1))
+            counts[labels] = counts.get(labels, 0) + item.accelerators
+            if item.price is not None:
+                dollars[labels] = dollars.get(labels, 0.0) + item.price
+        # Deployments that are gone leave with their labels.
+        for gauge, values in ((GPU_ALLOCATION, counts), (GPU_HOURLY_COST, dollars)):
+            gauge.clear()
+            for labels, value in values.items():
+                gauge.labels(*labels).set(value)
