@@ -145,6 +145,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             secretRef={"name": "keys", "key": "example"},
             caSecretRef={"name": "ca", "key": "ca.crt"},
             region="eu-west-1",
+            streamUsage="Always",
             models=[
                 {
                     "name": "org/large",

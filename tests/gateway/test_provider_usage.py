@@ -119,6 +119,28 @@ async def test_what_asks_already_or_cannot_is_left_alone(gateway, streams):
         assert streams.received[-1].body == b'{"model":"m","stream":true}', path
 
 
+async def test_an_api_that_tells_its_usage_by_itself_is_not_asked(gateway, streams):
+    told = TOKEN.replace("null", '{"prompt_tokens":3,"completion_tokens":2}')
+
+    async def stream(_, writer):
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        for event in (TOKEN, told, "[DONE]"):
+            write_chunk(writer, stream_of(event))
+        writer.write(b"0\r\n\r\n")
+
+    streams.respond = stream
+    await gateway.apply(table_to(external(streams, model="m", asks_usage=False)))
+    for sent, _ in BODIES.values():
+        if b'"chat"' in sent:
+            assert await send(gateway, sent) == stream_of(TOKEN, told, "[DONE]")
+            assert streams.received[-1].body == sent.replace(b'"chat"', b'"m"')
+    counters = await gateway.counters()
+    assert sum(counters.completion_tokens.values()) == 2 * (len(BODIES) - 1)
+    assert counters.estimated_requests == {}
+
+
 async def test_every_body_stays_json_with_one_change(gateway, streams):
     """Whatever stands around it: the parsed body differs in the two fields and in nothing else."""
     odd = {

@@ -1,7 +1,7 @@
 """`LLMProvider`: an external API that speaks OpenAI's protocol, with the models that routes may use there."""
 
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
@@ -84,6 +84,12 @@ class LLMProviderSpec(ApiModel):
     )
     region: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$")] | None = (
         Field(default=None, max_length=63, description="Where requests are processed, for people.")
+    )
+    stream_usage: Literal["OnRequest", "Always"] = Field(
+        default="OnRequest",
+        description="When the API tells the tokens of a streamed answer. OnRequest: where stream_options.include_usage "
+        "asks for it, which the gateway adds to requests without it. Always: by itself; nothing is added, as such APIs "
+        "may refuse it (Mistral's does).",
     )
     models: Annotated[
         tuple[ProviderModel, ...],

@@ -63,6 +63,8 @@ class ExternalUpstream:
     """What takes the place of the gateway's `/v1`: empty, or begins with a slash and ends without one."""
     keyed: bool = True
     """Whether an API key is sent."""
+    asks_usage: bool = True
+    """Whether requests for streams ask for the usage where the client did not."""
     trust: str | None = None
     """PEM certificates that the server's is checked with. None: the public ones of the gateway's system."""
 

@@ -135,5 +135,6 @@ def _external_upstream(provider: Provider, model: str) -> ExternalUpstream:
         port=url.port or HTTPS_PORT,
         path=url.path.rstrip("/"),
         keyed=spec.secret_ref is not None,
+        asks_usage=spec.stream_usage == "OnRequest",
         trust=provider.trust,
     )

@@ -9,7 +9,13 @@ from modelyard.render.envoy.clusters import (
     escape_model,
     http_options,
 )
-from modelyard.render.envoy.names import AUTHORITY_HEADER, METADATA, PATH_HEADER, SERVED_MODEL_HEADER
+from modelyard.render.envoy.names import (
+    AUTHORITY_HEADER,
+    METADATA,
+    PATH_HEADER,
+    SERVED_MODEL_HEADER,
+    USAGE_HEADER,
+)
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address
 
@@ -30,6 +36,7 @@ def provider_cluster(upstream: ExternalUpstream, settings: GatewaySettings) -> J
                 SERVED_MODEL_HEADER: escape_model(upstream.model),
                 AUTHORITY_HEADER: _authority(upstream),
                 PATH_HEADER: upstream.path,
+                **({USAGE_HEADER: "true"} if upstream.asks_usage else {}),
             }
         ),
         attempt_script("provider_request", scripts.provider_request()),

@@ -27,11 +27,12 @@ function envoy_on_request(handle)
   local served = take(headers, 'x-modelyard-served-model')
   headers:replace(':authority', take(headers, 'x-modelyard-authority'))
   headers:replace(':path', string.match(headers:get(':path'), '^[^?]*'))
+  local asks = take(headers, 'x-modelyard-usage')
   local endpoint = write_path(headers, take(headers, 'x-modelyard-path') or '')
   keep(headers, REQUEST_HEADERS)
   headers:replace('user-agent', 'modelyard')
   -- What is not told cannot be counted. The request scan keeps the answer's usage from a client that did not ask.
-  write_model(handle, served, endpoint == '/chat/completions' or endpoint == '/completions')
+  write_model(handle, served, asks and (endpoint == '/chat/completions' or endpoint == '/completions'))
 end
 
 function envoy_on_response(handle)
