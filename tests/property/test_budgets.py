@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,7 +14,7 @@ from modelyard.core.budget.judge import STALE_AFTER, judge_budgets
 from modelyard.core.budget.limits import limit_bounds
 from modelyard.core.budget.period import period_at
 from modelyard.core.budget.rules import divide
-from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, WeightedTarget
+from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, RouteRule, WeightedTarget
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 
@@ -121,11 +120,15 @@ lines = st.builds(
 )
 spends = st.lists(lines, max_size=12).map(lambda found: Spend(NOW, tuple(found)))
 
+targets = st.lists(st.sampled_from(TARGETS), min_size=1, max_size=4, unique=True).map(
+    lambda keys: tuple(WeightedTarget(key) for key in keys)
+)
 routes = st.lists(
     st.builds(
-        lambda name, targets: Route(name, (name,), tuple(WeightedTarget(key) for key in targets)),
+        lambda name, own, ruled: Route(name, (name,), own, rules=tuple(RouteRule(part) for part in ruled)),
         st.sampled_from(ROUTES),
-        st.lists(st.sampled_from(TARGETS), min_size=1, max_size=4, unique=True),
+        targets,
+        st.lists(targets, max_size=2),
     ),
     min_size=1,
     max_size=4,
@@ -140,15 +143,31 @@ several = st.lists(budgets(), min_size=1, max_size=4).map(
 prices = st.dictionaries(st.sampled_from(TARGETS), st.floats(0, 10))
 
 
-def reached(route: Route, tenant: str) -> tuple[str, ...]:
+Part = tuple[str, str, int]
+"""Name of a route, a tenant, and which of the route's rules takes its requests; one more than there are: none."""
+
+
+def parts(route: Route) -> tuple[tuple[WeightedTarget, ...], ...]:
+    """Return the targets of each rule, and of the route itself."""
+    return (*(rule.targets for rule in route.rules), route.targets)
+
+
+def reached(route: Route, tenant: str) -> tuple[frozenset[str], ...]:
     """Return the upstreams that a tenant's requests may reach, as the divided route says."""
     rest, named = divide(route)
-    part = dict(named).get(tenant, rest)
-    return () if part.exhausted is not None else tuple(target.upstream for target in part.targets)
+    own = dict(named).get(tenant, rest)
+    if own.exhausted is not None and not own.targets and not own.rules:
+        return (frozenset(),) * len(parts(route))
+    return tuple(frozenset(target.upstream for target in left) for left in parts(own))
 
 
-def outcome(found: tuple[Route, ...]) -> dict[tuple[str, str], frozenset[str]]:
-    return {(route.name, tenant): frozenset(reached(route, tenant)) for route in found for tenant in TENANTS}
+def outcome(found: tuple[Route, ...]) -> dict[Part, frozenset[str]]:
+    return {
+        (route.name, tenant, number): left
+        for route in found
+        for tenant in TENANTS
+        for number, left in enumerate(reached(route, tenant))
+    }
 
 
 @settings(max_examples=300, deadline=None)
@@ -175,10 +194,10 @@ def test_the_strictest_wins(table, held, spend, costs):
 def test_unknown_spend_closes_providers_and_nothing_else(table, held, spend, costs, how):
     known = None if how == "missing" else replace(spend, time=NOW - STALE_AFTER - 1)
     found = apply_budgets(table, judge_budgets(held, known, NOW), costs)
-    for route, tenant in product(found, TENANTS):
-        name = route.name
-        own = {target.upstream for target in route.targets if not target.upstream.startswith(EXTERNAL_PREFIX)}
-        left = set(reached(route, tenant))
+    whole = {route.name: parts(route) for route in found}
+    for (name, tenant, number), left in outcome(found).items():
+        all_of = {target.upstream for target in whole[name][number]}
+        own = {upstream for upstream in all_of if not upstream.startswith(EXTERNAL_PREFIX)}
         assert own <= left, "own accelerators serve on"
         refusing = [
             item
@@ -299,7 +318,7 @@ def test_overspend_is_one_interval_and_what_is_in_flight(day, amount):
         ]
         known = Spend(base + reading, (SpendLine(int(base), key, "Provider", sum(ended)),))
         found = apply_budgets(table, judge_budgets(held, known, base + reading), {key.target: 0.01})
-        refused = not reached(found[0], "")
+        refused = reached(found[0], "") == (frozenset(),)
         assert refused == (sum(ended) >= float(amount))
         if refused and found_at is None:
             found_at = reading
