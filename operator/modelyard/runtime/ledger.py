@@ -8,6 +8,7 @@ not known whether a write arrived, what is written is read again first.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -57,10 +58,17 @@ back, counts from then on."""
 class LedgerKeeper:
     """Keeps the ledger, and what budgets read of it."""
 
-    def __init__(self, client: KubeClient, fleet: Fleet, settings: OperatorSettings) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        fleet: Fleet,
+        settings: OperatorSettings,
+        on_spend: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._fleet = fleet
         self._settings = settings
+        self._on_spend = on_spend
         self._namespace = settings.render.gateway.namespace
         self._written = Ledger()
         self._version = ""
@@ -171,6 +179,7 @@ class LedgerKeeper:
         before = self._fleet.spend
         self._metrics.tell(recent, holdings)
         self._fleet.spend = Spend(max(until, 0.0 if before is None else before.time), tuple(lines))
+        self._on_spend()
 
     def _drop(self, node: str, taken: float) -> None:
         """Drop readings that are written now; those that came meanwhile stay."""

@@ -85,7 +85,7 @@ class Operator:
         self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
         self._tenants = TenantKeeper(client, self.fleet, settings, self._publisher.request)
         self._engines = EngineReader(self.fleet, self._queue, settings)
-        self._ledger = LedgerKeeper(client, self.fleet, settings)
+        self._ledger = LedgerKeeper(client, self.fleet, settings, self._budgets.judge)
 
     async def run(self) -> None:
         """Run until the watches end (a signal, or one that cannot go on) or anything else fails."""

@@ -7,14 +7,19 @@ import pytest
 
 from modelyard.core.budget.judge import STALE_AFTER
 from modelyard.core.budget.limits import SizeLimit
+from modelyard.core.ledger.usage import NodeCounts, Use, spend_key
+from modelyard.core.snapshot import GatewayReading
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 from modelyard.kube.client import KubeClient
+from modelyard.kube.informers import Indices
 from modelyard.runtime import budgets
 from modelyard.runtime.budgets import BudgetKeeper
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 from tests.unit.core.test_budgets import NOW, budget
+from tests.unit.runtime.ledgerstage import Server
 
 
 class Queue:
@@ -97,3 +102,34 @@ def test_nothing_is_added_up_where_nothing_can_have_changed(monkeypatch):
     standings = keeper.fleet.budgets
     keeper.judge(None, NOW + 5)
     assert keeper.fleet.budgets is standings
+
+
+async def test_budgets_are_told_of_every_round_and_how_far_the_readings_go(monkeypatch):
+    """Spend is complete up to the newest reading of all Envoys, whatever the clock says."""
+    server = Server()
+    keeper = Keeper(monkeypatch, budget(amount="10"))
+    told: list[float] = []
+
+    def judge() -> None:
+        assert keeper.fleet.spend is not None
+        told.append(keeper.fleet.spend.time)
+
+    keeper.fleet.indices = Indices(deployments={}, pods={}, accelerators={})
+    ledger = LedgerKeeper(server, keeper.fleet, OperatorSettings(), judge)
+    await ledger.start()
+    assert told == [], "nothing is written, so nothing is known"
+    keeper.fleet.reading = GatewayReading(time=NOW)
+    keeper.fleet.counts["x"] = (
+        NodeCounts(NOW, 100.0, {spend_key("", "team/chat@route", "team/own"): Use(requests=1)}),
+    )
+    await ledger.round(NOW + 1)
+    # One Envoy cannot be read: there is no new reading of all.
+    await ledger.round(NOW + 11)
+    assert told == [NOW, NOW]
+
+    again = LedgerKeeper(server, keeper.fleet, OperatorSettings(), judge)
+    keeper.fleet.reading = None
+    await again.start()
+    assert told[2:] == [NOW + 1], "up to what is written"
+    await again.round(NOW + 40)
+    assert told[3:] == [NOW + 1], "no Envoy has been read since"
