@@ -8,11 +8,11 @@ import pytest
 from modelyard.core.budget.judge import STALE_AFTER
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.ledger.usage import NodeCounts, Use, spend_key
-from modelyard.core.snapshot import GatewayReading
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import Indices
 from modelyard.runtime import budgets
+from modelyard.runtime import ledger as ledgers
 from modelyard.runtime.budgets import BudgetKeeper
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.ledger import LedgerKeeper
@@ -116,20 +116,23 @@ async def test_budgets_are_told_of_every_round_and_how_far_the_readings_go(monke
 
     keeper.fleet.indices = Indices(deployments={}, pods={}, accelerators={})
     ledger = LedgerKeeper(server, keeper.fleet, OperatorSettings(), judge)
+    monkeypatch.setattr(ledgers.time, "time", lambda: NOW - 1)
     await ledger.start()
-    assert told == [], "nothing is written, so nothing is known"
-    keeper.fleet.reading = GatewayReading(time=NOW)
+    assert told == [NOW - 1], "nothing is written, so nothing was spent"
+    keeper.fleet.counted_until = NOW
     keeper.fleet.counts["x"] = (
         NodeCounts(NOW, 100.0, {spend_key("", "team/chat@route", "team/own"): Use(requests=1)}),
     )
+    ledger.look(NOW + 0.5)
     await ledger.round(NOW + 1)
     # One Envoy cannot be read: there is no new reading of all.
+    ledger.look(NOW + 5)
     await ledger.round(NOW + 11)
-    assert told == [NOW, NOW]
+    assert told[1:] == [NOW, NOW, NOW]
 
+    keeper.fleet.spend, keeper.fleet.counted_until = None, 0.0
     again = LedgerKeeper(server, keeper.fleet, OperatorSettings(), judge)
-    keeper.fleet.reading = None
     await again.start()
-    assert told[2:] == [NOW + 1], "up to what is written"
+    assert told[4:] == [NOW + 1], "up to what is written"
     await again.round(NOW + 40)
-    assert told[3:] == [NOW + 1], "no Envoy has been read since"
+    assert told[5:] == [NOW + 1], "no Envoy has been read since"

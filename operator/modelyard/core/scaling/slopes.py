@@ -9,7 +9,7 @@ and loses its weight; a load that swings as fast as replicas start is followed b
 from dataclasses import dataclass
 
 LEAST = 1e-12
-"""Mean square, in requests per second squared, below which nothing was foretold: changes of a millionth of a request."""
+"""Mean square, in requests per second squared, below which nothing was foretold: changes of a millionth of one."""
 
 Slopes = tuple[float, float]
 """Of the long slope and of the short one: their weights, or the changes that they foretell."""
