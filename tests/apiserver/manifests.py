@@ -120,6 +120,23 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
         ),
         manifest(
             "LLMRoute",
+            "ruled",
+            model="org/model",
+            policy="Weighted",
+            dataPolicy="Any",
+            targets=[{"deployment": "first", "weight": 1}],
+            rules=[
+                {
+                    "match": {
+                        "tenants": ["search", "team.example"],
+                        "headers": [{"name": "X-Tier", "value": "gold"}],
+                    },
+                    "targets": [{"deployment": "first", "weight": 1}, {"deployment": "second", "weight": 1}],
+                }
+            ],
+        ),
+        manifest(
+            "LLMRoute",
             "full",
             model="org/model",
             # As low as can be, so that every quality of a target reaches it.
@@ -127,6 +144,15 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             targets=[
                 {"provider": "openai", "model": "small", "weight": 1, "quality": "0.8"},
                 {"deployment": "first", "weight": 1, "quality": "1"},
+            ],
+            rules=[
+                {
+                    "match": {"tenants": ["search"]},
+                    "targets": [
+                        {"provider": "openai", "model": "small", "weight": 1, "quality": "0.8"},
+                        {"deployment": "first", "weight": 1, "quality": "1"},
+                    ],
+                }
             ],
             timeouts={"hold": "5m", "firstToken": "20s", "request": "5m"},
         ),

@@ -37,7 +37,7 @@ def _case(
 
 
 _PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
-_ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
+_ROUTE, _RULED_ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
 _PROVIDER, _FULL_PROVIDER = BASES["LLMProvider"]
 _BUDGET, _SOFT_BUDGET, _LOWER_MAX_BUDGET, _ = BASES["LLMBudget"]
 _CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
@@ -375,7 +375,11 @@ RULE_CASES: Final = (
         "dataPolicy Sovereign lets no request leave the cluster",
         accepted=(
             {},
-            {"spec.dataPolicy": "Sovereign", "spec.targets": [{"deployment": "first", "quality": "1"}]},
+            {
+                "spec.dataPolicy": "Sovereign",
+                "spec.targets": [{"deployment": "first", "quality": "1"}],
+                "spec.rules": ABSENT,
+            },
         ),
         refused=(
             {"spec.dataPolicy": "Sovereign"},
@@ -407,6 +411,108 @@ RULE_CASES: Final = (
         refused=(
             {"spec.minQuality": "0.8001", "spec.targets.1.quality": "0.8"},
             {"spec.minQuality": "0.9", "spec.targets.1.weight": 0},
+        ),
+    ),
+    _case(
+        "HeaderMatch.header-of-the-client",
+        _RULED_ROUTE,
+        "spec.rules[0].match.headers[0].name",
+        "this header is the gateway's own, or holds a secret",
+        accepted=(
+            {"spec.rules.0.match.headers.0.name": "x-modelyard"},
+            {"spec.rules.0.match.headers.0.name": "Host-Name"},
+            {"spec.rules.0.match.headers.0.name": "OpenAI-Organization"},
+        ),
+        refused=tuple(
+            {"spec.rules.0.match.headers.0.name": name}
+            for name in (
+                "X-Modelyard-Tenant",
+                "x-modelyard-route",
+                "x-envoy-original-path",
+                "X-Gateway-Model-Name",
+                "Authorization",
+                "X-API-Key",
+                "cookie",
+                "Host",
+                "content-length",
+                "X-Forwarded-For",
+            )
+        ),
+    ),
+    _case(
+        "RuleMatch.some-match",
+        _RULED_ROUTE,
+        "spec.rules[0].match",
+        "match needs tenants or headers",
+        accepted=({"spec.rules.0.match.tenants": ABSENT}, {"spec.rules.0.match.headers": ABSENT}),
+        refused=({"spec.rules.0.match": {}},),
+    ),
+    _case(
+        "RouteRule.some-weight",
+        _RULED_ROUTE,
+        "spec.rules[0].targets",
+        "at least one of targets needs a weight above 0",
+        accepted=({"spec.rules.0.targets.0.weight": 0},),
+        refused=({"spec.rules.0.targets.0.weight": 0, "spec.rules.0.targets.1.weight": 0},),
+    ),
+    _case(
+        "RouteRule.targets-differ",
+        _RULED_ROUTE,
+        "spec.rules[0].targets",
+        "targets must differ",
+        accepted=({}, {"spec.rules.0.targets.1": {"provider": "openai", "model": "small"}}),
+        refused=({"spec.rules.0.targets.1.deployment": "first"},),
+    ),
+    _case(
+        "LLMRouteSpec.rules-priority-without-weights",
+        _RULED_ROUTE,
+        "spec.rules",
+        "under policy Priority the order of targets decides, in rules too",
+        accepted=(
+            {"spec.policy": "Priority", "spec.rules.0.targets.1.weight": 0},
+            {"spec.rules.0.targets.1.weight": 2},
+        ),
+        refused=({"spec.policy": "Priority", "spec.rules.0.targets.1.weight": 2},),
+    ),
+    _case(
+        "LLMRouteSpec.rules-sovereign-without-providers",
+        _RULED_ROUTE,
+        "spec.rules",
+        "dataPolicy Sovereign lets no request leave the cluster, whatever rule it matches",
+        accepted=(
+            {"spec.dataPolicy": "Sovereign"},
+            {"spec.rules.0.targets.1": {"provider": "openai", "model": "small"}},
+        ),
+        refused=(
+            {
+                "spec.dataPolicy": "Sovereign",
+                "spec.rules.0.targets.1": {"provider": "openai", "model": "small"},
+            },
+        ),
+    ),
+    _case(
+        "LLMRouteSpec.rules-quality-is-stated",
+        _FULL_ROUTE,
+        "spec.rules",
+        "minQuality holds in rules too",
+        accepted=(
+            {"spec.rules.0.targets.0.quality": ABSENT},
+            {"spec.minQuality": ABSENT, "spec.rules.0.targets.1.quality": ABSENT},
+        ),
+        refused=({"spec.rules.0.targets.1.quality": ABSENT},),
+    ),
+    _case(
+        "LLMRouteSpec.rules-some-quality",
+        _FULL_ROUTE,
+        "spec.rules",
+        "minQuality leaves a rule without a target",
+        accepted=({"spec.minQuality": "0.8", "spec.rules.0.targets.1.weight": 0}, {"spec.minQuality": "1"}),
+        refused=(
+            {
+                "spec.minQuality": "0.8",
+                "spec.rules.0.targets.0.quality": "0.7999",
+                "spec.rules.0.targets.1.weight": 0,
+            },
         ),
     ),
     _case(

@@ -13,6 +13,7 @@ from modelyard.api.engines import ENGINE_PARAMETERS
 from modelyard.api.llmbudget import LLMBudgetStatus, ObjectKey
 from modelyard.api.llmdeployment import Engine, Model, TokenSecret
 from modelyard.api.llmprovider import BaseUrl, LLMProviderSpec
+from modelyard.api.routetargets import HeaderMatch
 from modelyard.api.scaling import CronText, TimeZoneName
 
 
@@ -197,6 +198,12 @@ PATTERN_SAMPLES: Final[Mapping[str, Samples]] = {
             "https://example..com/v1",
         ),
         lambda length: "https://example.com/" + "v" * (length - len("https://example.com/")),
+    ),
+    _field_pattern(HeaderMatch, "name"): Samples(
+        ("X-Tier", "a", "x_tier-1"), ("-a", "a-", "a b", "a:b", ":path", "x.y", "ü"), _letters
+    ),
+    _field_pattern(HeaderMatch, "value"): Samples(
+        ("gold", "a", "two words; q=1"), (" a", "a ", "a\nb", "ü"), _letters, shortest="a"
     ),
     _field_pattern(LLMProviderSpec, "region"): Samples(
         ("eu-west-1", "DE", "a"), ("", "-a", "a-", "eu west", "eu_west", "ü"), _letters

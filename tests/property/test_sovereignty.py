@@ -24,6 +24,7 @@ from tests.unit.core.build import (
     make_provider,
     make_snapshot,
     make_targets_route,
+    make_tenant,
 )
 
 NAMESPACES, NAMES = ("one", "two"), ("alpha", "beta", "gamma")
@@ -47,6 +48,20 @@ provider_targets = st.fixed_dictionaries(
         "weight": weights,
         "quality": qualities,
     }
+)
+
+
+TENANTS = ("blue", "green")
+
+matches = st.fixed_dictionaries(
+    {},
+    optional={
+        "tenants": st.lists(st.sampled_from((*TENANTS, "gone")), min_size=1, max_size=2, unique=True),
+        "headers": st.just([{"name": "x-tier", "value": "gold"}]),
+    },
+)
+rules = st.fixed_dictionaries(
+    {"match": matches, "targets": st.lists(deployment_targets | provider_targets, min_size=1, max_size=3)}
 )
 
 
@@ -77,6 +92,7 @@ def fleets(draw: st.DrawFn) -> Snapshot:
             policy=draw(st.sampled_from(("Weighted", "Priority"))),
             dataPolicy=draw(st.sampled_from(("Any", "Sovereign"))),
             minQuality=draw(qualities),
+            rules=draw(st.none() | st.lists(rules, min_size=1, max_size=3)),
             timeouts={"firstToken": draw(st.none() | st.just("20s"))},
         )
         for key in draw(
@@ -98,7 +114,9 @@ def fleets(draw: st.DrawFn) -> Snapshot:
         for item in deployments
     }
     snapshot = make_snapshot(*deployments, routes=tuple(routes), pods=running)
-    return Snapshot(snapshot.deployments, snapshot.routes, providers, pods=snapshot.pods)
+    allow = st.none() | st.just([{"namespace": "one"}]) | st.just([{"namespace": "two", "names": ["r"]}])
+    tenants = {name: make_tenant(name, allow=draw(allow)) for name in draw(st.sets(st.sampled_from(TENANTS)))}
+    return Snapshot(snapshot.deployments, snapshot.routes, providers, tenants, pods=snapshot.pods)
 
 
 def closed_names(snapshot: Snapshot, owners: dict[str, Claim]) -> dict[str, str]:
@@ -142,17 +160,18 @@ def _clusters(value: Any) -> Any:
 @settings(unhurried, max_examples=200)
 @given(fleets())
 def test_no_cluster_of_a_provider_can_be_reached_from_a_sovereign_route(fleet: Snapshot):
+    """Neither by its own targets nor by those of any rule, whoever calls."""
     owners = resolve_names(fleet)
-    table = build_routing_table(fleet, owners, {}, RoutingTable(), anonymous=True)
+    table = build_routing_table(fleet, owners, {}, RoutingTable(), anonymous=not fleet.tenants)
     resources = build_resources(table, SETTINGS)
     found = clusters_of(resources)
     offered = {
         name: protos.message_class("envoy.config.cluster.v3.Cluster").FromString(item.encoded)
         for name, item in resources.by_type[protos.CLUSTER].items()
     }
-    targets = {model: route.targets for route in table.routes for model in route.models}
+    upstreams = {model: route.upstreams for route in table.routes for model in route.models}
     for name, namespace in closed_names(fleet, owners).items():
-        assert not {target.upstream for target in targets[name]} & table.externals.keys()
+        assert not set(upstreams[name]) & table.externals.keys()
         for cluster in found[model_key(name)]:
             parsed = parse_cluster_name(cluster)
             assert parsed is not None, (name, cluster)

@@ -1,53 +1,21 @@
 """`LLMRoute`: a model name that clients send, and the deployments and providers that may answer."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelyard.api.meta import (
-    ApiModel,
-    DnsLabel,
-    DnsSubdomain,
-    ModelName,
-    ObjectMeta,
-    Rule,
-    Status,
-)
+from modelyard.api.meta import ApiModel, ModelName, ObjectMeta, Rule, Status
 from modelyard.api.quantities import Duration, Quality, parse_duration
-
-
-class RouteTarget(ApiModel):
-    """A deployment in the route's own namespace, or a model of an LLMProvider in the gateway's namespace."""
-
-    deployment: DnsLabel | None = Field(
-        default=None, description="An LLMDeployment in the route's namespace."
-    )
-    provider: DnsSubdomain | None = Field(
-        default=None, description="An LLMProvider in the gateway's namespace."
-    )
-    model: ModelName | None = Field(default=None, description="One of the provider's models.")
-    weight: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=1, description="Share of the requests, relative to the other targets. 0: none."
-    )
-    quality: Quality | None = Field(
-        default=None,
-        description="From 0 to 1. Default for a provider: what the LLMProvider says of the model.",
-    )
-
-    RULES: ClassVar[tuple[Rule["RouteTarget"], ...]] = (
-        Rule(
-            name="deployment-or-provider",
-            cel="has(self.deployment) ? !has(self.provider) && !has(self.model) "
-            ": has(self.provider) && has(self.model)",
-            message="a target is either deployment, or provider together with model",
-            holds=lambda target: (
-                target.provider is None and target.model is None
-                if target.deployment is not None
-                else target.provider is not None and target.model is not None
-            ),
-        ),
-    )
+from modelyard.api.routetargets import (
+    SOME_WEIGHT,
+    TARGETS_DIFFER,
+    RouteRule,
+    RouteTarget,
+    some_weight,
+    targets_differ,
+)
 
 
 class Timeouts(ApiModel):
@@ -119,27 +87,37 @@ class LLMRouteSpec(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
     ]
+    rules: (
+        Annotated[
+            tuple[RouteRule, ...],
+            Field(
+                min_length=1,
+                max_length=16,
+                # The first match decides, so one owner applies the whole list.
+                json_schema_extra={"x-kubernetes-list-type": "atomic"},
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Where requests of some tenants, or with some headers, go instead. The first rule that a request "
+        "matches decides; targets where none does.",
+    )
     timeouts: Timeouts = Field(default_factory=Timeouts)
 
     RULES: ClassVar[tuple[Rule["LLMRouteSpec"], ...]] = (
         Rule(
             name="some-weight",
-            cel="self.targets.exists(target, target.weight > 0)",
+            cel=SOME_WEIGHT,
             message="at least one of targets needs a weight above 0",
-            holds=lambda spec: any(target.weight > 0 for target in spec.targets),
+            holds=lambda spec: some_weight(spec.targets),
             field_path=".targets",
         ),
         Rule(
             name="targets-differ",
-            cel="self.targets.all(a, self.targets.exists_one(b, has(a.deployment) "
-            "? has(b.deployment) && a.deployment == b.deployment "
-            ": has(b.provider) && has(a.provider) && a.provider == b.provider "
-            "&& has(b.model) && has(a.model) && a.model == b.model))",
+            cel=TARGETS_DIFFER,
             message="targets must differ: give one of them the weight of both",
-            holds=lambda spec: (
-                len({(target.deployment, target.provider, target.model) for target in spec.targets})
-                == len(spec.targets)
-            ),
+            holds=lambda spec: targets_differ(spec.targets),
             field_path=".targets",
         ),
         Rule(
@@ -187,7 +165,67 @@ class LLMRouteSpec(ApiModel):
             ),
             field_path=".minQuality",
         ),
+        Rule(
+            name="rules-priority-without-weights",
+            cel="self.policy != 'Priority' || !has(self.rules) "
+            "|| self.rules.all(rule, rule.targets.all(target, target.weight <= 1))",
+            message="under policy Priority the order of targets decides, in rules too: leave weight out, or set it to "
+            "0 to take a target out of use",
+            holds=lambda spec: (
+                spec.policy != "Priority" or all(target.weight <= 1 for target in _rule_targets(spec))
+            ),
+            field_path=".rules",
+        ),
+        Rule(
+            name="rules-sovereign-without-providers",
+            cel="self.dataPolicy != 'Sovereign' || !has(self.rules) "
+            "|| self.rules.all(rule, rule.targets.all(target, !has(target.provider)))",
+            message="dataPolicy Sovereign lets no request leave the cluster, whatever rule it matches: remove the "
+            "targets with provider",
+            holds=lambda spec: (
+                spec.data_policy != "Sovereign"
+                or all(target.provider is None for target in _rule_targets(spec))
+            ),
+            field_path=".rules",
+        ),
+        Rule(
+            name="rules-quality-is-stated",
+            cel="!has(self.minQuality) || !has(self.rules) || self.rules.all(rule, "
+            "rule.targets.all(target, !has(target.deployment) || has(target.quality)))",
+            message="minQuality holds in rules too, and needs the quality of each target that is a deployment",
+            holds=lambda spec: (
+                spec.min_quality is None
+                or all(
+                    target.deployment is None or target.quality is not None for target in _rule_targets(spec)
+                )
+            ),
+            field_path=".rules",
+        ),
+        Rule(
+            name="rules-some-quality",
+            cel="!has(self.minQuality) || !has(self.rules) || self.rules.all(rule, "
+            "rule.targets.exists(target, target.weight > 0 "
+            "&& (!has(target.quality) || double(target.quality) >= double(self.minQuality))))",
+            message="minQuality leaves a rule without a target: at least one with a weight above 0 must reach it",
+            holds=lambda spec: (
+                spec.min_quality is None
+                or all(
+                    any(
+                        target.weight > 0
+                        and (target.quality is None or Decimal(target.quality) >= Decimal(spec.min_quality))
+                        for target in rule.targets
+                    )
+                    for rule in spec.rules or ()
+                )
+            ),
+            field_path=".rules",
+        ),
     )
+
+
+def _rule_targets(spec: LLMRouteSpec) -> Iterator[RouteTarget]:
+    for rule in spec.rules or ():
+        yield from rule.targets
 
 
 class LLMRouteStatus(Status):

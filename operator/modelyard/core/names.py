@@ -13,10 +13,19 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.quantities import parse_duration
+from modelyard.api.routetargets import RouteRule as SpecRule
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.routing import Endpoint, ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.routing import (
+    Endpoint,
+    ExternalUpstream,
+    Route,
+    RouteRule,
+    RoutingTable,
+    Upstream,
+    WeightedTarget,
+)
 from modelyard.core.snapshot import Pod, Snapshot
-from modelyard.core.targets import JudgedTarget, explain_closed, judge_targets, sovereign_names
+from modelyard.core.targets import JudgedRoute, JudgedTarget, explain_closed, judge_route, sovereign_names
 from modelyard.core.tenants import build_tenants
 
 DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"
@@ -138,10 +147,10 @@ def build_routing_table(
     for key, route in sorted(snapshot.routes.items()):
         if (ROUTE, key) in names:
             sovereign = (route.metadata.namespace, route.spec.model) in closed_names
-            judged = judge_targets(route, snapshot, sovereign=sovereign)
+            judged = judge_route(route, snapshot, sovereign=sovereign)
             routes.append(_target_route(route, judged, tuple(names[(ROUTE, key)]), sovereign=sovereign))
             externals |= {
-                item.external.cluster: item.external for item in judged if item.external is not None
+                item.external.cluster: item.external for item in judged.every if item.external is not None
             }
     return RoutingTable(
         tuple(routes), upstreams, externals, build_tenants(snapshot.tenants, routes), anonymous=anonymous
@@ -185,26 +194,45 @@ def _deployment_route(deployment: LLMDeployment, name: str, target: str, models:
     )
 
 
-def _target_route(
-    route: LLMRoute, judged: tuple[JudgedTarget, ...], models: tuple[str, ...], *, sovereign: bool
-) -> Route:
+def _target_route(route: LLMRoute, judged: JudgedRoute, models: tuple[str, ...], *, sovereign: bool) -> Route:
     timeouts = route.spec.timeouts
-    targets = tuple(item.target for item in judged if item.target is not None)
-    closed = [item.closed.message for item in judged if item.closed is not None]
+    targets, refusal = _open_targets(judged.targets)
     return Route(
         # A route may have the name of a deployment, and counters must not mix the two.
         name=f"{route.key}@route",
         models=models,
         targets=targets,
+        rules=tuple(
+            _table_rule(rule, found) for rule, found in zip(route.spec.rules or (), judged.rules, strict=True)
+        ),
         priority=route.spec.policy == "Priority",
         sovereign=sovereign,
         hold_seconds=parse_duration(timeouts.hold),
         first_token_seconds=None if timeouts.first_token is None else parse_duration(timeouts.first_token),
         request_seconds=parse_duration(timeouts.request),
-        refusal=None if targets else "; ".join(closed),
+        refusal=refusal,
         created=unix_time(route.metadata.creation_timestamp),
         owner=route.metadata.namespace,
     )
+
+
+def _table_rule(rule: SpecRule, judged: Iterable[JudgedTarget]) -> RouteRule:
+    targets, refusal = _open_targets(judged)
+    return RouteRule(
+        targets=targets,
+        tenants=frozenset(rule.match.tenants or ()),
+        headers=tuple((header.name.lower(), header.value) for header in rule.match.headers or ()),
+        # What should go here and cannot goes nowhere: the rule may be there to keep it from elsewhere.
+        refusal=refusal,
+    )
+
+
+def _open_targets(judged: Iterable[JudgedTarget]) -> tuple[tuple[WeightedTarget, ...], str | None]:
+    """Return the targets that get requests; where none does, why."""
+    found = tuple(judged)
+    targets = tuple(item.target for item in found if item.target is not None)
+    closed = "; ".join(item.closed.message for item in found if item.closed is not None)
+    return targets, None if targets else closed
 
 
 def unix_time(timestamp: str) -> int:

@@ -160,6 +160,12 @@ class Route:
     owner: str = "modelyard"
     """The namespace, shown as `owned_by` by `/v1/models`."""
 
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Every upstream that it names, in its rules too: each once."""
+        everything = (self.targets, *(rule.targets for rule in self.rules))
+        return tuple(dict.fromkeys(target.upstream for targets in everything for target in targets))
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
@@ -188,6 +194,11 @@ class RoutingTable:
 def rule_name(route: str, number: int) -> str:
     """Return the name that the arrivals of a route's rule are counted under; `number` begins at 0."""
     return f"{route}#{number}"
+
+
+def ruled_route(counted: str) -> str:
+    """Return the route that arrivals counted under this name came to, be it by a rule."""
+    return counted.partition("#")[0]
 
 
 def cluster_name(deployment: str, generation: int) -> str:

@@ -21,7 +21,7 @@ from modelyard.api.meta import LABEL_DEPLOYMENT, Condition, child_name
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
-from modelyard.core.targets import explain_closed, judge_targets, sovereign_names
+from modelyard.core.targets import explain_closed, judge_route, sovereign_names
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
@@ -169,17 +169,20 @@ def build_route_status(
 ) -> LLMRouteStatus:
     """Return the status that the route should have."""
     sovereign = (route.metadata.namespace, route.spec.model) in sovereign_names(snapshot.routes.values())
-    judged = judge_targets(route, snapshot, sovereign=sovereign)
-    closed = [item.closed for item in judged if item.closed is not None]
+    judged = judge_route(route, snapshot, sovereign=sovereign)
+    closed = [item.closed for item in judged.every if item.closed is not None]
     # The first of these that some target has; all targets that have it are named.
     code = next((code for code in _ROUTE_PROBLEMS if any(reason.code == code for reason in closed)), None)
-    if code == Code.QUALITY_TOO_LOW and any(item.target is not None for item in judged):
+    parts = (judged.targets, *judged.rules)
+    if code == Code.QUALITY_TOO_LOW and all(any(item.target is not None for item in part) for part in parts):
         # To leave out some is what minQuality is for.
         code = None
     if not name[0]:
         ready = Verdict(READY, False, name[1])
     elif code is not None:
-        sentences = "; ".join(reason.message for reason in closed if reason.code == code)
+        # A rule may have the same target.
+        messages = dict.fromkeys(reason.message for reason in closed if reason.code == code)
+        sentences = "; ".join(messages)
         ready = Verdict(READY, False, Reason(code, sentences))
     else:
         ready = Verdict(READY, True, name[1])

@@ -4,14 +4,16 @@ A sovereign route is refused a provider here once more, whatever the API server 
 made from which the gateway is configured.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from urllib.parse import urlsplit
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import ProviderModel
-from modelyard.api.llmroute import LLMRoute, RouteTarget
+from modelyard.api.llmroute import LLMRoute
+from modelyard.api.routetargets import RouteTarget
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.routing import ExternalUpstream, WeightedTarget
 from modelyard.core.snapshot import Provider, Snapshot
@@ -45,13 +47,36 @@ def sovereign_names(routes: Iterable[LLMRoute]) -> frozenset[tuple[str, str]]:
     )
 
 
-def judge_targets(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> tuple[JudgedTarget, ...]:
-    """Return the route's targets in their order. `sovereign`: the route's name is one of `sovereign_names`."""
-    return tuple(
-        _judge_provider(target, target.provider, route, snapshot, sovereign=sovereign)
-        if target.provider is not None
-        else _judge_deployment(target, route, snapshot)
-        for target in route.spec.targets
+@dataclass(frozen=True, slots=True)
+class JudgedRoute:
+    """All targets of a route, and what becomes of them."""
+
+    targets: tuple[JudgedTarget, ...]
+    rules: tuple[tuple[JudgedTarget, ...], ...] = ()
+    """Those of each rule."""
+
+    @property
+    def every(self) -> Iterator[JudgedTarget]:
+        """The route's own, and those of its rules."""
+        return chain(self.targets, *self.rules)
+
+
+def judge_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> JudgedRoute:
+    """Return the route's targets and those of its rules, in their order.
+
+    `sovereign`: the route's name is one of `sovereign_names`. Quality and policy hold in rules as everywhere.
+    """
+
+    def judge(targets: Iterable[RouteTarget]) -> tuple[JudgedTarget, ...]:
+        return tuple(
+            _judge_provider(target, target.provider, route, snapshot, sovereign=sovereign)
+            if target.provider is not None
+            else _judge_deployment(target, route, snapshot)
+            for target in targets
+        )
+
+    return JudgedRoute(
+        judge(route.spec.targets), tuple(judge(rule.targets) for rule in route.spec.rules or ())
     )
 
 

@@ -12,7 +12,7 @@ from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, t
 from modelyard.core.decide import decide_deployment, observe_demand
 from modelyard.core.ledger.usage import keep_reading
 from modelyard.core.plan import DeploymentPlan
-from modelyard.core.routing import Route
+from modelyard.core.routing import Route, ruled_route
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import Memory
 from modelyard.core.status import hourly_cost
@@ -150,15 +150,15 @@ def build_reading(
     """
     waiting: dict[str, int] = {}
     for counters in present.values():
-        for route, arrived in counters.arrivals.items():
+        for name, arrived in counters.arrivals.items():
+            route = ruled_route(name)
             waiting[route] = waiting.get(route, 0) + arrived
         for (answered, _), ended in counters.requests.items():
             if answered.route:
                 waiting[answered.route] = waiting.get(answered.route, 0) - ended
     active: dict[str, int] = {}
     for entry in routes:
-        for target in entry.targets:
-            key = target.upstream.partition(":")[0]
+        for key in {upstream.partition(":")[0] for upstream in entry.upstreams}:
             active[key] = active.get(key, 0) + max(waiting.get(entry.name, 0), 0)
     return GatewayReading(
         time=now,

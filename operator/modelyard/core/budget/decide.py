@@ -77,8 +77,7 @@ def _rules(route: Route, acting: Sequence[Standing], prices: Mapping[str, float]
 
 def _combine(route: Route, about: Sequence[Standing], prices: Mapping[str, float]) -> BudgetRule:
     """Return what all these budgets together make of a route."""
-    parts = (route.targets, *(part.targets for part in route.rules))
-    upstreams = list(dict.fromkeys(target.upstream for targets in parts for target in targets))
+    upstreams = route.upstreams
     refusing = [item for item in about if _refuses(item)]
     closing = [item for item in refusing if item.exhausted and names_every_target(item.budget.spec.scope)]
     taken = {
