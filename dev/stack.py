@@ -66,17 +66,24 @@ def nodes_component(
 
 
 def operator_component(
-    kubeconfig: Path, namespaces: Iterable[str], ports: Ports, log: Path, *options: str
+    kubeconfig: Path,
+    namespaces: Iterable[str],
+    ports: Ports,
+    log: Path,
+    *options: str,
+    anonymous: bool = True,
 ) -> Component:
     """Return the operator, as it runs in a cluster except for its kubeconfig and its loopback ports.
 
-    There are no tenants, and without one the default is to answer 401: it runs with `--anonymous`.
+    Unless there are tenants it must run with `--anonymous`: the default is to answer 401.
     """
     command = [sys.executable, "-m", "modelyard.cli", "operator", "--kubeconfig", str(kubeconfig)]
     for namespace in namespaces:
         command += ["--watch-namespace", namespace]
     command += ["--xds-address", f"{LOOPBACK}:{ports.xds}", "--health-address", f"{LOOPBACK}:{ports.health}"]
-    command += ["--gateway-address", f"{LOOPBACK}:{ports.gateway}", "--anonymous", *options]
+    command += ["--gateway-address", f"{LOOPBACK}:{ports.gateway}", *options]
+    if anonymous:
+        command.append("--anonymous")
     return Component("operator", command, log, lambda: responds(ports.health, "/readyz"))
 
 
@@ -111,6 +118,8 @@ class Stack:
     node_prefix: str = "stack"
     standin_rules: Sequence[str] = ("class=h100:STANDIN_PROFILE=zero",)
     operator_options: Sequence[str] = ()
+    anonymous: bool = True
+    """Whether clients are asked for no key."""
     ports: Ports = field(default_factory=Ports.choose)
 
     def __post_init__(self) -> None:
@@ -128,6 +137,7 @@ class Stack:
             self.ports,
             self.folder / "operator.log",
             *self.operator_options,
+            anonymous=self.anonymous,
         )
         self.envoy = envoy_component(
             self.folder / "envoy.json", self.ports, self.folder / "envoy.log", f"{self.node_prefix}-envoy"
