@@ -4,7 +4,7 @@ Keys are known here by their SHA-256 digests only.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelyard.api.llmtenant import AllowedRoutes, LLMTenant, LLMTenantStatus
@@ -114,13 +114,30 @@ def _age(reading: TenantReading) -> tuple[str, str]:
     return reading.object.metadata.creation_timestamp, reading.object.name
 
 
-def build_tenant_status(tenant: LLMTenant, report: KeyReport, now: float) -> LLMTenantStatus:
-    """Return the status that the tenant should have.
+def find_missing(tenant: LLMTenant, existing: Collection[str]) -> tuple[str, ...]:
+    """Return what `allow` names and is not among the LLMRoutes and LLMDeployments, by `namespace/name`.
+
+    A namespace that is allowed as a whole may be empty: its routes are still to come.
+    """
+    return tuple(
+        key
+        for item in tenant.spec.allow or ()
+        for name in item.names or ()
+        if (key := f"{item.namespace}/{name}") not in existing
+    )
+
+
+def build_tenant_status(
+    tenant: LLMTenant, report: KeyReport, now: float, missing: Sequence[str] = ()
+) -> LLMTenantStatus:
+    """Return the status that the tenant should have. `missing` is what `find_missing` returns.
 
     Ready says whether all of its keys are as they should be: one that is not needs somebody to act, while the others go
     on working.
     """
     shown = f"accepted keys: {report.accepted} of {len(tenant.spec.keys)}"
+    if missing:
+        shown += f"; allow names what does not exist (yet): {', '.join(missing)}"
     if report.refusals:
         sentences = "; ".join(refusal.message for refusal in report.refusals)
         verdict = Verdict(READY, False, Reason(report.refusals[0].reason, f"{shown}; {sentences}"))

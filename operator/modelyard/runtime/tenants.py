@@ -18,6 +18,7 @@ from modelyard.core.tenants import (
     TenantReading,
     assign_keys,
     build_tenant_status,
+    find_missing,
     hash_key,
 )
 from modelyard.kube.client import ApiError, KubeClient
@@ -75,8 +76,9 @@ class TenantKeeper:
         if changed:
             self._on_change()
         now = time.time()
+        existing = {*self._fleet.route_keys(), *self._fleet.deployment_keys()}
         for name, tenant in tenants.items():
-            status = build_tenant_status(tenant, reports[name], now)
+            status = build_tenant_status(tenant, reports[name], now, find_missing(tenant, existing))
             await self._reader.write_status(tenant.metadata, tenant.status, status)
 
     async def _read(self, tenant: LLMTenant) -> TenantReading:

@@ -1,12 +1,13 @@
 """Every refusal reaches the client as the exception that its documentation promises, with a sentence that helps."""
 
 import io
+from dataclasses import replace
 
 import openai
 import pytest
 
 from dev.envoy.process import free_port
-from modelyard.core.routing import RoutingTable
+from modelyard.core.routing import RoutingTable, Tenant
 from tests.gateway.openai_client.conftest import CHAT, MESSAGES, StepClock, asleep, awake
 
 
@@ -35,6 +36,21 @@ async def test_without_a_valid_key(gateway, ask, engine, stream):
     )
     assert (error.code, error.type) == ("invalid_api_key", "invalid_request_error")
     await refused(ask(lambda client: client.models.list()), openai.AuthenticationError)
+    assert engine.received == []
+
+
+async def test_with_a_key_that_may_not_use_the_model(gateway, ask, engine):
+    key = "sk-0123456789abcdef0123"
+    gateway.tenant_keys = {key: "acme"}
+    await gateway.apply(replace(gateway.table, anonymous=False, tenants={"acme": Tenant(frozenset())}))
+    error = await refused(
+        ask(lambda client: client.with_options(api_key=key).chat.completions.create(**CHAT)),
+        openai.PermissionDeniedError,
+        403,
+    )
+    assert (error.code, error.type) == ("model_not_allowed", "invalid_request_error")
+    assert "may not use the model `a`" in error.message
+    assert (await ask(lambda client: client.with_options(api_key=key).models.list())).data == []
     assert engine.received == []
 
 

@@ -12,6 +12,7 @@ from modelyard.core.tenants import (
     TenantReading,
     assign_keys,
     build_tenant_status,
+    find_missing,
     hash_key,
 )
 from tests.unit.core.build import NOW, make_deployment, make_snapshot, make_targets_route, make_tenant
@@ -78,6 +79,16 @@ def test_a_key_that_may_not_be_read_any_more_still_counts():
     refusal = Refusal(Code.SECRET_FORBIDDEN, "grant it")
     known = TenantReading(make_tenant("a"), (KeyReading("digest", refusal),))
     assert assign_keys([known]) == ({"digest": "a"}, {"a": KeyReport(1, (refusal,))})
+
+
+def test_the_status_names_what_is_allowed_and_does_not_exist():
+    tenant = make_tenant(allow=[{"namespace": "a", "names": ["chat", "chta"]}, {"namespace": "b"}])
+    missing = find_missing(tenant, {"a/chat", "b/chta"})
+    assert missing == ("a/chta",)
+    (ready,) = build_tenant_status(tenant, KeyReport(1), NOW, missing).conditions
+    assert ready.status == "True", "it may still come"
+    assert ready.message == "accepted keys: 1 of 1; allow names what does not exist (yet): a/chta"
+    assert find_missing(make_tenant(), set()) == ()
 
 
 def test_the_status_says_what_somebody_must_mend():
