@@ -76,7 +76,7 @@ def test_a_rule_is_for_the_tenants_that_it_names():
 def test_keys_of_tenants_that_are_not_there_are_left_out():
     groups = tenant_groups(table("t/a", one=None))
     known = known_keys(groups, {"d1": "one", "d2": "gone"}, anonymous=False)
-    assert known == {"filter_metadata": {"envoy.filters.http.lua": {"key:d1": "one "}}}
+    assert known == {"filter_metadata": {"envoy.filters.http.lua": {"key:d1": "one ", "keys": True}}}
     known = known_keys(groups, {}, anonymous=True)
     assert known == {"filter_metadata": {"envoy.filters.http.lua": {"anonymous": ""}}}
 

@@ -67,11 +67,14 @@ def known_keys(groups: TenantGroups, keys: Mapping[str, str], *, anonymous: bool
 
     `keys` are the names of tenants by the SHA-256 digests of their API keys.
     """
-    known = {
+    known: Json = {
         f"key:{digest}": f"{tenant} {groups.members[tenant]}"
         for digest, tenant in sorted(keys.items())
         if tenant in groups.members
     }
+    if known:
+        # Without any key none is hashed.
+        known["keys"] = True
     if anonymous:
         known["anonymous"] = groups.anonymous
     return {"filter_metadata": {"envoy.filters.http.lua": known}}

@@ -15,8 +15,11 @@ end
 -- in either header will do.
 local function authenticate(handle)
   local headers, known = handle:headers(), handle:virtualHost():metadata()
-  local bearer = string.match(headers:get('authorization') or '', '^[Bb][Ee][Aa][Rr][Ee][Rr] +(%S+)$')
-  local found = find_key(known, bearer) or find_key(known, headers:get('x-api-key'))
+  local found
+  if known:get('keys') then
+    local bearer = string.match(headers:get('authorization') or '', '^[Bb][Ee][Aa][Rr][Ee][Rr] +(%S+)$')
+    found = find_key(known, bearer) or find_key(known, headers:get('x-api-key'))
+  end
   local tenant, groups = string.match(found or '', '^(%S+) (.*)$')
   if tenant then
     headers:replace(TENANT_HEADER, tenant)
