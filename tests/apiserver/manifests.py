@@ -228,6 +228,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             "full",
             keys=[{"name": "tenant-keys", "key": "full"}, {"name": "tenant-keys", "key": "full-next"}],
             allow=[{"namespace": "team-a", "names": ["chat", "llama-3.1-8b"]}, {"namespace": "team-b"}],
+            limits={"requestsPerMinute": 600, "tokensPerMinute": 100_000},
         ),
     ),
     "AcceleratorClass": (

@@ -39,6 +39,7 @@ def _case(
 _PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
 _ROUTE, _RULED_ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
 _PROVIDER, _FULL_PROVIDER = BASES["LLMProvider"]
+_, _FULL_TENANT = BASES["LLMTenant"]
 _BUDGET, _SOFT_BUDGET, _LOWER_MAX_BUDGET, _ = BASES["LLMBudget"]
 _CLASS, _, _FULL_CLASS = BASES["AcceleratorClass"]
 
@@ -550,6 +551,18 @@ RULE_CASES: Final = (
             {"spec.models.0.price.inputPerMillion": "0.0249"},
             {"spec.models.0.price.inputPerMillion": "9", "spec.models.0.price.cachedInputPerMillion": "10"},
         ),
+    ),
+    _case(
+        "TenantLimits.one-at-least",
+        _FULL_TENANT,
+        "spec.limits",
+        "limits needs requestsPerMinute, tokensPerMinute or both",
+        accepted=(
+            {"spec.limits": {"requestsPerMinute": 1}},
+            {"spec.limits": {"tokensPerMinute": 1}},
+            {"spec.limits": ABSENT},
+        ),
+        refused=({"spec.limits": {}},),
     ),
     _case(
         "LLMBudgetSpec.amount-above-zero",

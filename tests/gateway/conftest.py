@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, Weig
 from modelyard.core.tenants import hash_key
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import GatewayCounters, read_counters
+from modelyard.gateway.ratelimit import limit_service
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.runtime.limits import LimitBook
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -67,6 +70,16 @@ class Backend:
 
 
 @dataclass
+class Clock:
+    """Nanoseconds, which a test may stop."""
+
+    stopped: int | None = None
+
+    def __call__(self) -> int:
+        return time.monotonic_ns() if self.stopped is None else self.stopped
+
+
+@dataclass
 class Gateway:
     """One Envoy, fed by our server."""
 
@@ -81,6 +94,9 @@ class Gateway:
     builder: ResourceBuilder | None = None
     keys: dict[str, str] = field(default_factory=dict)
     """API keys of providers, by the provider's name."""
+    clock: Clock = field(default_factory=Clock)
+    limits: LimitBook = field(default_factory=LimitBook)
+    """What tenants have used of their limits, by that clock."""
     certificate: Certificate | None = None
     """What Envoy shows its clients where `settings.tls` is set."""
     tenant_keys: dict[str, str] = field(default_factory=dict)
@@ -92,6 +108,7 @@ class Gateway:
         digests = {hash_key(key): tenant for key, tenant in self.tenant_keys.items()}
         resources = self.builder.build(table, self.keys, self.certificate, digests)
         self.table = table
+        self.limits.set_limits(table.limits)
         self.server.set_resources(resources)
         return resources.version
 
@@ -153,7 +170,9 @@ def table_of(*entries: tuple[str, tuple[Endpoint, ...], int], **route: Any) -> R
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     """An Envoy that serves no model yet."""
     wakes: list[tuple[str, int, str]] = []
-    server = AdsServer(lambda *wake: wakes.append(wake))
+    clock = Clock()
+    limits = LimitBook(clock)
+    server = AdsServer(lambda *wake: wakes.append(wake), [limit_service(limits)])
     xds_port = await server.start("127.0.0.1", 0)
     settings = replace(GatewaySettings(), listener_address="127.0.0.1", listener_port=free_port())
     server.set_resources(ResourceBuilder(settings).build(RoutingTable(anonymous=True)))
@@ -163,7 +182,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
         EnvoyProcess(tmp_path, xds_port, settings.listener_port) as envoy,
     ):
-        yield Gateway(tmp_path, settings, server, envoy, xds_port, wakes, session)
+        yield Gateway(tmp_path, settings, server, envoy, xds_port, wakes, session, clock=clock, limits=limits)
     await server.stop()
 
 

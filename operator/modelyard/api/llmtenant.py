@@ -1,10 +1,10 @@
-"""`LLMTenant`: somebody who calls the gateway, with API keys and the routes that they may use."""
+"""`LLMTenant`: somebody who calls the gateway, with API keys, the routes that they may use, and limits."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from modelyard.api.meta import ApiModel, DnsLabel, DnsSubdomain, ObjectMeta, SecretKey, Status
+from modelyard.api.meta import ApiModel, DnsLabel, DnsSubdomain, ObjectMeta, Rule, SecretKey, Status
 
 
 class AllowedRoutes(ApiModel):
@@ -24,8 +24,36 @@ class AllowedRoutes(ApiModel):
     )
 
 
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""Requests or tokens per minute. The largest is more than any fleet answers, and fits a signed 32-bit number."""
+
+
+class TenantLimits(ApiModel):
+    """How much the tenant may ask for, over all gateways together."""
+
+    requests_per_minute: PerMinute | None = Field(
+        default=None, description="Requests for models that are answered. Absent: no limit."
+    )
+    tokens_per_minute: PerMinute | None = Field(
+        default=None,
+        description="Tokens of prompts and answers, counted when an answer ends; what exceeds the limit by then is "
+        "paid off before the next request is answered. Absent: no limit.",
+    )
+
+    RULES: ClassVar[tuple[Rule["TenantLimits"], ...]] = (
+        Rule(
+            name="one-at-least",
+            cel="has(self.requestsPerMinute) || has(self.tokensPerMinute)",
+            message="limits needs requestsPerMinute, tokensPerMinute or both: leave it out for a tenant without limits",
+            holds=lambda limits: (
+                limits.requests_per_minute is not None or limits.tokens_per_minute is not None
+            ),
+        ),
+    )
+
+
 class LLMTenantSpec(ApiModel):
-    """How the tenant proves who it is, and what it may use."""
+    """How the tenant proves who it is, what it may use, and how much of it."""
 
     keys: Annotated[
         tuple[SecretKey, ...],
@@ -56,6 +84,9 @@ class LLMTenantSpec(ApiModel):
         | None
     ) = Field(
         default=None, description="The routes that the tenant may use. Absent: all, those to come included."
+    )
+    limits: TenantLimits | None = Field(
+        default=None, description="How much it may ask for per minute. Absent: no limits."
     )
 
 

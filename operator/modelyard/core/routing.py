@@ -8,6 +8,8 @@ provider always has one.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelyard.core.limits.account import Limits
+
 EXTERNAL_PREFIX = "provider:"
 """Begins the keys of providers' models."""
 
@@ -173,6 +175,8 @@ class Tenant:
 
     routes: frozenset[str] | None = None
     """`Route.name` of the routes that it may use. None: all."""
+    limits: Limits | None = None
+    """What it may ask for per minute. None: no limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,11 @@ class RoutingTable:
     anonymous: bool = False
     """False: a request without the key of a tenant is answered 401. True: no key is asked for; whose key is sent all
     the same is still that tenant."""
+
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """Limits of the tenants that have some, by name."""
+        return {name: item.limits for name, item in self.tenants.items() if item.limits is not None}
 
 
 def rule_name(route: str, number: int) -> str:

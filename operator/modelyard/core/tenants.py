@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from modelyard.api.llmtenant import AllowedRoutes, LLMTenant, LLMTenantStatus
 from modelyard.api.meta import Refusal, split_key
+from modelyard.core.limits.account import Limits
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.routing import Route, Tenant
 from modelyard.core.status import READY, Verdict, stamp
@@ -64,8 +65,13 @@ def build_tenants(tenants: Mapping[str, LLMTenant], routes: Iterable[Route]) -> 
         allow = tenant.spec.allow
         if allow is not None and allow not in found:
             found[allow] = frozenset(_allowed(allow, names))
-        result[name] = Tenant(None if allow is None else found[allow])
+        result[name] = Tenant(None if allow is None else found[allow], _limits(tenant))
     return result
+
+
+def _limits(tenant: LLMTenant) -> Limits | None:
+    limits = tenant.spec.limits
+    return None if limits is None else Limits(limits.requests_per_minute, limits.tokens_per_minute)
 
 
 def _allowed(allow: Iterable[AllowedRoutes], names: Mapping[str, Iterable[tuple[str, str]]]) -> Iterable[str]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -74,13 +74,14 @@ class _Connection:
 
 
 class AdsServer:
-    """Serves the resources of the gateway to its Envoys.
+    """Serves the resources of the gateway to its Envoys, and other services that they ask, on the same connection.
 
     All methods belong to one event loop.
     """
 
-    def __init__(self, on_demand: OnDemand) -> None:
+    def __init__(self, on_demand: OnDemand, services: Iterable[grpc.GenericRpcHandler] = ()) -> None:
         self._on_demand = on_demand
+        self._services = tuple(services)
         self._resources: Resources | None = None
         self._connections: set[_Connection] = set()
         self._nodes: dict[str, Node] = {}
@@ -124,7 +125,10 @@ class AdsServer:
         )
         server = grpc.aio.server(options=_GRPC_OPTIONS)
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
+            (
+                grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),
+                *self._services,
+            )
         )
         address = f"{host}:{port}"
         bound = (

@@ -30,6 +30,7 @@ ROOT_FILES = (
     "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto",
     "envoy/extensions/filters/http/lua/v3/lua.proto",
     "envoy/extensions/filters/http/on_demand/v3/on_demand.proto",
+    "envoy/extensions/filters/http/ratelimit/v3/rate_limit.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
     "envoy/extensions/filters/http/sse_to_metadata/v3/sse_to_metadata.proto",
     "envoy/extensions/filters/http/upstream_codec/v3/upstream_codec.proto",
@@ -45,6 +46,7 @@ ROOT_FILES = (
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/service/ratelimit/v3/rls.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
 )
 """The files whose messages Modelyard builds; what they import comes along."""

@@ -137,11 +137,12 @@ class ResourceBuilder:
             (model, plan_route(route, table, groups.users.get(route.name)))
             for model, route in listed_models(table)
         ]
-        key = (known, groups.lists, tuple(entries))
+        limited = frozenset(table.limits)
+        key = (known, limited, groups.lists, tuple(entries))
         if self._route_table is not None and self._route_table[0] == key:
             return self._route_table[1]
         message = protos.parse(
-            "envoy.config.route.v3.RouteConfiguration", route_configuration(self.settings, known)
+            "envoy.config.route.v3.RouteConfiguration", route_configuration(self.settings, known, limited)
         )
         self._routes = {entry: self._routes.get(entry) or self._encode(*entry) for entry in entries}
         actions = message.virtual_hosts[0].matcher.matcher_tree.exact_match_map.map

@@ -79,6 +79,18 @@ BUDGET_SHARE = Gauge(
     ["budget"],
     registry=REGISTRY,
 )
+LIMITED_REQUESTS = Counter(
+    "modelyard_limited_requests",
+    "Requests of tenants that were refused with 429, by the limit that was used up.",
+    ["tenant", "limit"],
+    registry=REGISTRY,
+)
+LIMITED_TOKENS = Counter(
+    "modelyard_limited_tokens",
+    "Tokens that were counted against the limits of tenants.",
+    ["tenant"],
+    registry=REGISTRY,
+)
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
 PLACEMENT_SECONDS = Histogram(
     "modelyard_placement_seconds",

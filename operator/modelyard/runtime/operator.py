@@ -10,6 +10,7 @@ from typing import Any
 
 from modelyard.api.meta import split_key
 from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
 from modelyard.kube.resources import (
@@ -30,6 +31,7 @@ from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.ledger import LedgerKeeper
+from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
@@ -62,8 +64,9 @@ class Operator:
         self._queue = WorkQueue()
         self._health = Health()
         self.fleet = Fleet()
-        self._server = AdsServer(self._wake)
-        self._publisher = Publisher(self.fleet, self._server, settings)
+        self._limits = LimitBook()
+        self._server = AdsServer(self._wake, [limit_service(self._limits)])
+        self._publisher = Publisher(self.fleet, self._server, self._limits, settings)
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
         self._sizes = SizeBoard()

@@ -14,6 +14,7 @@ from modelyard.core.snapshot import Snapshot
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,12 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Builds the table whenever it is asked to. Requests that come while it builds are served by one more build."""
 
-    def __init__(self, fleet: Fleet, server: AdsServer, settings: OperatorSettings) -> None:
+    def __init__(
+        self, fleet: Fleet, server: AdsServer, limits: LimitBook, settings: OperatorSettings
+    ) -> None:
         self._fleet = fleet
         self._server = server
+        self._limits = limits
         self._settings = settings
         self._builder = ResourceBuilder(settings.gateway)
         self._asked = asyncio.Event()
@@ -70,6 +74,7 @@ class Publisher:
             # The first table is offered even if it is empty: Envoy waits for one.
             self._offered = True
             self._fleet.table, self._secrets = table, secrets
+            self._limits.set_limits(table.limits)
             self._server.set_resources(self._builder.build(table, *secrets))
 
     def _under_budgets(self, table: RoutingTable, snapshot: Snapshot) -> RoutingTable:

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
+from modelyard.render.envoy.names import CONTROL_PLANE
 from modelyard.render.envoy.routes import ARRIVALS
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address, typed
-
-CONTROL_PLANE = "control_plane"
-"""Name of the static cluster of the ADS server."""
 
 STATS_PORT_KEY = "modelyard.stats_port"
 """Key of the node's metadata with the port where its counters can be read."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.names import (
+    ASKED_HEADER,
     GROUPS_HEADER,
     METADATA,
     ROUTE_HEADER,
@@ -128,6 +129,7 @@ def attempt_headers(values: Mapping[str, str]) -> Json:
                     {"remove": STREAM_HEADER},
                     {"remove": TENANT_HEADER},
                     {"remove": GROUPS_HEADER},
+                    {"remove": ASKED_HEADER},
                     {"remove": "authorization"},
                 ]
             }

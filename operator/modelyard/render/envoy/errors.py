@@ -7,6 +7,7 @@ cover what Envoy's own filters and its router refuse.
 import json
 from dataclasses import dataclass
 
+from modelyard.render.envoy.limits import unlimited
 from modelyard.render.envoy.names import METADATA
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, set_header
@@ -50,6 +51,8 @@ LOCAL_ERRORS = (
     LocalError(400, "invalid_request_error", "bad_request", "The HTTP request is not valid.", ("DPE",)),
     LocalError(431, "invalid_request_error", "headers_too_large", "The request headers are too large."),
     LocalError(408, "invalid_request_error", "request_timeout", "The request was not sent in time."),
+    # The operator refused: it says why, and brings its own `Retry-After`.
+    LocalError(429, "rate_limit_error", "rate_limit_exceeded", "%LOCAL_REPLY_BODY%", ("RL",)),
     LocalError(
         429,
         "rate_limit_error",
@@ -94,7 +97,8 @@ def direct_error(
     status: int, message: str, kind: str, code: str, headers: dict[str, str] | None = None
 ) -> Json:
     """Return the part of a route that answers every request with an error."""
-    return direct_json(status, error_body(message, kind, code), headers)
+    refusal = direct_json(status, error_body(message, kind, code), headers)
+    return {**refusal, "typed_per_filter_config": unlimited()}
 
 
 def direct_json(status: int, body: str, headers: dict[str, str] | None = None) -> Json:

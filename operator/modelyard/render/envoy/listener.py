@@ -1,12 +1,13 @@
 """The listener and its chain of HTTP filters.
 
-strip internal headers -> health check -> scan the request -> count the arrival -> hold while asleep -> read the usage
-of the reply -> forward
+strip internal headers -> health check -> scan the request -> ask about limits -> count the arrival -> hold while asleep
+-> read the usage of the reply -> forward
 """
 
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.certificates import downstream_tls
 from modelyard.render.envoy.errors import local_reply
+from modelyard.render.envoy.limits import held_filter, limit_filter
 from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counters, unary_usage
 from modelyard.render.envoy.names import INTERNAL_PREFIX
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
@@ -81,6 +82,8 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                     "clear_route_cache": False,
                 },
             ),
+            # Before the arrivals: requests that are refused need no replica.
+            limit_filter(settings),
             # Counts nothing by itself: each route brings its own counter.
             extension(
                 "envoy.filters.http.local_ratelimit",
@@ -88,6 +91,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                 {"stat_prefix": "unused"},
             ),
             extension("envoy.filters.http.on_demand", "envoy.extensions.filters.http.on_demand.v3.OnDemand"),
+            held_filter(settings),
             streamed_usage(),
             unary_usage(),
             extension(

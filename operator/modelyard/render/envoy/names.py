@@ -37,8 +37,14 @@ TENANT_KEY = "tenant"
 """Key in our dynamic metadata that the request scan copies the tenant to: attempts change the headers, and what is
 counted at the end of a request must not depend on them."""
 
+ASKED_HEADER = "x-modelyard-asked"
+"""Request header, set by the operator when it is asked about a request's limits: it is not asked a second time."""
+
 INTERNAL_PREFIX = "x-modelyard-"
 """Headers with this prefix are ours; those that clients send are removed."""
+
+CONTROL_PLANE = "control_plane"
+"""Name of the static cluster of the operator: configuration comes from it, and it is asked about limits."""
 
 METADATA = "modelyard"
 """Namespace of our dynamic, route and cluster metadata, and prefix of our counters."""

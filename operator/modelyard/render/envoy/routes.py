@@ -11,6 +11,7 @@ from itertools import chain
 from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.errors import direct_error, direct_json
 from modelyard.render.envoy.forwarding import forward, split
+from modelyard.render.envoy.limits import limit_tenants, unlimited
 from modelyard.render.envoy.models import model_info_body, model_list_body
 from modelyard.render.envoy.names import (
     METADATA,
@@ -77,8 +78,10 @@ def list_routes(table: RoutingTable, groups: TenantGroups) -> dict[str, tuple[Js
     return {MODELS_KEY: (*routes, _reply(200, model_list_body(listed)))}
 
 
-def route_configuration(settings: GatewaySettings, known: Json) -> Json:
-    """Return the route configuration with an empty map of models. `known` is what `known_keys` says of callers.
+def route_configuration(settings: GatewaySettings, known: Json, limited: Iterable[str] = ()) -> Json:
+    """Return the route configuration with an empty map of models.
+
+    `known` is what `known_keys` says of callers, `limited` are the tenants that have limits.
 
     `fill` of the resource builder puts the routes in: they are encoded one by one, so that a change of one model
     does not encode all of them again.
@@ -90,7 +93,7 @@ def route_configuration(settings: GatewaySettings, known: Json) -> Json:
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
         "request_headers_to_remove": ["authorization", "x-api-key"],
-        "virtual_hosts": [_host(settings, known)],
+        "virtual_hosts": [limit_tenants(_host(settings, known), limited)],
     }
 
 
@@ -120,6 +123,7 @@ def _host(settings: GatewaySettings, known: Json) -> Json:
             "on_no_match": route_action(
                 {
                     "match": {"prefix": "/"},
+                    "typed_per_filter_config": unlimited(),
                     "request_body_buffer_limit": settings.max_body_bytes,
                     "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
                 }
@@ -148,7 +152,7 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
     if branch.exhausted is not None and branch.refusal is None:
         yield {**refuse_exhausted(branch.exhausted, settings), **everything}
         return
-    passing = {
+    passing: Json = {
         "metadata": {
             "filter_metadata": {
                 METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
@@ -168,7 +172,8 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
         error = direct_error(
             503, refusal, "server_error", "model_unavailable", {"retry-after": str(settings.retry_after)}
         )
-        yield {**everything, **passing, **error}
+        filters = {**passing["typed_per_filter_config"], **unlimited()}
+        yield {**everything, **passing, **error, "typed_per_filter_config": filters}
         return
     for choice, match in zip(branch.targets, split(branch.targets), strict=True):
         if route.first_token_seconds is not None:

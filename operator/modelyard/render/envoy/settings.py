@@ -46,6 +46,11 @@ class GatewaySettings:
     ca_file: str = "/etc/ssl/certs/ca-certificates.crt"
     """Certificates that providers are checked with, as seen by Envoy: where Debian and Envoy's own image have them."""
 
+    limit_timeout: float = 1.0
+    """How long a request of a tenant with limits may wait to hear whether it is answered; then it is. Envoy's default
+    of 20 ms is less than a worker needs for a body of 20 MB, or the operator for a decision about its fleet (1 s for
+    2,000 deployments)."""
+
     body_idle_timeout: float = 60.0
     """How long a client may pause while it sends a request. Once the model is known, the route's own limits
     (hold and request time) apply instead."""

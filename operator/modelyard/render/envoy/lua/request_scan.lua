@@ -127,6 +127,12 @@ local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set(METADATA, key, value)
 end
 
+-- Marks a request that is counted against limits: the metadata of the virtual host names the tenants that have some.
+local function mark_limited(handle)
+  local tenant = handle:headers():get(TENANT_HEADER)
+  if tenant and handle:virtualHost():metadata():get('limited:' .. tenant) then note(handle, 'limited', tenant) end
+end
+
 local function choose(handle, kind, model)
   note(handle, 'model', shortened(model))
   if #model <= MAX_MODEL then
@@ -155,6 +161,7 @@ local function scan_body(handle, path)
   if ENDS_WITH_USAGE[path] and not wants_usage then note(handle, 'hides_usage', true) end
   -- What is charged if the answer ends before it tells its usage.
   note(handle, 'estimated_prompt_tokens', math.ceil((#text - inline) / BYTES_PER_TOKEN))
+  mark_limited(handle)
   choose(handle, 'model', model)
 end
 
