@@ -250,8 +250,11 @@ async def test_the_operator_is_away_and_comes_back(gateway, make_backend, asked)
     gateway.server = AdsServer(lambda *_: None, [limit_service(gateway.limits)])
     gateway.offer(table)
     assert await gateway.server.start("127.0.0.1", gateway.xds_port) == gateway.xds_port
-    await until(lambda: gateway.server.nodes)
-    await until_refused(gateway)
+    try:
+        await until(lambda: gateway.server.nodes)
+        await until_refused(gateway)
+    finally:
+        await gateway.server.stop()
 
 
 async def test_a_limit_changes_and_goes(gateway, make_backend, asked):
