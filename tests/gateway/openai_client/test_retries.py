@@ -6,7 +6,8 @@ from dataclasses import replace
 import openai
 import pytest
 
-from modelyard.core.routing import BudgetRule, Exhausted
+from modelyard.core.limits.account import Limits
+from modelyard.core.routing import BudgetRule, Exhausted, Tenant
 from modelyard.gateway.resources import ResourceBuilder
 from tests.gateway.openai_client.conftest import CHAT, asleep, awake, wait_requests
 
@@ -121,3 +122,27 @@ async def test_a_spent_budget_is_not_asked_again(gateway, make_client, engine):
     gateway.offer(awake(engine))
     assert (await call).choices[0].finish_reason == "stop"
     assert len(engine.received) == 1
+
+
+async def test_a_tenant_beyond_its_limit_comes_back_when_there_is_room(gateway, make_client, engine):
+    """Sixty a minute: after the sixtieth at once, the next one has room a second later."""
+    gateway.clock.stopped = 0
+    gateway.tenant_keys = {"sk-small-0123456789abcdef": "small"}
+    tenants = {"small": Tenant(limits=Limits(requests=60))}
+    await gateway.apply(replace(gateway.table, tenants=tenants))
+    client = make_client(api_key="sk-small-0123456789abcdef", max_retries=1)
+    for _ in range(60):
+        gateway.limits.admit("small")
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.with_options(max_retries=0).chat.completions.create(**CHAT)
+    assert refused.value.code == "rate_limit_exceeded"
+    assert refused.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+    call = asyncio.create_task(client.chat.completions.create(**CHAT))
+    await wait_requests(gateway, 2)
+    refused_at = asyncio.get_running_loop().time()
+    gateway.clock.stopped = 10**9
+    assert (await call).choices[0].finish_reason == "stop"
+    (received,) = engine.received
+    assert received.headers["x-stainless-retry-count"] == "1"
+    # `Retry-After` is 1; by itself the client would be back after half a second.
+    assert received.at - refused_at > 1 - 0.25
