@@ -150,6 +150,23 @@ def models_groups(gateway: Gateway) -> list[str]:
     return sorted(group for value in groups.members.values() for group in value.split(",") if group)
 
 
+async def test_what_is_counted_names_the_tenant(models):
+    for key, model in ((ACME, "a"), (ACME, "b"), (OTHER, "b")):
+        assert (await models.post({"model": model}, headers=bearer(key)))[0] == 200
+    assert (await models.post({"model": "a"}, headers=bearer(OTHER)))[0] == 403
+    assert (await models.post({"model": "a"}))[0] == 401
+    counters = await models.counters()
+    assert {(key.route, key.tenant) for key in counters.prompt_tokens} == {
+        ("team/a", "acme"),
+        ("team/b", "acme"),
+        ("team/b", "other"),
+    }
+    refused = {
+        (key.route, key.tenant): count for (key, code), count in counters.requests.items() if code == "4xx"
+    }
+    assert refused == {("", "other"): 1, ("", ""): 1}
+
+
 async def listed(gateway: Gateway, key: str | None) -> set[str]:
     headers = bearer(key) if key else {}
     async with gateway.session.get(f"{gateway.envoy.url}/v1/models", headers=headers) as reply:
