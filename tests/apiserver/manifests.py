@@ -139,6 +139,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             "LLMRoute",
             "full",
             model="org/model",
+            spill=True,
             # As low as can be, so that every quality of a target reaches it.
             minQuality="0",
             targets=[

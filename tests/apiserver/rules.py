@@ -370,6 +370,32 @@ RULE_CASES: Final = (
         refused=({"spec.policy": "Priority", "spec.targets.0.weight": 2},),
     ),
     _case(
+        "LLMRouteSpec.lowest-cost-without-weights",
+        _ROUTE,
+        "spec.targets",
+        "under policy LowestCost cost decides",
+        accepted=(
+            {"spec.policy": "LowestCost"},
+            {"spec.policy": "LowestCost", "spec.targets.1.weight": 0},
+        ),
+        refused=({"spec.policy": "LowestCost", "spec.targets.0.weight": 2},),
+    ),
+    _case(
+        "LLMRouteSpec.spill-needs-targets",
+        _ROUTE,
+        "spec.spill",
+        "spill needs a second target",
+        accepted=(
+            {"spec.spill": False},
+            {"spec.spill": True},
+            {"spec.targets": [{"deployment": "first"}]},
+        ),
+        refused=(
+            {"spec.spill": True, "spec.targets": [{"deployment": "first"}]},
+            {"spec.spill": False, "spec.targets": [{"deployment": "first"}]},
+        ),
+    ),
+    _case(
         "LLMRouteSpec.sovereign-without-providers",
         _FULL_ROUTE,
         "spec.targets",
@@ -378,6 +404,7 @@ RULE_CASES: Final = (
             {},
             {
                 "spec.dataPolicy": "Sovereign",
+                "spec.spill": ABSENT,
                 "spec.targets": [{"deployment": "first", "quality": "1"}],
                 "spec.rules": ABSENT,
             },

@@ -11,7 +11,7 @@ from modelyard.api.llmdeployment import LLMDeploymentStatus
 from modelyard.api.meta import GROUP, Condition, wire
 from tests.apiserver.client import CRDS_PATH, MERGE, ApiServer, Reply, resource_path
 from tests.apiserver.manifests import BASES, manifest, smallest
-from tests.apiserver.statuses import fill_status
+from tests.apiserver.statuses import TIME, fill_status
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -131,9 +131,14 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
     "LLMRoute": {
         "Model": "org/model",
         "Policy": "Weighted",
-        "Data": "Any",
+        "Target": "text",
+        "Spill%": 2,
         "Ready": "True",
         "Reason": "text",
+        "Data": "Any",
+        "Since": TIME,
+        "Why": "text",
+        "Break-even/min": "0.31",
     },
     "LLMProvider": {
         "URL": "https://llm.example.com:8443/proxy/v1beta/openai/",
@@ -159,7 +164,10 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
         "Billing": "Committed",
     },
 }
-WIDE = {"Engine", "Accelerator", "Cost/1M tokens", "Source", "Resets"}
+WIDE = {
+    *("Engine", "Accelerator", "Cost/1M tokens", "Source", "Resets"),
+    *("Data", "Since", "Why", "Break-even/min"),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from modelyard.api.meta import ApiModel, ModelName, ObjectMeta, Rule, Status
 from modelyard.api.quantities import Duration, Quality, parse_duration
+from modelyard.api.routechoice import ChoiceStatus
 from modelyard.api.routetargets import (
     SOME_WEIGHT,
     TARGETS_DIFFER,
@@ -66,10 +67,16 @@ class LLMRouteSpec(ApiModel):
     """What the user asks for."""
 
     model: ModelName = Field(description="The name that clients send as `model`.")
-    policy: Literal["Weighted", "Priority"] = Field(
+    policy: Literal["Weighted", "Priority", "LowestCost"] = Field(
         default="Weighted",
         description="Which target a request goes to first. Weighted: by weight. Priority: the first of the list. "
-        "Where one fails, the next in the list is tried.",
+        "LowestCost: the one that costs least at the load that there is. Where one fails, the next in the list is "
+        "tried.",
+    )
+    spill: bool | None = Field(
+        default=None,
+        description="Whether requests that a deployment has no serving replicas for go to another target meanwhile "
+        "(true, also where absent), or wait.",
     )
     min_quality: Quality | None = Field(
         default=None,
@@ -129,6 +136,23 @@ class LLMRouteSpec(ApiModel):
                 spec.policy != "Priority" or all(target.weight <= 1 for target in spec.targets)
             ),
             field_path=".targets",
+        ),
+        Rule(
+            name="lowest-cost-without-weights",
+            cel="self.policy != 'LowestCost' || self.targets.all(target, target.weight <= 1)",
+            message="under policy LowestCost cost decides: leave weight out, or set it to 0 to take a target out of "
+            "use",
+            holds=lambda spec: (
+                spec.policy != "LowestCost" or all(target.weight <= 1 for target in spec.targets)
+            ),
+            field_path=".targets",
+        ),
+        Rule(
+            name="spill-needs-targets",
+            cel="!has(self.spill) || size(self.targets) > 1",
+            message="spill needs a second target to spill to: add one to targets, or leave spill out",
+            holds=lambda spec: spec.spill is None or len(spec.targets) > 1,
+            field_path=".spill",
         ),
         Rule(
             name="sovereign-without-providers",
@@ -230,6 +254,12 @@ def _rule_targets(spec: LLMRouteSpec) -> Iterator[RouteTarget]:
 
 class LLMRouteStatus(Status):
     """What is."""
+
+    choice: ChoiceStatus | None = None
+    spill_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None,
+        description="Share of the requests that go elsewhere than they should, because replicas are missing.",
+    )
 
 
 class LLMRoute(ApiModel):

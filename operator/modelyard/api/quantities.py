@@ -20,6 +20,8 @@ Quantity = Annotated[
 ]
 Price = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
 """US dollars as a decimal string: an API never carries money as a float."""
+Rate = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
+"""Requests in a minute, as a decimal string."""
 
 Quality = Annotated[
     str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", min_length=1, max_length=6)
