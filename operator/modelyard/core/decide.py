@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
+from modelyard.api.scaling import Scaling
 from modelyard.core.allocation import AllocationMemory, Situation
 from modelyard.core.availability import AvailabilityMemory, observe_availability
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
@@ -22,6 +23,7 @@ from modelyard.core.demand import (
     observe_share,
     split_arrivals,
 )
+from modelyard.core.load import LoadShape
 from modelyard.core.names import serving_endpoints
 from modelyard.core.place import cost_of_load, measure_room, place
 from modelyard.core.placement.problem import Budget
@@ -35,7 +37,7 @@ from modelyard.core.scaling.schedules import Bounds, apply_bounds, bounds_at, ch
 from modelyard.core.scaling.starts import observe_starts, start_time
 from modelyard.core.scaling.work import compare_work, observe_work, weigh_request
 from modelyard.core.shape import current_shape, observe_shape
-from modelyard.core.snapshot import Snapshot
+from modelyard.core.snapshot import Asked, Snapshot
 from modelyard.core.state import DeploymentMemory, Memory, Policy
 from modelyard.core.variants import DEFAULT_START_TIME, Variant, VariantList
 
@@ -107,7 +109,7 @@ def _decide_workload(
     shape = current_shape(memory.shape, expected_shape(deployment))
     choice = recall_variants(deployment, snapshot, shape, policy.variants, memory.speeds, memory.choice)
     memory = replace(memory, choice=choice)
-    bounds = _find_bounds(deployment, choice.answer, memory, now)
+    bounds = find_bounds(deployment, choice.answer, memory, now)
     if isinstance(bounds, Refusal):
         return replace(plan, refusal=bounds), memory
     if bounds is not None:
@@ -169,7 +171,7 @@ def examine(
     )
 
 
-def _find_bounds(
+def find_bounds(
     deployment: LLMDeployment, choice: VariantList | Refusal, memory: DeploymentMemory, now: float
 ) -> Bounds | Refusal | None:
     """Return the bounds in force, or why the schedules cannot be followed; None where load does not decide."""
@@ -211,10 +213,7 @@ def _decide_size(
     serving = sum(pod.serving for pod in situation.pods)
     active = reading.active.get(deployment.key, 0) if reading is not None else 0
     speed = reference.speed if reference.speed is not None and reference.speed.feasible else None
-    shape = current_shape(memory.shape, expected_shape(deployment))
-    if speed is None and spec.load is not None:
-        # A declared capacity is that of the declared request.
-        shape = expected_shape(deployment)
+    shape = counted_shape(deployment, memory, reference)
     requests = observe_work(memory.size.work, reading, deployment.key, shape)
     worth, requests = weigh_request(requests, reference, shape, requests.mean or shape)
     before = memory.size.usual
@@ -241,12 +240,23 @@ def _decide_size(
         waiting=max(active - serving * speed.batch, 0)
         if speed is not None and serving and reading is not None
         else None,
+        asked=snapshot.asked.get(deployment.key, Asked()),
         work=worth,
         rescale=rescale,
     )
     remembered = replace(memory.size, starts=starts, work=requests, usual=shape)
     size, size_memory = decide_size(data, remembered, now, policy.size)
     return size, replace(memory, size=size_memory)
+
+
+def counted_shape(deployment: LLMDeployment, memory: DeploymentMemory, variant: Variant) -> LoadShape:
+    """Return the mean request that the capacity of a variant stands for."""
+    expected = expected_shape(deployment)
+    speed = variant.speed
+    if (speed is None or not speed.feasible) and deployment.spec.load is not None:
+        # A declared capacity is that of the declared request.
+        return expected
+    return current_shape(memory.shape, expected)
 
 
 def find_present(situation: Situation, allocation: AllocationMemory | None) -> Mapping[str, int]:
@@ -265,9 +275,12 @@ def find_reference(situation: Situation, capacity: float) -> Variant:
 
     Where none can, the one that carries most.
     """
-    scaling = situation.deployment.spec.scaling
+    return choose_reference(situation.deployment.spec.scaling, situation.choice.variants, capacity)
+
+
+def choose_reference(scaling: Scaling | None, variants: tuple[Variant, ...], capacity: float) -> Variant:
+    """Return the variant that sizes are counted in, of these (`find_reference`)."""
     least, most = (scaling.min, scaling.max) if scaling is not None else (1, 1)
-    variants = situation.choice.variants
     able = [variant for variant in variants if variant.capacity * most >= capacity * (1 - 1e-9)]
     if not able:
         return max(variants, key=lambda variant: variant.capacity)

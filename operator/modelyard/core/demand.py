@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from modelyard.core.budget.rules import divide
-from modelyard.core.routing import Route, rule_name
+from modelyard.core.routing import Route, WeightedTarget, rule_name
 from modelyard.core.snapshot import GatewayReading
 
 
@@ -128,11 +128,23 @@ def observe_share(
     return observe(memory, time, total, policy)
 
 
+def wanted_parts(targets: tuple[WeightedTarget, ...], *, priority: bool) -> dict[str, float]:
+    """Return the part of the requests that each of these upstreams should have, by key; 0 to 1."""
+    if priority:
+        return {target.upstream: 1.0 for target in [item for item in targets if item.used][:1]}
+    wanted = {
+        target.upstream: target.weight if target.wanted is None else target.wanted for target in targets
+    }
+    total = sum(wanted.values())
+    return {upstream: weight / total for upstream, weight in wanted.items()} if total else {}
+
+
 def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) -> dict[str, tuple[Share, ...]]:
-    """Return what every deployment gets of each route: by the route's weights, or all that come if it goes first.
+    """Return what every deployment should get of each route: by the route's weights, or all if it goes first.
 
     What a rule takes is counted by itself. An adapter (`namespace/name:adapter`) counts for its deployment. What a
-    deployment answers because another target failed is not foreseen.
+    deployment answers because another target failed is not foreseen. What goes elsewhere while its replicas are
+    missing counts: they are to come for it.
     """
     shares: dict[str, list[Share]] = {key: [] for key in deployments}
     for whole in routes:
@@ -140,12 +152,10 @@ def find_shares(routes: tuple[Route, ...], deployments: Mapping[str, object]) ->
         route, _ = divide(whole)
         ruled = ((rule_name(route.name, number), rule.targets) for number, rule in enumerate(route.rules))
         for name, listed in (*ruled, (route.name, route.targets)):
-            targets = listed[:1] if route.priority else listed
-            weights = sum(target.weight for target in targets)
-            for target in targets:
-                deployment = target.upstream.partition(":")[0]
-                if weights and deployment in shares:
-                    shares[deployment].append(Share(name, target.weight / weights))
+            for upstream, part in wanted_parts(listed, priority=route.priority).items():
+                deployment = upstream.partition(":")[0]
+                if part and deployment in shares:
+                    shares[deployment].append(Share(name, part))
     return {key: tuple(found) for key, found in shares.items()}
 
 

@@ -15,6 +15,8 @@ from modelyard.api.meta import split_key
 from modelyard.api.quantities import parse_duration
 from modelyard.api.routetargets import RouteRule as SpecRule
 from modelyard.core.reasons import Code, Reason
+from modelyard.core.routeplan.follow import follow_plan
+from modelyard.core.routeplan.model import RoutePlan
 from modelyard.core.routing import (
     Endpoint,
     ExternalUpstream,
@@ -23,6 +25,7 @@ from modelyard.core.routing import (
     RoutingTable,
     Upstream,
     WeightedTarget,
+    route_name,
 )
 from modelyard.core.snapshot import Pod, Snapshot
 from modelyard.core.targets import JudgedRoute, JudgedTarget, explain_closed, judge_route, sovereign_names
@@ -109,10 +112,11 @@ def build_routing_table(
     owners: Mapping[str, Claim],
     exposures: Mapping[str, Exposure],
     previous: RoutingTable,
+    plans: Mapping[str, RoutePlan] | None = None,
     *,
     anonymous: bool,
 ) -> RoutingTable:
-    """Return the table for the gateway.
+    """Return the table for the gateway. `plans`: where requests of LLMRoutes go, by `namespace/name`.
 
     A deployment that lost its last endpoint keeps the ones it had until its generation is raised: taking the cluster
     away under its old name would leave requests waiting under a name that Envoy never asks for again.
@@ -148,7 +152,8 @@ def build_routing_table(
         if (ROUTE, key) in names:
             sovereign = (route.metadata.namespace, route.spec.model) in closed_names
             judged = judge_route(route, snapshot, sovereign=sovereign)
-            routes.append(_target_route(route, judged, tuple(names[(ROUTE, key)]), sovereign=sovereign))
+            made = _target_route(route, judged, tuple(names[(ROUTE, key)]), sovereign=sovereign)
+            routes.append(follow_plan(made, route, (plans or {}).get(key), upstreams))
             externals |= {
                 item.external.cluster: item.external for item in judged.every if item.external is not None
             }
@@ -198,8 +203,7 @@ def _target_route(route: LLMRoute, judged: JudgedRoute, models: tuple[str, ...],
     timeouts = route.spec.timeouts
     targets, refusal = _open_targets(judged.targets)
     return Route(
-        # A route may have the name of a deployment, and counters must not mix the two.
-        name=f"{route.key}@route",
+        name=route_name(route.key),
         models=models,
         targets=targets,
         rules=tuple(

@@ -20,7 +20,7 @@ from modelyard.core.scaling.rule import FleetView, LoadMemory, LoadPolicy, Need,
 from modelyard.core.scaling.schedules import Bounds, explain_bounds
 from modelyard.core.scaling.starts import StartMemory
 from modelyard.core.scaling.work import WorkMemory
-from modelyard.core.snapshot import ServiceReading
+from modelyard.core.snapshot import Asked, ServiceReading
 from modelyard.core.variants import DEFAULT_START_TIME
 
 EQUAL = 1e-9
@@ -117,6 +117,8 @@ class SizeInput:
     """Seconds that a request takes at capacity; None: not known."""
     waiting: float | None = None
     """Requests seen waiting; None: not known."""
+    asked: Asked = field(default_factory=Asked)
+    """What routes ask for."""
     work: float = 1.0
     """Work of a present request, in requests of the size that the capacity stands for."""
     rescale: float = 1.0
@@ -126,6 +128,11 @@ class SizeInput:
     def present(self) -> float:
         """Requests per second that the present replicas answer."""
         return (self.current or 0) * self.capacity if self.held is None else self.held
+
+    @property
+    def floor(self) -> int:
+        """Replicas that routes ask for, within the bounds."""
+        return min(self.asked.replicas, self.scaling.max)
 
     @property
     def most(self) -> float:
@@ -146,12 +153,16 @@ def decide_size(
     current = data.current if data.current is not None else low
     if current == 0:
         return _decide_wake(data, memory), memory
+    if low == 0 and data.asked.released_at is not None:
+        sentence = "sleeps: the requests of its routes go where they cost less, and nobody else asks for it"
+        sleep = Size(0, Reason(Code.PROVIDER_CHEAPER, sentence))
+        return sleep, replace(memory, slept_at=now, wanted=())
     if data.demand is None:
-        held = min(max(current, low), high)
+        held = min(max(current, low, data.floor), high)
         message = (
             f"stays at {held}: the gateway's counters are not known, and size never follows missing data"
         )
-        capacity = min(data.present, data.most)
+        capacity = min(max(data.present, data.floor * data.capacity), data.most)
         return Size(held, Reason(Code.NO_DATA, message), known=False, capacity=capacity), memory
     size, memory = _follow_load(data, data.demand, memory, now, policy)
     if size.replicas == 1 and low == 0:
@@ -177,6 +188,8 @@ def _last_use(data: SizeInput, memory: SizeMemory, now: float) -> float:
 def _decide_wake(data: SizeInput, memory: SizeMemory) -> Size:
     """Decide for a deployment without replicas: only a request that came after it fell asleep wakes it."""
     low = data.scaling.min
+    if data.floor > low:
+        return Size(data.floor, _explain_asked(data), capacity=data.floor * data.capacity)
     if low > 0:
         source = explain_bounds(data.bounds) if data.bounds is not None else ""
         code = Code.SCHEDULED if source else Code.AT_MINIMUM
@@ -186,6 +199,10 @@ def _decide_wake(data: SizeInput, memory: SizeMemory) -> Size:
     if asked is not None and asked >= asleep_since:
         return Size(1, Reason(Code.WOKEN, "a request waits for it"))
     return Size(0, Reason(Code.SCALED_TO_ZERO, "sleeps: a request wakes it"))
+
+
+def _explain_asked(data: SizeInput) -> Reason:
+    return Reason(Code.FLEET_CHEAPER, f"routes ask for {data.floor}: their requests cost least here")
 
 
 def _count(capacity: float, each: float) -> int:
@@ -209,7 +226,7 @@ def _follow_load(
     fleet = _view(data, memory, present, now)
     load = observe_load(convert(memory.load, data.rescale), demand, fleet, policy.load)
     need = assess(load, demand, fleet, each, policy.load)
-    needed = min(max(need.capacity, low * each), most)
+    needed = min(max(need.capacity, low * each, data.floor * each), most)
     keep = min(max(need.keep, needed), most)
     raised_at = memory.raised_at
     if _count(needed, each) > _count(present, each):
@@ -228,6 +245,8 @@ def _follow_load(
     sentence = f"{_explain(need, each)}, need {_count(need.capacity, each)}{bound}"
     code = Code.AT_MAXIMUM if "max is" in bound else Code.AT_MINIMUM if bound else Code.OFFERED_LOAD
     code = Code.SCHEDULED if source else code
+    if _count(need.capacity, each) < data.floor and data.floor > low:
+        code, sentence = Code.FLEET_CHEAPER, f"{sentence}; {_explain_asked(data).message}"
     numbers = _numbers(need, data)
     target = max(needed, present)
     if needed <= present * (1 + EQUAL):
@@ -256,7 +275,7 @@ def _view(data: SizeInput, memory: SizeMemory, present: float, now: float) -> Fl
         present=present,
         lead=data.start_time,
         service_time=data.service_time,
-        waiting=data.waiting,
+        waiting=0.0 if data.asked.relieved else data.waiting,
         work=data.work,
         service=data.service,
         tightens=not late and current < data.scaling.max,
@@ -297,6 +316,8 @@ def _numbers(need: Need, data: SizeInput) -> dict[str, float]:
 
 def _consider_sleep(data: SizeInput, memory: SizeMemory, now: float, size: Size) -> tuple[Size, SizeMemory]:
     """Decide between the last replica and none."""
+    if data.floor:
+        return size, memory
     idle_after = keep_time(memory.gaps, data.start_time, parse_duration(data.scaling.idle_after))
     hurried = bool(data.slept_by) and idle_after > IDLE_AT_ONCE
     idle_after = IDLE_AT_ONCE if hurried else idle_after

@@ -83,6 +83,17 @@ class WeightedTarget:
     upstream: str
     """Key in `RoutingTable.upstreams` or in `RoutingTable.externals`."""
     weight: int = 1
+    """Share of the requests that come to it first. 0: none, unless it stands by."""
+    standby: bool = False
+    """Whether it is tried where others fail although no request comes to it first."""
+    wanted: int | None = None
+    """Share of the requests that it should have, which its size follows. None: its weight. They differ while requests
+    go elsewhere because its replicas are missing."""
+
+    @property
+    def used(self) -> bool:
+        """Whether any request may reach it."""
+        return self.weight > 0 or self.standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +219,11 @@ def rule_name(route: str, number: int) -> str:
 def ruled_route(counted: str) -> str:
     """Return the route that arrivals counted under this name came to, be it by a rule."""
     return counted.partition("#")[0]
+
+
+def route_name(key: str) -> str:
+    """Return the `Route.name` of an LLMRoute: it may have the name of a deployment, and counters must not mix them."""
+    return f"{key}@route"
 
 
 def cluster_name(deployment: str, generation: int) -> str:

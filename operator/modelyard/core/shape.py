@@ -29,6 +29,8 @@ class ShapeSample:
     requests: float
     input_tokens: float
     output_tokens: float
+    cached_tokens: float = 0.0
+    """Input tokens that a cache answered; 0 where nobody counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ def observe_shape(memory: ShapeMemory, reading: GatewayReading, deployment: str)
         _sum(reading.input_tokens, deployment),
         _sum(reading.output_tokens, deployment),
     )
+    return add_sample(memory, sample)
+
+
+def add_sample(memory: ShapeMemory, sample: ShapeSample) -> ShapeMemory:
+    """Return the memory with a sample taken in."""
     samples = memory.samples
     if samples and sample.time <= samples[-1].time:
         return memory

@@ -90,6 +90,14 @@ class GatewayReading:
     """Completion tokens, by `Upstream.deployment`."""
     input_tokens: Mapping[str, float] = field(default_factory=dict)
     """Prompt tokens, by `Upstream.deployment`."""
+    route_answers: Mapping[str, float] = field(default_factory=dict)
+    """Requests answered with tokens counted, by `Route.name`, whichever target answered."""
+    route_output_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Completion tokens, by `Route.name`."""
+    route_input_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Prompt tokens, by `Route.name`."""
+    route_cached_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Of those, the ones that a cache answered, by `Route.name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,18 @@ class ServiceReading:
     """Answered."""
     missed: float
     """Of them, those outside the objective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What routes ask of a deployment."""
+
+    replicas: int = 0
+    """At least so many, within its bounds: those that go where it costs least, and came for that."""
+    released_at: float | None = None
+    """Unix time since which none of them sends to it any more and nothing else is expected; None: something does."""
+    relieved: bool = False
+    """Whether requests that it has no serving replicas for go elsewhere, so that none waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +166,8 @@ class Snapshot:
     """None: no gateway was read, which is not the same as no traffic."""
     services: Mapping[str, ServiceReading] = field(default_factory=dict)
     """By `namespace/name`, of deployments whose engines tell."""
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+    """What routes ask of deployments, by `namespace/name`."""
     wakes: Mapping[str, float] = field(default_factory=dict)
     """Unix time of the newest wake signal (a held request), by `namespace/name`."""
     limits: Mapping[str, SizeLimit] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from modelyard.core.allocation import AllocationMemory
 from modelyard.core.availability import AvailabilityMemory, AvailabilityPolicy
+from modelyard.core.breakeven.inputs import BreakEvenPolicy
 from modelyard.core.choice import ChoiceMemory, VariantPolicy
 from modelyard.core.demand import DemandMemory, DemandPolicy
 from modelyard.core.perf.learning import SpeedMemory
@@ -22,6 +23,7 @@ class Policy:
     variants: VariantPolicy = field(default_factory=VariantPolicy)
     availability: AvailabilityPolicy = field(default_factory=AvailabilityPolicy)
     placement: PlacementPolicy = field(default_factory=PlacementPolicy)
+    breakeven: BreakEvenPolicy = field(default_factory=BreakEvenPolicy)
     hold: float = 600.0
     """Seconds that a request may wait for a sleeping model."""
 

@@ -40,6 +40,7 @@ _ROUTE_PROBLEMS = (
     Code.TARGET_NOT_FOUND,
     Code.PROVIDER_NOT_READY,
     Code.QUALITY_TOO_LOW,
+    Code.PRICE_UNKNOWN,
 )
 """Why a route is not Ready although its name is its own, the most serious first."""
 
@@ -174,8 +175,9 @@ def build_route_status(
     # The first of these that some target has; all targets that have it are named.
     code = next((code for code in _ROUTE_PROBLEMS if any(reason.code == code for reason in closed)), None)
     parts = (judged.targets, *judged.rules)
-    if code == Code.QUALITY_TOO_LOW and all(any(item.target is not None for item in part) for part in parts):
-        # To leave out some is what minQuality is for.
+    left = all(any(item.target is not None for item in part) for part in parts)
+    if code in (Code.QUALITY_TOO_LOW, Code.PRICE_UNKNOWN) and left:
+        # To leave out some is what minQuality is for, and prices have a condition of their own.
         code = None
     if not name[0]:
         ready = Verdict(READY, False, name[1])

@@ -116,7 +116,7 @@ def _judge_provider(
         return _closed(
             Code.TARGET_NOT_FOUND, f"LLMProvider {name} does not exist in the namespace of the gateway"
         )
-    model = _find_model(provider, target.model or "")
+    model = find_model(provider, target.model or "")
     if model is None:
         return _closed(Code.TARGET_NOT_FOUND, f"LLMProvider {name} has no model {target.model}")
     if target.weight == 0:
@@ -125,6 +125,11 @@ def _judge_provider(
     low = _explain_quality(shown, target.quality or model.quality, route.spec.min_quality)
     if low is not None:
         return JudgedTarget(closed=low)
+    if route.spec.policy == "LowestCost" and model.price is None:
+        message = (
+            f"{shown} has no price, so that its cost is not known: state it in the provider's models[].price"
+        )
+        return _closed(Code.PRICE_UNKNOWN, message)
     if provider.refusal is not None:
         return _closed(
             Code.PROVIDER_NOT_READY, f"LLMProvider {name} cannot be used: {provider.refusal.message}"
@@ -144,7 +149,7 @@ def _closed(code: str, message: str) -> JudgedTarget:
     return JudgedTarget(closed=Reason(code, message))
 
 
-def _find_model(provider: Provider, name: str) -> ProviderModel | None:
+def find_model(provider: Provider, name: str) -> ProviderModel | None:
     """Return the provider's model of that name."""
     return next((model for model in provider.object.spec.models if model.name == name), None)
 

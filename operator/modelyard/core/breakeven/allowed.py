@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from modelyard.core.breakeven.inputs import DeploymentInput, OwnTarget, ProviderTarget, RouteInput, Target
-from modelyard.core.breakeven.reasons import BreakEvenCode
-from modelyard.core.reasons import Reason
+from modelyard.core.reasons import Code, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +73,11 @@ def _refuse(route: RouteInput, deployments: Mapping[str, DeploymentInput]) -> It
         reason = _refuse_quality(route, own.quality, own.deployment)
         if reason is None and deployments[own.deployment].maximum < 1:
             reason = Reason(
-                BreakEvenCode.NOT_RUNNABLE, f"{own.deployment} may not run: end its suspension, or raise max"
+                Code.NOT_RUNNABLE, f"{own.deployment} may not run: end its suspension, or raise max"
             )
         if reason is None and own.capacity <= 0:
             reason = Reason(
-                BreakEvenCode.OBJECTIVE_MISSED,
+                Code.OBJECTIVE_MISSED,
                 f"{own.deployment} does not answer the mean request of {route.name} within its objective: relax "
                 "scaling.slo, or use faster accelerators",
             )
@@ -88,12 +87,12 @@ def _refuse(route: RouteInput, deployments: Mapping[str, DeploymentInput]) -> It
         reason = _refuse_quality(route, provider.quality, provider.name)
         if route.sovereign:
             reason = Reason(
-                BreakEvenCode.SOVEREIGN,
+                Code.SOVEREIGN,
                 f"{route.name} is Sovereign: its requests never go to {provider.name}",
             )
         elif reason is None and provider.price is None:
             reason = Reason(
-                BreakEvenCode.PRICE_UNKNOWN,
+                Code.PRICE_UNKNOWN,
                 f"the price of {provider.name} is not known: state it in the provider's models[].price",
             )
         if reason is not None:
@@ -106,6 +105,6 @@ def _refuse_quality(route: RouteInput, quality: float | None, name: str) -> Reas
         return None
     has = "is not stated: state it" if quality is None else f"is {quality:g}: use a better model"
     return Reason(
-        BreakEvenCode.QUALITY_TOO_LOW,
+        Code.QUALITY_TOO_LOW,
         f"{route.name} asks for quality {least:g}, and that of {name} {has}, or lower minQuality",
     )

@@ -4,9 +4,8 @@ from modelyard.core.breakeven.crossings import Crossing, find_crossings
 from modelyard.core.breakeven.inputs import RouteInput, Target
 from modelyard.core.breakeven.joint import SECONDS_PER_HOUR, Group
 from modelyard.core.breakeven.memory import RouteChoice, TargetCost, TargetShare
-from modelyard.core.breakeven.reasons import BreakEvenCode
 from modelyard.core.breakeven.settle import Settled
-from modelyard.core.reasons import Reason
+from modelyard.core.reasons import Code, Reason
 
 TOLD = 3
 """Crossings that a sentence tells; all are in the figures."""
@@ -20,7 +19,7 @@ def explain(
     target = settled.assignment.get(route.name)
     if target is None:
         why = "; ".join(cost.refusal.message for cost in costs if cost.refusal) or "it has none: add one"
-        reason = Reason(BreakEvenCode.NO_TARGET, f"no target of {route.name} may be used: {why}")
+        reason = Reason(Code.NO_TARGET, f"no target of {route.name} may be used: {why}")
         return RouteChoice(route.name, None, (), reason, costs, known=route.load is not None)
     choosing = len(group.allowed[route.name].targets) > 1
     crossings = find_crossings(group, route, settled.assignment) if choosing else ()
@@ -47,7 +46,8 @@ def _weigh(group: Group, route: RouteInput, settled: Settled) -> tuple[TargetCos
         bill = group.bill({**others, route.name: target})
         costs.append(TargetCost(target, bill.cost - without.cost, bill.replicas[own.deployment]))
     costs += [
-        TargetCost(Target("Provider", name), each * rate * SECONDS_PER_HOUR) for name, each in allowed.priced
+        TargetCost(Target("Provider", name), each * rate * SECONDS_PER_HOUR, per_request=each)
+        for name, each in allowed.priced
     ]
     costs += [TargetCost(target, None, refusal=reason) for target, reason in allowed.refused]
     return tuple(costs)
@@ -66,19 +66,17 @@ def _reason(
         message = (
             f"stays at {target.name}: the gateway's counters are not known, and nothing follows missing data"
         )
-        return Reason(BreakEvenCode.NO_DATA, message)
+        return Reason(Code.NO_DATA, message)
     figures = _figures(group, route, costs, crossings)
     if target.own and any(not share.target.own for share in shares):
         part = sum(share.part for share in shares if not share.target.own)
         spilled = next(share.target.name for share in shares if not share.target.own)
         message = f"goes to {target.name} as far as its replicas serve; {part:.0%} go to {spilled} meanwhile; {figures}"
-        return Reason(BreakEvenCode.STARTING, message)
+        return Reason(Code.STARTING, message)
     if len(group.allowed[route.name].targets) == 1:
-        return Reason(
-            BreakEvenCode.ONLY_TARGET, f"goes to {target.name}, the only target it may use; {figures}"
-        )
+        return Reason(Code.ONLY_TARGET, f"goes to {target.name}, the only target it may use; {figures}")
     if target.own and not group.deployments[target.name].serving:
-        return Reason(BreakEvenCode.STARTING, f"waits for {target.name}, whose replicas start; {figures}")
+        return Reason(Code.STARTING, f"waits for {target.name}, whose replicas start; {figures}")
     weighed = {cost.target: cost.hourly for cost in costs if cost.hourly is not None}
     cheapest = min(weighed, key=lambda item: weighed[item])
     if weighed[cheapest] < weighed[target] * (1 - 1e-9):
@@ -87,8 +85,8 @@ def _reason(
             f"stays at {target.name}, though {cheapest.name} costs less, until it has cost "
             f"{excess.threshold:.4f} $ too much ({excess.total:.4f} $ so far); {figures}"
         )
-        return Reason(BreakEvenCode.STABILIZING, message)
-    code = BreakEvenCode.FLEET_CHEAPER if target.own else BreakEvenCode.PROVIDER_CHEAPER
+        return Reason(Code.STABILIZING, message)
+    code = Code.FLEET_CHEAPER if target.own else Code.PROVIDER_CHEAPER
     return Reason(code, f"goes to {target.name}; {figures}")
 
 

@@ -82,7 +82,7 @@ def mean_request(memory: ShapeMemory, expected: LoadShape) -> LoadShape:
     """Return the mean request over the window of `core.shape`, or the expected one until there are enough requests.
 
     Not the shape that capacities follow: that one stands still until a mean has moved by a fifth, and a break-even
-    would be as much beside the truth. The cached share stays the expected one: it is not counted there.
+    would be as much beside the truth. Where nobody counts cached tokens, their share stays the expected one.
     """
     if len(memory.samples) < 2:
         return expected
@@ -90,8 +90,9 @@ def mean_request(memory: ShapeMemory, expected: LoadShape) -> LoadShape:
     requests = last.requests - first.requests
     if requests < ENOUGH:
         return expected
-    return replace(
-        expected,
-        input_tokens=max((last.input_tokens - first.input_tokens) / requests, 1.0),
+    inputs, cached = last.input_tokens - first.input_tokens, last.cached_tokens - first.cached_tokens
+    return LoadShape(
+        input_tokens=max(inputs / requests, 1.0),
         output_tokens=max((last.output_tokens - first.output_tokens) / requests, 1.0),
+        cached_share=min(cached / inputs, 1.0) if cached > 0 and inputs > 0 else expected.cached_share,
     )

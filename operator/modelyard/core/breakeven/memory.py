@@ -51,6 +51,8 @@ class TargetCost:
     """US dollars per hour; None: it may not be used."""
     replicas: int = 0
     """Replicas of the deployment that the load would need, other routes' included; 0 of a provider."""
+    per_request: float | None = None
+    """US dollars for the mean request at a provider; None of a deployment, where it depends on the load."""
     refusal: Reason | None = None
 
 

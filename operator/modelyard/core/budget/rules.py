@@ -39,4 +39,10 @@ def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tupl
     """Return the targets that are left, in the order that budgets want."""
     left = tuple(target for target in targets if target.upstream not in rule.without)
     rank = {upstream: place for place, upstream in enumerate(rule.order)}
-    return tuple(sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))) if rank else left
+    left = tuple(sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))) if rank else left
+    after = next((target for target in left if target.standby), None)
+    if after is None or any(target.weight for target in left):
+        return left
+    # Those are gone that get requests first: the next that stands by takes their place.
+    promoted = replace(after, weight=1, standby=False, wanted=None)
+    return tuple(promoted if target is after else target for target in left)

@@ -37,7 +37,7 @@ Targets = tuple[Choice, ...]
 
 
 def route_targets(route: Route, table: RoutingTable) -> Targets:
-    """Return where a route's requests go. Unknown upstreams and weights of 0 are left out.
+    """Return where a route's requests go. Unknown upstreams and those that are not used are left out.
 
     Where a target fails, the ones after it in the list are tried and then those before it. A deployment without pods
     can only go first: there a request is held until it has one.
@@ -46,7 +46,7 @@ def route_targets(route: Route, table: RoutingTable) -> Targets:
     targets = [
         target
         for target in route.targets
-        if target.weight > 0 and (target.upstream in table.upstreams or target.upstream in externals)
+        if target.used and (target.upstream in table.upstreams or target.upstream in externals)
     ]
     first = targets[:1] if route.priority else targets
     return tuple(
@@ -55,6 +55,7 @@ def route_targets(route: Route, table: RoutingTable) -> Targets:
             _attempts([item.upstream for item in targets[index:] + targets[:index]], table.upstreams),
         )
         for index, target in enumerate(first)
+        if target.weight > 0 or route.priority
     )
 
 

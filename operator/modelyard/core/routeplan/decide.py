@@ -1,0 +1,267 @@
+"""Where the requests of every LLMRoute go until the next reading, and what that asks of deployments.
+
+    counters -> load and mean request of each route -> lowest cost (`core.breakeven`) -> spill -> what is asked
+
+Routes whose specs alone say where requests go are left to `build_routing_table`. Pure, as every decision.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modelyard.api.quantities import parse_duration
+from modelyard.core.breakeven.decide import decide_targets
+from modelyard.core.breakeven.inputs import RouteLoad, Target
+from modelyard.core.breakeven.load import LoadRules, expect_load
+from modelyard.core.breakeven.memory import (
+    BreakEvenChoice,
+    BreakEvenMemory,
+    RouteChoice,
+    RouteMemory,
+    TargetCost,
+)
+from modelyard.core.breakeven.need import work_of
+from modelyard.core.breakeven.spill import PARTS
+from modelyard.core.names import unix_time
+from modelyard.core.routeplan.model import OthersWatch, RoutePlan, RoutesMemory, RoutesPlan
+from modelyard.core.routeplan.observe import observe_routes, route_lead
+from modelyard.core.routeplan.offers import Offer, make_input, make_offer, other_work
+from modelyard.core.routeplan.spill import Rooms, Spilled, spill
+from modelyard.core.routeplan.views import DeploymentView, RouteView, view_deployment, view_routes
+from modelyard.core.routing import Route, WeightedTarget
+from modelyard.core.snapshot import Asked, Snapshot
+from modelyard.core.state import DeploymentMemory, Policy
+from modelyard.core.variants import DEFAULT_START_TIME
+
+
+def decide_routes(
+    snapshot: Snapshot,
+    table: tuple[Route, ...],
+    memory: RoutesMemory,
+    deployments: Mapping[str, DeploymentMemory],
+    now: float,
+    policy: Policy,
+) -> tuple[RoutesPlan, RoutesMemory]:
+    """Return where requests go, what is asked of deployments, and the memory for the next call.
+
+    `table`: the routes that the gateway has; `deployments`: what is remembered of them; `now`: Unix time. Pods of the
+    snapshot are those that get requests: a deployment that is being put to sleep has none.
+    """
+    views = view_routes(snapshot, table)
+    if not views:
+        return RoutesPlan(), RoutesMemory()
+    rules = LoadRules(policy.size.load.forecast, policy.size.load.headroom)
+    known = {
+        key: view_deployment(key, snapshot, deployments, expected, now)
+        for key, expected in _expected_loads(views, memory, now, rules).items()
+    }
+    memory = observe_routes(views, known, table, snapshot.reading, memory, rules)
+    offers: dict[str, Offer] = {}
+    watches = dict(memory.routes)
+    for view in views:
+        watch = watches[view.key]
+        ready = all(known[key].decided for key in view.deployments)
+        load = expect_load(watch.load, now, route_lead(view, known), rules) if ready else None
+        offers[view.key], watches[view.key] = make_offer(view, watch, load, known, snapshot.deployments)
+    memory = replace(memory, routes=watches)
+    others = _other_loads(snapshot, known, memory, now, rules)
+    data = make_input(offers, known, others)
+    recalled = _recall(views, memory.breakeven, now)
+    choice, breakeven = decide_targets(data, recalled, now, policy.breakeven)
+    memory = replace(memory, breakeven=breakeven)
+    rooms = _measure_rooms(offers, choice, known, others, policy)
+    routes = {key: _plan(offer, choice.routes.get(key), memory, rooms) for key, offer in offers.items()}
+    return RoutesPlan(routes, _ask(offers, choice, memory, others, routes, rooms)), memory
+
+
+def _expected_loads(
+    views: tuple[RouteView, ...], memory: RoutesMemory, now: float, rules: LoadRules
+) -> dict[str, float]:
+    """Return the requests per second that may come to each deployment at most, as far as is known."""
+    expected: dict[str, float] = {}
+    for view in views:
+        watch = memory.routes.get(view.key)
+        load = expect_load(watch.load, now, DEFAULT_START_TIME, rules) if watch is not None else None
+        for key in view.deployments:
+            expected[key] = expected.get(key, 0.0) + (load.ahead if load is not None else 0.0)
+    return expected
+
+
+def _other_loads(
+    snapshot: Snapshot,
+    deployments: Mapping[str, DeploymentView],
+    memory: RoutesMemory,
+    now: float,
+    rules: LoadRules,
+) -> dict[str, RouteLoad]:
+    """Return the load of each deployment that comes through no watched route, where there is any.
+
+    One that has come to rest for `idleAfter` counts as none: a forecast only ever comes near to zero.
+    """
+    loads: dict[str, RouteLoad] = {}
+    for key, view in deployments.items():
+        watch, scaling = memory.others[key], snapshot.deployments[key].spec.scaling
+        kept = parse_duration(scaling.idle_after) if scaling is not None else 0.0
+        load = expect_load(watch.load, now, view.start_time, rules)
+        if load is not None and _is_used(watch, now, kept):
+            loads[key] = load
+    return loads
+
+
+def _is_used(watch: OthersWatch, now: float, kept: float) -> bool:
+    return watch.last_arrival is not None and now - watch.last_arrival < kept
+
+
+def _recall(views: tuple[RouteView, ...], memory: BreakEvenMemory, now: float) -> BreakEvenMemory:
+    """Return the memory; a choice that was made before a restart goes on, as the status tells it."""
+    routes = dict(memory.routes)
+    for view in views:
+        told = view.route.status.choice
+        if not view.lowest_cost or view.key in routes or told is None:
+            continue
+        target = next((item.target for item in view.candidates if item.key == told.target), None)
+        if target is not None:
+            # One change that is not forgotten: how many there were before is not written down.
+            routes[view.key] = RouteMemory(target, since=unix_time(told.since), time=now, unrest=1.0)
+    return BreakEvenMemory(routes)
+
+
+def _measure_rooms(
+    offers: Mapping[str, Offer],
+    choice: BreakEvenChoice,
+    deployments: Mapping[str, DeploymentView],
+    others: Mapping[str, RouteLoad],
+    policy: Policy,
+) -> Rooms:
+    """Return the present work of each deployment, if all went where it should."""
+    rooms = Rooms(deployments, policy.breakeven)
+    for key, view in deployments.items():
+        work = other_work(view, offers, others, ahead=False)
+        for name, chosen in choice.routes.items():
+            offer = offers[name]
+            if offer.load is not None and chosen.target == Target("Deployment", key):
+                work += work_of(offer.load, offer.load.now, offer.own[key])
+        rooms.work[key] = work
+    return rooms
+
+
+def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms: Rooms) -> RoutePlan:
+    view = offer.view
+    if choice is None:
+        wanted, order = view.wanted(), tuple(item.key for item in view.candidates)
+        spilled = spill(wanted, order, offer.own, offer.load, rooms)
+        if not spilled.part:
+            # As the spec says, and as it would be without this decision.
+            priority = view.route.spec.policy == "Priority"
+            targets = tuple(WeightedTarget(item.key, item.weight) for item in view.candidates)
+            return RoutePlan(targets, priority, may_spill=True)
+        return RoutePlan(
+            _weigh(order, spilled.weights, wanted), False, spilled.part, spilled.reason, may_spill=True
+        )
+    since = memory.breakeven.routes[view.key].since if choice.target is not None else 0.0
+    plan = RoutePlan((), may_spill=view.spills, choice=_tell_closed(choice, view), since=since)
+    if choice.target is None:
+        # Nothing may be chosen for its cost. What could run goes on as under Priority.
+        targets = tuple(WeightedTarget(item.key) for item in view.candidates)
+        return replace(plan, targets=targets, priority=True)
+    wanted, order = {choice.target.name: 1}, _order(choice)
+    if len(choice.shares) > 1 or choice.shares[0].target != choice.target:
+        weights = {share.target.name: round(share.part * PARTS) for share in choice.shares}
+        part = 1.0 - sum(share.part for share in choice.shares if share.target == choice.target)
+        spilled = Spilled(weights, part, rooms.explain(choice.target.name))
+    elif choice.target.own and view.spills:
+        # No provider may help; another deployment may.
+        spilled = spill(wanted, order, offer.own, offer.load, rooms)
+    else:
+        spilled = Spilled({choice.target.name: PARTS}, 0.0, None)
+    targets = _weigh(order, spilled.weights, wanted)
+    return replace(plan, targets=targets, spilled=spilled.part, spill=spilled.reason)
+
+
+def _order(choice: RouteChoice) -> tuple[str, ...]:
+    """Return the targets of a choice as they are tried: the chosen one, then the others, the cheapest first."""
+    able = sorted(
+        (cost for cost in choice.costs if cost.hourly is not None and cost.target != choice.target),
+        key=lambda cost: (cost.hourly, cost.target),
+    )
+    first = (choice.target.name,) if choice.target is not None else ()
+    return (*first, *(cost.target.name for cost in able))
+
+
+def _weigh(
+    order: tuple[str, ...], weights: Mapping[str, int], wanted: Mapping[str, int]
+) -> tuple[WeightedTarget, ...]:
+    """Return targets in the order in which they are tried; those without a share stand by."""
+    return tuple(
+        WeightedTarget(key, weights.get(key, 0), standby=not weights.get(key, 0), wanted=wanted.get(key, 0))
+        for key in order
+    )
+
+
+def _tell_closed(choice: RouteChoice, view: RouteView) -> RouteChoice:
+    """Return the choice with the targets that could not even be considered."""
+    closed = tuple(TargetCost(target, None, refusal=reason) for target, reason in view.closed)
+    return replace(choice, costs=(*choice.costs, *closed))
+
+
+def _ask(
+    offers: Mapping[str, Offer],
+    choice: BreakEvenChoice,
+    memory: RoutesMemory,
+    others: Mapping[str, RouteLoad],
+    plans: Mapping[str, RoutePlan],
+    rooms: Rooms,
+) -> dict[str, Asked]:
+    """Return what is asked of deployments: size by the routes of lowest cost, and whether what they lack waits."""
+    asked: dict[str, Asked] = {}
+    for key in rooms.deployments:
+        relieved = key not in others and _is_relieved(key, offers, choice, plans, rooms)
+        asked[key] = Asked(relieved=relieved)
+        users = [name for name, offer in offers.items() if offer.view.lowest_cost and key in offer.own]
+        if not users:
+            continue
+        here = Target("Deployment", key)
+        # A route that has no other target adds nothing: that is the size rule's question.
+        chosen = any(
+            choice.routes[name].target == here and len(_order(choice.routes[name])) > 1 for name in users
+        )
+        count = choice.deployments[key].replicas if chosen else 0
+        asked[key] = Asked(count, _released_at(key, users, offers, choice, memory, others), relieved)
+    return asked
+
+
+def _is_relieved(
+    key: str,
+    offers: Mapping[str, Offer],
+    choice: BreakEvenChoice,
+    plans: Mapping[str, RoutePlan],
+    rooms: Rooms,
+) -> bool:
+    """Say whether what a deployment has no room for goes elsewhere, of every route that should come to it."""
+    if rooms.tenths(key) == PARTS:
+        return True
+    senders = [
+        name
+        for name, offer in offers.items()
+        if offer.parts().get(key)
+        or (name in choice.routes and choice.routes[name].target == Target("Deployment", key))
+    ]
+    return all(plans[name].spilled for name in senders)
+
+
+def _released_at(
+    key: str,
+    users: list[str],
+    offers: Mapping[str, Offer],
+    choice: BreakEvenChoice,
+    memory: RoutesMemory,
+    others: Mapping[str, RouteLoad],
+) -> float | None:
+    """Return since when nothing is expected to come to a deployment any more; None: something is."""
+    names = {share.route.partition(":")[0] for share in memory.others[key].shares}
+    if not choice.deployments[key].may_sleep or key in others or names - {key}:
+        return None
+    if any(offer.parts().get(key) for offer in offers.values()):
+        return None
+    if any(choice.routes[name].target is None for name in users):
+        return None
+    return max(memory.breakeven.routes[name].since for name in users)

@@ -1,0 +1,148 @@
+"""From routes and deployments to what the break-even is decided from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.core.breakeven.inputs import (
+    BreakEvenInput,
+    DeploymentInput,
+    OwnTarget,
+    ProviderTarget,
+    RouteInput,
+    RouteLoad,
+)
+from modelyard.core.breakeven.load import mean_request
+from modelyard.core.breakeven.need import Work, work_of
+from modelyard.core.choice import expected_shape
+from modelyard.core.load import LoadShape
+from modelyard.core.routeplan.model import RouteWatch
+from modelyard.core.routeplan.views import DeploymentView, RouteView
+from modelyard.core.scaling.work import WorkMemory, weigh_request
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One route with its load, and what its deployments can do for it."""
+
+    view: RouteView
+    load: RouteLoad | None
+    mix: LoadShape
+    own: Mapping[str, OwnTarget]
+    """By `namespace/name`."""
+
+    def parts(self) -> dict[str, float]:
+        """Return the part of its requests that each target should get by the spec; of a route where cost decides none.
+
+        0 to 1, by key.
+        """
+        wanted = {} if self.view.lowest_cost else self.view.wanted()
+        total = sum(wanted.values())
+        return {key: weight / total for key, weight in wanted.items() if weight}
+
+
+def make_offer(
+    view: RouteView,
+    watch: RouteWatch,
+    load: RouteLoad | None,
+    deployments: Mapping[str, DeploymentView],
+    objects: Mapping[str, LLMDeployment],
+) -> tuple[Offer, RouteWatch]:
+    """Return what a route's deployments can do for it, and the memory with what its request is worth at each."""
+    keys = view.deployments
+    expected = expected_shape(objects[keys[0]]) if keys else LoadShape()
+    mix = mean_request(watch.shape, expected)
+    quality = {item.key: item.quality for item in view.candidates}
+    own: dict[str, OwnTarget] = {}
+    weighed: dict[str, WorkMemory] = {}
+    for key in keys:
+        found, worth = deployments[key], 1.0
+        if found.variant is not None:
+            known = watch.weighed.get(key, WorkMemory())
+            worth, weighed[key] = weigh_request(known, found.variant, found.shape, mix)
+        own[key] = OwnTarget(key, found.capacity / worth, quality[key])
+    return Offer(view, load, mix, own), replace(watch, weighed=weighed)
+
+
+def make_input(
+    offers: Mapping[str, Offer], deployments: Mapping[str, DeploymentView], others: Mapping[str, RouteLoad]
+) -> BreakEvenInput:
+    """Return what the routes of lowest cost are decided from.
+
+    `others`: the load of each deployment that comes through no watched route.
+    """
+    asking = [offer for offer in offers.values() if offer.view.lowest_cost]
+    keys = sorted({key for offer in asking for key in offer.own})
+    return BreakEvenInput(
+        routes=tuple(_route_input(offer, deployments) for offer in asking),
+        deployments=tuple(_deployment_input(deployments[key], offers, others) for key in keys),
+    )
+
+
+def _route_input(offer: Offer, deployments: Mapping[str, DeploymentView]) -> RouteInput:
+    view = offer.view
+    least = view.route.spec.min_quality
+    providers = tuple(
+        ProviderTarget(item.key, item.price, item.quality) for item in view.candidates if not item.target.own
+    )
+    fast = {key for key in offer.own if _is_fast(deployments[key])}
+    own = tuple(
+        # Money decides among targets that are fast enough; where none is, all of them stay.
+        target if key in fast or not (fast or providers) else replace(target, capacity=0.0)
+        for key, target in offer.own.items()
+    )
+    return RouteInput(
+        name=view.key,
+        mix=offer.mix,
+        load=offer.load,
+        own=own,
+        providers=providers,
+        minimum_quality=None if least is None else float(least),
+        sovereign=view.sovereign,
+        spill=view.route.spec.spill is not False,
+    )
+
+
+def _is_fast(view: DeploymentView) -> bool:
+    return view.variant is None or view.variant.meets_objective
+
+
+def _deployment_input(
+    view: DeploymentView, offers: Mapping[str, Offer], others: Mapping[str, RouteLoad]
+) -> DeploymentInput:
+    work = other_work(view, offers, others, ahead=True)
+    variant = view.variant
+    return DeploymentInput(
+        name=view.key,
+        price=float(variant.price) if variant is not None and variant.price is not None else None,
+        stand_in=view.stand_in,
+        minimum=view.minimum,
+        maximum=view.maximum,
+        billing=variant.accelerator.spec.billing if variant is not None else "PerHour",
+        contested=view.contested,
+        serving=view.serving,
+        present=view.present,
+        used=work.mean,
+        used_deviation=work.variance**0.5,
+        start_time=view.start_time,
+    )
+
+
+def other_work(
+    view: DeploymentView, offers: Mapping[str, Offer], others: Mapping[str, RouteLoad], *, ahead: bool
+) -> Work:
+    """Return the work of a deployment that cost does not decide: names of its own, and routes of other policies.
+
+    `ahead`: one start time from now.
+    """
+    total = Work()
+    load = others.get(view.key)
+    if load is not None:
+        rate = load.ahead if ahead else load.now
+        total += work_of(load, rate, OwnTarget(view.key, view.capacity))
+    for offer in offers.values():
+        part, load = offer.parts().get(view.key, 0.0), offer.load
+        if part and load is not None:
+            rate = part * (load.ahead if ahead else load.now)
+            total += work_of(load, rate, offer.own[view.key])
+    return total

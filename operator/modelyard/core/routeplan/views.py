@@ -1,0 +1,317 @@
+"""Routes and deployments as the decision about routes sees them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmroute import LLMRoute, RouteTarget
+from modelyard.core.breakeven.inputs import Target, TokenPrice
+from modelyard.core.budget.limits import SizeLimit, limit_bounds
+from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, UNKNOWN_PRICE, expected_shape
+from modelyard.core.decide import choose_reference, counted_shape, find_bounds
+from modelyard.core.load import LoadShape
+from modelyard.core.place import measure_room
+from modelyard.core.reasons import Code, Reason
+from modelyard.core.routing import Route, route_name
+from modelyard.core.scaling.schedules import Bounds
+from modelyard.core.scaling.starts import start_time
+from modelyard.core.snapshot import Pod, Snapshot
+from modelyard.core.state import DeploymentMemory
+from modelyard.core.targets import JudgedTarget, find_model, judge_route, sovereign_names
+from modelyard.core.variants import DEFAULT_START_TIME, Variant, VariantList
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target of a route that may get requests."""
+
+    target: Target
+    """Its name is the key of the upstream."""
+    weight: int
+    quality: float | None = None
+    price: TokenPrice | None = None
+    """Of a provider's model; None: not known."""
+
+    @property
+    def key(self) -> str:
+        """Key in the routing table."""
+        return self.target.name
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """An LLMRoute that owns its name."""
+
+    route: LLMRoute
+    sovereign: bool
+    candidates: tuple[Candidate, ...]
+    """In the order of the spec."""
+    closed: tuple[tuple[Target, Reason], ...]
+    """Targets that may get no requests, and why."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.route.key
+
+    @property
+    def lowest_cost(self) -> bool:
+        """Whether cost decides."""
+        return self.route.spec.policy == "LowestCost"
+
+    @property
+    def spills(self) -> bool:
+        """Whether requests may go elsewhere while replicas are missing."""
+        return self.route.spec.spill is not False and len(self.candidates) > 1 and bool(self.deployments)
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """Keys of its deployments."""
+        return tuple(item.key for item in self.candidates if item.target.own)
+
+    def wanted(self) -> dict[str, int]:
+        """Return the weight of each candidate by the spec, where cost does not decide: 0 of one that only stands by."""
+        first = self.route.spec.policy == "Priority"
+        return {
+            item.key: (1 if number == 0 else 0) if first else item.weight
+            for number, item in enumerate(self.candidates)
+        }
+
+
+def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView, ...]:
+    """Return the LLMRoutes that need more than their specs: those of lowest cost, and those that may spill.
+
+    `table`: routes that the gateway knows; one that it does not know gets no requests.
+    """
+    known = {route.name: route for route in table}
+    closed = sovereign_names(snapshot.routes.values())
+    views: list[RouteView] = []
+    for key, route in sorted(snapshot.routes.items()):
+        named = known.get(route_name(key))
+        if named is None:
+            continue
+        sovereign = (route.metadata.namespace, route.spec.model) in closed
+        view = _obey_budgets(_view_route(route, snapshot, sovereign=sovereign), named)
+        if view.lowest_cost or view.spills:
+            views.append(view)
+    return tuple(views)
+
+
+def _view_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> RouteView:
+    judged = judge_route(route, snapshot, sovereign=sovereign).targets
+    pairs = tuple(zip(route.spec.targets, judged, strict=True))
+    return RouteView(
+        route=route,
+        sovereign=sovereign,
+        candidates=tuple(_candidates(pairs, snapshot)),
+        closed=tuple(
+            (find_target(route, target), item.closed) for target, item in pairs if item.closed is not None
+        ),
+    )
+
+
+def _obey_budgets(view: RouteView, route: Route) -> RouteView:
+    """Return a route without the targets that budgets let nobody use. Single tenants' rules do not count here."""
+    rule = next((item for item in route.budgets if item.tenant is None), None)
+    if rule is None or not rule.without:
+        return view
+    message = rule.refusal.message if rule.refusal is not None else "a budget lets it have no request"
+    taken = tuple(item for item in view.candidates if item.key in rule.without)
+    return replace(
+        view,
+        candidates=tuple(item for item in view.candidates if item not in taken),
+        closed=(*view.closed, *((item.target, Reason(Code.BUDGET_LIMITED, message)) for item in taken)),
+    )
+
+
+def find_target(route: LLMRoute, target: RouteTarget) -> Target:
+    """Return a target of a route under the key that the routing table has for it."""
+    if target.deployment is not None:
+        return Target("Deployment", f"{route.metadata.namespace}/{target.deployment}")
+    return Target("Provider", f"provider:{target.provider}/{target.model}")
+
+
+def _candidates(pairs: Iterable[tuple[RouteTarget, JudgedTarget]], snapshot: Snapshot) -> Iterator[Candidate]:
+    for target, judged in pairs:
+        if judged.target is None:
+            continue
+        key, weight = judged.target.upstream, judged.target.weight
+        if judged.external is None:
+            yield Candidate(Target("Deployment", key), weight, _number(target.quality))
+            continue
+        model = find_model(snapshot.providers[judged.external.provider], judged.external.model)
+        price = model.price if model is not None else None
+        quality = target.quality or (model.quality if model is not None else None)
+        yield Candidate(
+            Target("Provider", key),
+            weight,
+            _number(quality),
+            None
+            if price is None
+            else TokenPrice(
+                float(price.input_per_million),
+                float(price.output_per_million),
+                _number(price.cached_input_per_million),
+            ),
+        )
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """A deployment that routes may send to."""
+
+    key: str
+    variant: Variant | None
+    """What its replicas are counted in; None: not decided on yet, or it cannot be run as its spec stands."""
+    shape: LoadShape
+    """The request that its capacity stands for."""
+    serving: int
+    """Pods that get requests."""
+    present: int
+    """Pods, those that start included."""
+    minimum: int
+    maximum: int
+    start_time: float
+    """Seconds from a new replica to its first answer."""
+    measured: bool = True
+    """Whether its capacity is worked out or declared: one that is only assumed says nothing about saturation."""
+    contested: bool = False
+    """Whether another model waits for its accelerators."""
+    decided: bool = True
+    """False: it has not been decided on since the operator started, so that nothing may follow from it."""
+
+    @property
+    def capacity(self) -> float:
+        """Requests per second of one replica, of the shape."""
+        return DEFAULT_REQUESTS_PER_MINUTE / 60 if self.variant is None else self.variant.capacity
+
+    @property
+    def stand_in(self) -> float:
+        """US dollars per hour and replica to decide with where the price is not known."""
+        return UNKNOWN_PRICE if self.variant is None else self.variant.stand_in
+
+
+def view_deployment(
+    key: str,
+    snapshot: Snapshot,
+    memories: Mapping[str, DeploymentMemory],
+    expected_load: float,
+    now: float,
+) -> DeploymentView:
+    """Return a deployment as routes see it. `expected_load`: requests per second that may come to it."""
+    deployment, memory = snapshot.deployments[key], memories.get(key)
+    pods = snapshot.pods.get(key, ())
+    serving, present = sum(pod.serving for pod in pods), sum(pod.live for pod in pods)
+    answer = memory.choice.answer if memory is not None and memory.choice is not None else None
+    if memory is None or not isinstance(answer, VariantList):
+        # What runs goes on, whatever is wrong with the spec; what nobody has looked at yet may run.
+        scaling = deployment.spec.scaling
+        most = (
+            serving
+            if answer is not None
+            else (deployment.spec.replicas or 0)
+            if scaling is None
+            else scaling.max
+        )
+        return DeploymentView(
+            key=key,
+            variant=None,
+            shape=expected_shape(deployment),
+            serving=serving,
+            present=present,
+            minimum=0,
+            maximum=max(most, serving),
+            start_time=DEFAULT_START_TIME,
+            measured=False,
+            decided=answer is not None,
+        )
+    variant = _main_variant(deployment, answer, memory, expected_load)
+    least, most = _bounds(deployment, answer, memory, present, snapshot.limits.get(key), now)
+    accelerator = variant.accelerator
+    room = measure_room(variant, snapshot.inventory)
+    if accelerator.spec.billing == "Committed" and room is not None:
+        # No node is added for money: what others hold cannot be had.
+        most = max(min(most, present + room), least)
+    return DeploymentView(
+        key=key,
+        variant=variant,
+        shape=counted_shape(deployment, memory, variant),
+        serving=serving,
+        present=present,
+        minimum=least,
+        maximum=most,
+        start_time=start_time(memory.size.starts, variant.start_time),
+        measured=variant.speed is not None or _is_declared(deployment, variant),
+        contested=_is_contested(key, variant, snapshot.pods, memories),
+    )
+
+
+def _main_variant(
+    deployment: LLMDeployment, answer: VariantList, memory: DeploymentMemory, load: float
+) -> Variant:
+    """Return the variant of most replicas; without any, the one that the size rule would count in."""
+    placed = memory.allocation.allocation.replicas if memory.allocation is not None else {}
+    running = [variant for variant in answer.variants if placed.get(variant.name)]
+    if running:
+        return max(running, key=lambda variant: placed[variant.name])
+    return choose_reference(deployment.spec.scaling, answer.variants, load)
+
+
+def _bounds(
+    deployment: LLMDeployment,
+    answer: VariantList,
+    memory: DeploymentMemory,
+    present: int,
+    limit: SizeLimit | None,
+    now: float,
+) -> tuple[int, int]:
+    """Return the fewest and the most replicas that there may be."""
+    scaling = deployment.spec.scaling
+    if deployment.spec.suspend:
+        return 0, 0
+    if scaling is None:
+        count = deployment.spec.replicas or 0
+        return count, count
+    if scaling.mode == "Advise":
+        # Nobody acts on what is decided: there is what there is.
+        return present, present
+    bounds = find_bounds(deployment, answer, memory, now)
+    if not isinstance(bounds, Bounds):
+        return scaling.min, scaling.max
+    bounds = limit_bounds(bounds, limit, present)
+    return bounds.min, bounds.max
+
+
+def _is_declared(deployment: LLMDeployment, variant: Variant) -> bool:
+    name = variant.accelerator.metadata.name
+    options = deployment.spec.placement.accelerators
+    return any(option.class_name == name and option.requests_per_minute is not None for option in options)
+
+
+def _is_contested(
+    key: str,
+    variant: Variant,
+    pods: Mapping[str, tuple[Pod, ...]],
+    memories: Mapping[str, DeploymentMemory],
+) -> bool:
+    """Say whether another deployment waits for accelerators of the variant's class: pods without a node, or a shortage.
+
+    A pod that waits elsewhere because nothing of its class is to be had is told by the shortage alone.
+    """
+    name = variant.accelerator.metadata.name
+    for other, found in pods.items():
+        if other != key and any(pod.live and not pod.scheduled and pod.accelerator == name for pod in found):
+            return True
+    for other, memory in memories.items():
+        shortages = memory.availability.shortages
+        if other == key or not shortages or memory.choice is None:
+            continue
+        answer = memory.choice.answer
+        variants = answer.variants if isinstance(answer, VariantList) else ()
+        if any(item.name in shortages and item.accelerator.metadata.name == name for item in variants):
+            return True
+    return False
