@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
+from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, Condition
 from modelyard.core.status import READY, STALLED
 from modelyard.kube.client import KubeClient
@@ -13,7 +14,7 @@ MESSAGE_LIMIT = 1024
 
 
 class EventRecorder:
-    """Writes Events about LLMDeployments."""
+    """Writes Events about LLMDeployments and LLMRoutes."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -36,9 +37,17 @@ class EventRecorder:
             change = f"from {old_size.desired_replicas} to {new_size.desired_replicas} replicas"
             await self._emit(before, "Normal", new_size.reason, f"{change}: {new_size.message}")
 
-    async def _emit(self, deployment: LLMDeployment, severity: str, reason: str, message: str) -> None:
+    async def emit_route_change(self, before: LLMRoute, after: LLMRouteStatus) -> None:
+        """Say where the requests of a route of policy LowestCost go from now on, if that has changed."""
+        old, new = before.status.choice, after.choice
+        if old is None or new is None or old.target == new.target:
+            return
+        change = f"from {old.target or 'nowhere'} to {new.target or 'nowhere'}"
+        await self._emit(before, "Normal", new.reason, f"{change}: {new.message}")
+
+    async def _emit(self, about: LLMDeployment | LLMRoute, severity: str, reason: str, message: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = deployment.metadata
+        metadata = about.metadata
         await self._client.create(
             EVENTS,
             {
@@ -47,7 +56,7 @@ class EventRecorder:
                 "metadata": {"generateName": f"{metadata.name}-", "namespace": metadata.namespace},
                 "involvedObject": {
                     "apiVersion": API_VERSION,
-                    "kind": "LLMDeployment",
+                    "kind": type(about).__name__,
                     "namespace": metadata.namespace,
                     "name": metadata.name,
                     "uid": metadata.uid,

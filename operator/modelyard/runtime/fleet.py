@@ -1,7 +1,7 @@
 """What the process knows: the watched objects, our own writes, the gateway's counters, and the decision's memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
@@ -16,6 +16,7 @@ from modelyard.core.cost import TokenMemory
 from modelyard.core.ledger.usage import NodeCounts
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
+from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
 from modelyard.core.spend import Spend
@@ -68,6 +69,11 @@ class Fleet:
     """What was spent; None until the ledger was read."""
     services: dict[str, ServiceReading] = field(default_factory=dict)
     """How well requests were served since this process reads engines, of deployments whose engines tell."""
+    routes_memory: RoutesMemory = field(default_factory=RoutesMemory)
+    routes_plan: RoutesPlan = field(default_factory=RoutesPlan)
+    """Where requests of LLMRoutes go, as it was decided last."""
+    routes_written: dict[str, float] = field(default_factory=dict)
+    """Unix time of the last write of each LLMRoute's status."""
     wakes: dict[str, float] = field(default_factory=dict)
     child_names: dict[str, set[str]] = field(default_factory=dict)
     """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
@@ -167,6 +173,7 @@ class Fleet:
             profiles={source: self.profiles[source]} if source in self.profiles else {},
             reading=self.reading,
             services={key: self.services[key]} if key in self.services else {},
+            asked={key: self.routes_plan.asked[key]} if key in self.routes_plan.asked else {},
             wakes={key: self.wakes[key]} if key in self.wakes else {},
             limits={key: self.limits[key]} if key in self.limits else {},
         )
@@ -198,6 +205,25 @@ class Fleet:
             tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
         )
+
+    def snapshot_routes(self) -> Snapshot:
+        """Return what the decision about routes looks at. A deployment that is put to sleep has no pods for it."""
+        names = self.snapshot_names()
+        accelerators = self.accelerators()
+        inventory, _ = self.capacity.measure(self.indices, accelerators)
+        asleep = {key for key, plan in self.plans.items() if plan.replicas == 0}
+        return replace(
+            names,
+            accelerators=accelerators,
+            pods={key: () if key in asleep else pods for key, pods in names.pods.items()},
+            inventory=inventory,
+            reading=self.reading,
+            limits=self.limits,
+        )
+
+    def is_settled(self, key: str, now: float, interval: float) -> bool:
+        """Say whether so many seconds have passed since the status of an LLMRoute was written."""
+        return now - self.routes_written.get(key, 0.0) >= interval
 
     def exposures(self) -> dict[str, Exposure]:
         """Return how each deployment stands in the gateway, as far as its status says so.

@@ -23,6 +23,30 @@ DESIRED_REPLICAS = Gauge(
     ["namespace", "deployment"],
     registry=REGISTRY,
 )
+ROUTE_SHARE = Gauge(
+    "modelyard_route_share",
+    "Part of a route's requests that comes first to a target.",
+    ["namespace", "route", "target"],
+    registry=REGISTRY,
+)
+ROUTE_SPILLED = Gauge(
+    "modelyard_route_spilled_share",
+    "Part of a route's requests that goes elsewhere because replicas are missing.",
+    ["namespace", "route"],
+    registry=REGISTRY,
+)
+ROUTE_COST = Gauge(
+    "modelyard_route_cost_dollars_per_hour",
+    "What a route of policy LowestCost would cost at a target, at the load that is expected.",
+    ["namespace", "route", "target"],
+    registry=REGISTRY,
+)
+ROUTE_CHANGES = Counter(
+    "modelyard_route_changes",
+    "Changes of the target of a route of policy LowestCost, by reason.",
+    ["namespace", "route", "reason"],
+    registry=REGISTRY,
+)
 QUEUE_LENGTH = Gauge("modelyard_queue_length", "Keys that wait for a worker.", registry=REGISTRY)
 GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
 GATEWAY_REJECTIONS = Gauge(

@@ -40,6 +40,7 @@ from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
 from modelyard.runtime.reconcile import Reconciler
+from modelyard.runtime.routes import RouteDecider
 from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
@@ -80,7 +81,13 @@ class Operator:
             self._sizes,
             settings,
         )
-        self._reader = Reader(self.fleet, self._server, self._queue, settings)
+        self._routes = RouteDecider(
+            self.fleet,
+            self._publisher.request,
+            lambda key: self._queue.add(ROUTE_PREFIX + key),
+            settings,
+        )
+        self._reader = Reader(self.fleet, self._server, self._queue, settings, self._routes.decide)
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
         self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)

@@ -66,6 +66,7 @@ class Publisher:
             self._fleet.owners,
             self._fleet.exposures(),
             self._fleet.table,
+            self._fleet.routes_plan.routes,
             anonymous=self._settings.anonymous,
         )
         table = self._under_budgets(table, snapshot)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import aiohttp
@@ -39,8 +39,17 @@ within a second of theirs (`retry_back_off` of the bootstrap), on a busy machine
 class Reader:
     """Reads counters, and asks for work on the deployments whose decision they change."""
 
-    def __init__(self, fleet: Fleet, server: AdsServer, queue: WorkQueue, settings: OperatorSettings) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        server: AdsServer,
+        queue: WorkQueue,
+        settings: OperatorSettings,
+        decide_routes: Callable[[float], None] = lambda _now: None,
+    ) -> None:
+        """`decide_routes` decides about LLMRoutes at a Unix time: before deployments, which follow them."""
         self._fleet = fleet
+        self._decide_routes = decide_routes
         self._server = server
         self._queue = queue
         self._settings = settings
@@ -103,6 +112,7 @@ class Reader:
             self._settings.policy,
         )
         fleet.memory = dict(observed.deployments)
+        self._decide_routes(now)
         show_cost = now >= self._cost_due
         if show_cost:
             self._cost_due = now + self._settings.cost_interval
@@ -158,30 +168,44 @@ def build_reading(
                 waiting[answered.route] = waiting.get(answered.route, 0) - ended
     active: dict[str, int] = {}
     for entry in routes:
-        for key in {upstream.partition(":")[0] for upstream in entry.upstreams}:
+        # One that only stands by has no share in what is under way.
+        listed = (*entry.targets, *(target for rule in entry.rules for target in rule.targets))
+        for key in {target.upstream.partition(":")[0] for target in listed if target.weight > 0}:
             active[key] = active.get(key, 0) + max(waiting.get(entry.name, 0), 0)
     return GatewayReading(
         time=now,
         arrivals=totals.arrivals,
         active=active,
-        answers=_answers(totals.requests),
-        input_tokens=_by_deployment(totals.prompt_tokens),
-        output_tokens=_by_deployment(totals.completion_tokens),
+        answers=_answers(totals.requests, _deployment),
+        input_tokens=_sum_by(totals.prompt_tokens.items(), _deployment),
+        output_tokens=_sum_by(totals.completion_tokens.items(), _deployment),
+        route_answers=_answers(totals.requests, _route),
+        route_input_tokens=_sum_by(totals.prompt_tokens.items(), _route),
+        route_cached_tokens=_sum_by(totals.cached_tokens.items(), _route),
+        route_output_tokens=_sum_by(totals.completion_tokens.items(), _route),
     )
 
 
-def _answers(counts: Mapping[tuple[Answered, str], int]) -> dict[str, float]:
-    """Return the requests that were answered well, by deployment."""
-    return _by_deployment(
-        {answered: value for (answered, code), value in sorted(counts.items()) if code == "2xx"}
+def _answers(counts: Mapping[tuple[Answered, str], int], find: Callable[[Answered], str]) -> dict[str, float]:
+    """Return the requests that were answered well, by what `find` gives."""
+    return _sum_by(
+        ((answered, value) for (answered, code), value in sorted(counts.items()) if code == "2xx"), find
     )
 
 
-def _by_deployment(counts: Mapping[Answered, int]) -> dict[str, float]:
+def _sum_by(counts: Iterable[tuple[Answered, int]], find: Callable[[Answered], str]) -> dict[str, float]:
     sums: dict[str, float] = {}
-    for answered, value in counts.items():
-        sums[answered.deployment] = sums.get(answered.deployment, 0.0) + value
+    for answered, value in counts:
+        sums[find(answered)] = sums.get(find(answered), 0.0) + value
     return sums
+
+
+def _deployment(answered: Answered) -> str:
+    return answered.deployment
+
+
+def _route(answered: Answered) -> str:
+    return answered.route
 
 
 def _stats_url(node: Node) -> str:

@@ -15,6 +15,7 @@ from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.replicas import SizeMemory
+from modelyard.core.routestatus import tell_plan
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory
 from modelyard.core.status import build_route_status, build_status, hourly_cost
@@ -266,15 +267,21 @@ class Reconciler:
         await self._publisher.published()
         seen = self._fleet.route(key)
         if seen is None or seen.object is None:
+            self._fleet.routes_written.pop(key, None)
             return
         route = seen.object
         owner = self._fleet.owners.get(route.spec.model)
         if owner is None:
             return
         name = explain_name(route.spec.model, ROUTE, key, owner)
-        status = build_route_status(route, self._fleet.snapshot_names(), name, time.time())
+        now = time.time()
+        status = build_route_status(route, self._fleet.snapshot_names(), name, now)
+        settled = self._fleet.is_settled(key, now, self._settings.route_interval)
+        status = tell_plan(status, route, self._fleet.routes_plan.routes.get(key), now, settled=settled)
         if status != route.status:
             await self._apply_route_status(route, status)
+            self._fleet.routes_written[key] = now
+            await self._events.emit_route_change(route, status)
 
     async def _apply_route_status(self, route: LLMRoute, status: LLMRouteStatus) -> None:
         namespace, name = split_key(route.key)

@@ -37,6 +37,9 @@ class OperatorSettings:
     spent meanwhile; each write is one object of up to 1 MiB."""
     cost_interval: float = 30.0
     """Seconds between two updates of cost figures in status."""
+    route_interval: float = 10.0
+    """Seconds between two updates of the figures in the status of an LLMRoute: five readings. A new target is told at
+    once."""
     occupancy_interval: float = 15.0
     """Seconds between two readings of the accelerators that other pods hold: the sync period of the HPA, and short
     against the start of an engine."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.llmroute import LLMRoute, RouteTarget
+from modelyard.api.llmroute import LLMRoute
+from modelyard.api.routetargets import RouteTarget
 from modelyard.core.breakeven.inputs import Target, TokenPrice
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
 from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, UNKNOWN_PRICE, expected_shape
