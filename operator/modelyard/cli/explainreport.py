@@ -121,24 +121,13 @@ def _lines(report: ExplainReport) -> Iterator[str]:
     if report.conditions:
         yield ""
         yield "conditions"
-        yield from _columns(
-            [
-                (
-                    item.type,
-                    item.status,
-                    item.reason,
-                    f"since {item.last_transition_time}",
-                    clean(item.message),
-                )
-                for item in report.conditions
-            ]
-        )
+        yield from columns(condition_rows(report.conditions))
     yield ""
     if not report.history:
         yield "history    no change of size yet"
         return
     yield "history"
-    yield from _columns(
+    yield from columns(
         [
             (event.time, f"{event.from_replicas} -> {event.to_replicas}", event.reason, clean(event.message))
             for event in report.history
@@ -158,12 +147,12 @@ def _size(report: ExplainReport, size: ExplainedSize) -> Iterator[str]:
     yield f"reason     {size.reason}: {clean(size.message)}"
     if size.numbers:
         yield "numbers"
-        yield from _columns([(_say(name), clean(value)) for name, value in size.numbers.items()])
+        yield from columns([(say(name), clean(value)) for name, value in size.numbers.items()])
 
 
 def _placement(placement: PlacementStatus) -> Iterator[str]:
     yield f"runs on    {placement.count} x {placement.class_name}: {clean(placement.message)}"
-    yield from _columns([_variant(item) for item in placement.variants])
+    yield from columns([_variant(item) for item in placement.variants])
 
 
 def _variant(item: VariantStatus) -> tuple[str, ...]:
@@ -171,12 +160,20 @@ def _variant(item: VariantStatus) -> tuple[str, ...]:
     return label, f"{item.ready_replicas} of {item.replicas} serve", clean(item.deployment)
 
 
-def _say(name: str) -> str:
+def condition_rows(conditions: Sequence[Condition]) -> list[tuple[str, ...]]:
+    """Return a row for each condition."""
+    return [
+        (item.type, item.status, item.reason, f"since {item.last_transition_time}", clean(item.message))
+        for item in conditions
+    ]
+
+
+def say(name: str) -> str:
     """Return a camelCase name as words."""
     return _WORD.sub(" ", clean(name)).lower()
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows in columns; the last is not filled up."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     for row in rows:
