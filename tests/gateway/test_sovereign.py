@@ -10,7 +10,8 @@ from aiohttp import web
 
 from dev.envoy.process import free_port
 from modelyard.core.names import Exposure, build_routing_table, resolve_names
-from modelyard.core.routing import RoutingTable
+from modelyard.core.routeplan.model import RoutePlan
+from modelyard.core.routing import RoutingTable, WeightedTarget
 from modelyard.core.snapshot import Pod, Snapshot
 from tests.gateway.tls import TlsProvider, tls_provider
 from tests.unit.core.build import make_deployment, make_pod, make_provider, make_targets_route
@@ -49,7 +50,13 @@ class Fleet:
             ),
             make_targets_route("team/open", "open", {"deployment": "own"}, ACME, policy="Priority"),
         )
-        provider = make_provider("acme", baseURL=f"{self.provider.url}/v1", trust=self.provider.certificate)
+        price = {"inputPerMillion": "0.01", "outputPerMillion": "0.01"}
+        provider = make_provider(
+            "acme",
+            {"name": "large", "price": price},
+            baseURL=f"{self.provider.url}/v1",
+            trust=self.provider.certificate,
+        )
         snapshot = Snapshot(
             {OWN: deployment},
             {route.key: route for route in routes},
@@ -58,7 +65,10 @@ class Fleet:
         )
         exposures = {OWN: Exposure(self.generation, asleep=self.asleep)}
         owners = resolve_names(snapshot)
-        table = build_routing_table(snapshot, owners, exposures, RoutingTable(), anonymous=True)
+        # A decision that sends all to the provider, as one from before the route was closed would.
+        stale = RoutePlan((WeightedTarget("provider:acme/large"), WeightedTarget(OWN, 0, standby=True)))
+        plans = {"team/closed": stale}
+        table = build_routing_table(snapshot, owners, exposures, RoutingTable(), plans, anonymous=True)
         await self.gateway.apply(table)
 
 
@@ -86,7 +96,7 @@ async def prove_that_the_provider_works(fleet: Fleet) -> None:
 FAILURES = ("503", "500", "429", "reset", "dead", "silent")
 
 
-@pytest.mark.parametrize("policy", ["Priority", "Weighted"])
+@pytest.mark.parametrize("policy", ["Priority", "Weighted", "LowestCost"])
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_no_failure_of_its_own_targets_opens_a_sovereign_route(fleet, make_backend, failure, policy):
     backend = await make_backend(status=int(failure) if failure.isdecimal() else 200)

@@ -37,6 +37,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 # Mostly what lets a request through: a fleet in which nothing could leak proves nothing.
 weights = st.sampled_from((1, 2, 3, 0))
+prices = st.sampled_from((None, {"inputPerMillion": "0.1", "outputPerMillion": "0.5"}))
 qualities = st.sampled_from((None, None, None, "0", "0.5", "1"))
 deployment_targets = st.fixed_dictionaries(
     {"deployment": st.sampled_from((*NAMES, "gone")), "weight": weights, "quality": qualities}
@@ -89,7 +90,8 @@ def fleets(draw: st.DrawFn) -> Snapshot:
             draw(st.sampled_from(SERVED)),
             *draw(st.lists(deployment_targets | provider_targets, min_size=1, max_size=4)),
             created=f"2026-01-0{draw(st.integers(1, 3))}T00:00:00Z",
-            policy=draw(st.sampled_from(("Weighted", "Priority"))),
+            policy=draw(st.sampled_from(("Weighted", "Priority", "LowestCost"))),
+            spill=draw(st.sampled_from((None, None, True, False))),
             dataPolicy=draw(st.sampled_from(("Any", "Sovereign"))),
             minQuality=draw(qualities),
             rules=draw(st.none() | st.lists(rules, min_size=1, max_size=3)),
@@ -102,7 +104,7 @@ def fleets(draw: st.DrawFn) -> Snapshot:
     providers = {
         name: make_provider(
             name,
-            *({"name": model} for model in MODELS),
+            *({"name": model, "price": draw(prices)} for model in MODELS),
             refusal=draw(st.sampled_from((None, None, None, Refusal("SecretNotFound", "missing")))),
         )
         for name in ("acme", *draw(st.sets(st.just("zeta"))))
@@ -163,7 +165,12 @@ def test_no_cluster_of_a_provider_can_be_reached_from_a_sovereign_route(fleet: S
     """Neither by its own targets nor by those of any rule, whoever calls."""
     owners = resolve_names(fleet)
     table = build_routing_table(fleet, owners, {}, RoutingTable(), anonymous=not fleet.tenants)
-    resources = build_resources(table, SETTINGS)
+    check_sovereign(fleet, table, build_resources(table, SETTINGS))
+
+
+def check_sovereign(fleet: Snapshot, table: RoutingTable, resources: Resources) -> None:
+    """Fail if a cluster of a provider can be reached from a sovereign route."""
+    owners = resolve_names(fleet)
     found = clusters_of(resources)
     offered = {
         name: protos.message_class("envoy.config.cluster.v3.Cluster").FromString(item.encoded)

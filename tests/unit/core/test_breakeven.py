@@ -19,8 +19,8 @@ from modelyard.core.breakeven.inputs import (
 )
 from modelyard.core.breakeven.memory import BreakEvenMemory
 from modelyard.core.breakeven.need import Work, answered, replicas_needed, suffices
-from modelyard.core.breakeven.reasons import BreakEvenCode
 from modelyard.core.load import LoadShape
+from modelyard.core.reasons import Code
 from modelyard.core.scaling.attainment import MissPolicy, capacity_for
 from modelyard.core.scaling.headroom import HeadroomPolicy
 
@@ -81,7 +81,7 @@ def test_the_crossing_is_where_both_cost_the_same_and_is_told():
     (crossing,) = route.crossings
     assert (crossing.before, crossing.after) == (API, FLEET)
     assert crossing.requests_per_minute == pytest.approx(3.6 / 0.00023 / 60)
-    assert route.reason.code == BreakEvenCode.PROVIDER_CHEAPER
+    assert route.reason.code == Code.PROVIDER_CHEAPER
     assert "3.6 $/h more on team/llama (1 replica)" in route.reason.message
     assert "3.312 $/h at together/llama" in route.reason.message
     assert "240 requests/min of 1000 + 200 tokens, 50% of the prompt cached" in route.reason.message
@@ -177,10 +177,10 @@ def test_an_unknown_api_price_is_never_chosen():
     refused = next(cost for cost in route.costs if cost.target.name == "other/free")
     assert refused.hourly is None
     assert refused.refusal is not None
-    assert refused.refusal.code == BreakEvenCode.PRICE_UNKNOWN
+    assert refused.refusal.code == Code.PRICE_UNKNOWN
     alone, _ = choose(make_route(0.1, own=(), providers=(unpriced,)))
     assert alone.routes["team/chat"].target is None
-    assert alone.routes["team/chat"].reason.code == BreakEvenCode.NO_TARGET
+    assert alone.routes["team/chat"].reason.code == Code.NO_TARGET
     assert "models[].price" in alone.routes["team/chat"].reason.message
 
 
@@ -193,16 +193,14 @@ def test_quality_below_the_minimum_or_not_stated_is_never_chosen():
     choice, _ = choose(route)
     assert choice.routes["team/chat"].target == API
     codes = {cost.target.name: cost.refusal.code for cost in choice.routes["team/chat"].costs if cost.refusal}
-    assert codes == dict.fromkeys(
-        ("team/llama", "other/small", "other/silent"), BreakEvenCode.QUALITY_TOO_LOW
-    )
+    assert codes == dict.fromkeys(("team/llama", "other/small", "other/silent"), Code.QUALITY_TOO_LOW)
 
 
 def test_a_sovereign_route_waits_for_its_deployment_and_never_spills():
     choice, _ = choose(make_route(0.1, sovereign=True))
     route = choice.routes["team/chat"]
     assert [(share.target, share.part) for share in route.shares] == [(FLEET, 1.0)]
-    assert route.reason.code == BreakEvenCode.ONLY_TARGET
+    assert route.reason.code == Code.ONLY_TARGET
     # How long it runs without requests is left to the size rule: this choice keeps nothing awake.
     assert choice.deployments[FLEET.name].replicas == 0
     assert not choice.deployments[FLEET.name].may_sleep
@@ -216,13 +214,13 @@ def test_requests_spill_while_replicas_are_missing(serving, part):
     shares = {share.target: share.part for share in choice.routes["team/chat"].shares}
     assert shares.get(FLEET, 0.0) == pytest.approx(part)
     assert shares.get(API, 0.0) == pytest.approx(1.0 - part)
-    code = BreakEvenCode.FLEET_CHEAPER if part == 1.0 else BreakEvenCode.STARTING
+    code = Code.FLEET_CHEAPER if part == 1.0 else Code.STARTING
     assert choice.routes["team/chat"].reason.code == code
 
 
 def test_without_spill_requests_wait():
     choice, _ = choose(make_route(40.0, spill=False))
-    assert choice.routes["team/chat"].reason.code == BreakEvenCode.STARTING
+    assert choice.routes["team/chat"].reason.code == Code.STARTING
     assert choice.deployments[FLEET.name].replicas == 3
     assert [(share.target, share.part) for share in choice.routes["team/chat"].shares] == [(FLEET, 1.0)]
 
@@ -235,7 +233,7 @@ def test_lost_counters_hold_the_choice_and_the_replicas():
         route = choice.routes["team/chat"]
         assert route.target == FLEET
         assert route.shares == before.routes["team/chat"].shares
-        assert route.reason.code == BreakEvenCode.NO_DATA
+        assert route.reason.code == Code.NO_DATA
         assert choice.deployments[FLEET.name].replicas == 2
         assert not choice.deployments[FLEET.name].may_sleep
     # The first reading after it is no reason to hurry: what came in between is not known.
@@ -257,79 +255,6 @@ def test_without_data_and_memory_what_serves_stays_in_use(serving, target):
     choice, _ = choose(make_route(None), fleet=make_fleet(serving=serving, present=serving))
     assert choice.routes["team/chat"].target == target
     assert choice.deployments[FLEET.name].replicas == serving
-
-
-def test_a_load_that_has_crossed_is_followed_and_the_wait_is_told():
-    _, memory = choose(make_route(1.0))
-    seen, memory, now = hold(7200.0, memory, NOW, make_route(1.0), tick=60.0)
-    seen, memory, _ = hold(40.0, memory, now, make_route(8.0))
-    targets = [choice.routes["team/chat"].target for _, choice in seen]
-    assert targets[0] == API
-    assert seen[0][1].routes["team/chat"].reason.code == BreakEvenCode.STABILIZING
-    assert "until it has cost" in seen[0][1].routes["team/chat"].reason.message
-    change = targets.index(FLEET)
-    assert set(targets[change:]) == {FLEET}
-    # 8 requests/s cost 6.62 $/h, less 3.6 and the band: 2.89 $/h, until 2 % of a start, 0.002 $.
-    assert seen[change][0] - now == pytest.approx(0.002 / 2.892 * 3600, abs=2.0)
-
-
-def just_changed(memory: BreakEvenMemory) -> BreakEvenMemory:
-    """The same as if the choice had been a change."""
-    return BreakEvenMemory({name: replace(route, unrest=1.0) for name, route in memory.routes.items()})
-
-
-def test_a_first_choice_is_left_after_one_start_time_as_it_threw_no_start_away():
-    _, memory = choose(make_route(8.0))
-    seen, _, _ = hold(110.0, memory, NOW, make_route(1.0))
-    assert next(now for now, choice in seen if choice.routes["team/chat"].target == API) - NOW == 100.0
-
-
-def test_right_after_a_change_the_whole_start_must_have_been_wasted():
-    memory = just_changed(choose(make_route(8.0))[1])
-    seen, _, _ = hold(600.0, memory, NOW, make_route(1.0))
-    changed = next(now for now, choice in seen if choice.routes["team/chat"].target == API)
-    # 3.6 $/h against 0.83: a start of 0.1 $ is wasted in 134 s; by then the threshold has fallen by 3 %.
-    assert changed - NOW == pytest.approx(134.0, abs=6.0)
-
-
-def test_nothing_is_changed_back_within_one_start_time():
-    _, memory = choose(make_route(50.0))
-    seen, _, _ = hold(98.0, memory, NOW, make_route(0.0))
-    assert {choice.routes["team/chat"].target for _, choice in seen} == {FLEET}
-
-
-def test_a_surge_right_after_a_change_waits_for_one_start_time():
-    _, memory = choose(make_route(1.0))
-    seen, _, _ = hold(110.0, memory, NOW, make_route(50.0))
-    changed = next(now for now, choice in seen if choice.routes["team/chat"].target == FLEET)
-    assert changed - NOW == 100.0
-
-
-def test_what_is_not_counted_is_no_evidence():
-    memory = just_changed(choose(make_route(8.0))[1])
-    seen, memory, now = hold(120.0, memory, NOW, make_route(1.0))
-    assert seen[-1][1].routes["team/chat"].target == FLEET
-    # Twenty seconds more of the same load would change the target.
-    seen, _, _ = hold(600.0, memory, now, make_route(None))
-    assert {choice.routes["team/chat"].target for _, choice in seen} == {FLEET}
-
-
-def test_a_target_that_may_not_be_used_any_more_is_left_at_once():
-    _, memory = choose(make_route(1.0))
-    choice, _ = choose(make_route(1.0, sovereign=True), memory=memory, now=NOW + 1.0)
-    assert choice.routes["team/chat"].target == FLEET
-
-
-def test_a_provider_stays_until_another_is_clearly_cheaper():
-    def offer(factor: float) -> tuple[ProviderTarget, ...]:
-        other = TokenPrice(PRICE.input * factor, PRICE.output * factor, 0.1 * factor)
-        return ProviderTarget(API.name, PRICE), ProviderTarget("other/llama", other)
-
-    _, memory = choose(make_route(1.0, providers=offer(1.1)))
-    near, _ = choose(make_route(1.0, providers=offer(0.99)), memory=memory, now=NOW + 3600.0)
-    assert near.routes["team/chat"].target == API
-    far, _ = choose(make_route(1.0, providers=offer(0.9)), memory=memory, now=NOW + 3600.0)
-    assert far.routes["team/chat"].target == Target("Provider", "other/llama")
 
 
 def test_more_than_the_maximum_spills_and_is_paid_for():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelyard.core.breakeven.inputs import Target, TokenPrice
-from modelyard.core.breakeven.reasons import BreakEvenCode
+from modelyard.core.reasons import Code
 from modelyard.simulator.arrivals import Lengths, piecewise
 from modelyard.simulator.breakeven import play_route, request_costs
 from modelyard.simulator.breakevenrules import (
@@ -138,7 +138,7 @@ def test_lost_readings_hold_the_choice():
     assert [target for _, target in rule.changes] == [FLEET, Target("Provider", API.name)]
     assert rule.changes[1][0] > 1400.0
     assert outcome.lost == 0
-    assert outcome.fleet.reasons[BreakEvenCode.NO_DATA] > 300
+    assert outcome.fleet.reasons[Code.NO_DATA] > 300
 
 
 def test_the_same_run_gives_the_same_outcome():
