@@ -83,7 +83,9 @@ def test_a_decision_from_before_opens_no_route_that_has_become_sovereign(fleet, 
         for key, route in fleet.routes.items()
     }
     plan, table = play(replace(fleet, routes=open_routes), rates, steps)
-    stale = build_routing_table(fleet, resolve_names(fleet), {}, table, plan.routes, anonymous=not fleet.tenants)
+    stale = build_routing_table(
+        fleet, resolve_names(fleet), {}, table, plan.routes, anonymous=not fleet.tenants
+    )
     check_sovereign(fleet, stale, build_resources(stale, SETTINGS))
 
 
