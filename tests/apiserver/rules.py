@@ -503,6 +503,17 @@ RULE_CASES: Final = (
         refused=({"spec.policy": "Priority", "spec.rules.0.targets.1.weight": 2},),
     ),
     _case(
+        "LLMRouteSpec.rules-lowest-cost-without-weights",
+        _RULED_ROUTE,
+        "spec.rules",
+        "under policy LowestCost cost decides, in rules too",
+        accepted=(
+            {"spec.policy": "LowestCost", "spec.rules.0.targets.1.weight": 0},
+            {"spec.rules.0.targets.1.weight": 2},
+        ),
+        refused=({"spec.policy": "LowestCost", "spec.rules.0.targets.1.weight": 2},),
+    ),
+    _case(
         "LLMRouteSpec.rules-sovereign-without-providers",
         _RULED_ROUTE,
         "spec.rules",

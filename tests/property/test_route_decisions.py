@@ -1,5 +1,6 @@
 """Whatever load, prices and states of replicas there are: what is decided of routes keeps what their specs promise."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.api.llmroute import LLMRoute
+from modelyard.api.routetargets import RouteTarget
 from modelyard.core.choice import VariantPolicy, expected_shape, recall_variants
 from modelyard.core.demand import find_shares
 from modelyard.core.names import build_routing_table, resolve_names
@@ -54,10 +56,10 @@ rates = st.lists(st.sampled_from((0.0, 0.05, 0.8, 6.0, 40.0)), min_size=1, max_s
 steps = st.integers(1, 12)
 
 
-def qualities(fleet: Snapshot, route: LLMRoute) -> dict[str, str | None]:
-    """Return the quality of each target by its key."""
+def qualities(fleet: Snapshot, route: LLMRoute, targets: Iterable[RouteTarget]) -> dict[str, str | None]:
+    """Return the quality of these targets by their keys."""
     found: dict[str, str | None] = {}
-    for target in route.spec.targets:
+    for target in targets:
         if target.deployment is not None:
             found[f"{route.metadata.namespace}/{target.deployment}"] = target.quality
             continue
@@ -98,10 +100,18 @@ def test_no_decision_uses_a_target_below_the_quality_or_without_a_price(fleet, r
         found = routes.get(route_name(key))
         if found is None:
             continue
-        quality = qualities(fleet, route)
-        for target in found.targets:
-            if not target.used:
-                continue
+        parts = [(route.spec.targets, found.targets)]
+        parts += [
+            (spec.targets, rule.targets)
+            for spec, rule in zip(route.spec.rules or (), found.rules, strict=True)
+        ]
+        listed = [
+            (target, qualities(fleet, route, stated))
+            for stated, part in parts
+            for target in part
+            if target.used
+        ]
+        for target, quality in listed:
             least = route.spec.min_quality
             if least is not None:
                 stated = quality[target.upstream]

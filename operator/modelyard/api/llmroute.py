@@ -201,6 +201,17 @@ class LLMRouteSpec(ApiModel):
             field_path=".rules",
         ),
         Rule(
+            name="rules-lowest-cost-without-weights",
+            cel="self.policy != 'LowestCost' || !has(self.rules) "
+            "|| self.rules.all(rule, rule.targets.all(target, target.weight <= 1))",
+            message="under policy LowestCost cost decides, in rules too: leave weight out, or set it to 0 to take a "
+            "target out of use",
+            holds=lambda spec: (
+                spec.policy != "LowestCost" or all(target.weight <= 1 for target in _rule_targets(spec))
+            ),
+            field_path=".rules",
+        ),
+        Rule(
             name="rules-sovereign-without-providers",
             cel="self.dataPolicy != 'Sovereign' || !has(self.rules) "
             "|| self.rules.all(rule, rule.targets.all(target, !has(target.provider)))",

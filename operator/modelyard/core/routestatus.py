@@ -18,7 +18,8 @@ from modelyard.core.status import Verdict, format_numbers, format_price, format_
 SPILLING, PRICES_KNOWN = "Spilling", "PricesKnown"
 
 DEAD_BAND = Decimal("0.1")
-"""Relative change of a cost or of the break-even below which status is left as it is: that of the cost per token."""
+"""Change below which status is left as it is: of a cost, as a part of the dearest target's; of the break-even, of
+itself. A tenth, as of the cost per token."""
 SPILL_BAND = 20
 """Percent by which the share that spills must have moved, unless it begins or ends: two of the parts it moves in."""
 SMALLEST = Decimal("0.0001")
@@ -179,13 +180,20 @@ def _moved(before: ChoiceStatus, after: ChoiceStatus) -> bool:
     """Say whether the figures have left the dead band, or something else than figures has changed."""
     if before.reason != after.reason or len(before.costs) != len(after.costs):
         return True
+    # What moves little beside the dearest target changes nothing, such as the last of a load that has gone.
+    dearest = max(
+        (Decimal(cost.per_hour) for cost in after.costs if cost.per_hour is not None), default=SMALLEST
+    )
     for old, new in zip(before.costs, after.costs, strict=True):
-        if (old.target, old.reason) != (new.target, new.reason) or _differ(old.per_hour, new.per_hour):
+        if (old.target, old.reason) != (new.target, new.reason):
             return True
-    return _differ(before.break_even_per_minute, after.break_even_per_minute)
+        if _differ(old.per_hour, new.per_hour, max(dearest * DEAD_BAND, SMALLEST)):
+            return True
+    even = before.break_even_per_minute
+    return _differ(even, after.break_even_per_minute, Decimal(even or 0) * DEAD_BAND)
 
 
-def _differ(old: str | None, new: str | None) -> bool:
+def _differ(old: str | None, new: str | None, band: Decimal) -> bool:
     if old is None or new is None:
         return old != new
-    return abs(Decimal(new) - Decimal(old)) > max(Decimal(old) * DEAD_BAND, SMALLEST)
+    return abs(Decimal(new) - Decimal(old)) > band

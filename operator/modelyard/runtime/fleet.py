@@ -193,11 +193,7 @@ class Fleet:
             for deployment in self.readable()
             if deployment.status.observed_generation or deployment.key in self.plans
         }
-        routes = {
-            key: seen.object
-            for key in self.route_keys()
-            if (seen := self.route(key)) is not None and seen.object is not None
-        }
+        routes = {route.key: route for route in self.readable_routes()}
         return Snapshot(
             deployments=deployments,
             routes=routes,
@@ -247,6 +243,13 @@ class Fleet:
         """Yield every LLMDeployment that can be parsed."""
         for key in self.deployment_keys():
             seen = self.deployment(key)
+            if seen is not None and seen.object is not None:
+                yield seen.object
+
+    def readable_routes(self) -> Iterator[LLMRoute]:
+        """Yield every LLMRoute that can be parsed."""
+        for key in self.route_keys():
+            seen = self.route(key)
             if seen is not None and seen.object is not None:
                 yield seen.object
 

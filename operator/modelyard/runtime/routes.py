@@ -8,6 +8,7 @@ from prometheus_client import Gauge
 from modelyard.api.meta import split_key
 from modelyard.core.routeplan.decide import decide_routes
 from modelyard.core.routeplan.model import RoutePlan
+from modelyard.core.routeplan.views import needs_plan
 from modelyard.core.routestatus import tell_plan
 from modelyard.core.status import format_time
 from modelyard.runtime.fleet import Fleet
@@ -41,6 +42,9 @@ class RouteDecider:
         """Decide, and ask for what follows from it. `now`: Unix time."""
         fleet = self._fleet
         before = fleet.routes_plan
+        if not before.routes and not any(needs_plan(route) for route in fleet.readable_routes()):
+            # Most fleets: a view of all pods for nothing would cost more than all else here.
+            return
         fleet.routes_plan, fleet.routes_memory = decide_routes(
             fleet.snapshot_routes(),
             fleet.table.routes,

@@ -11,7 +11,7 @@ from modelyard.core.load import LoadShape
 from modelyard.core.reasons import Code
 from modelyard.core.routeplan.spill import Rooms, spill
 from modelyard.core.routeplan.views import DeploymentView
-from modelyard.core.routing import WeightedTarget
+from modelyard.core.routing import WeightedTarget, rule_name
 from tests.unit.core.build import KEY, make_deployment
 from tests.unit.core.test_routeplan import API, LARGE, NAME, OWN, ROUTE, make_stage
 
@@ -146,3 +146,31 @@ def test_a_sovereign_route_never_spills_to_a_provider_that_should_have_been_refu
         stage = make_stage(OWN, LARGE, policy=policy, dataPolicy="Sovereign")
         stage.run(20, {NAME: 1.0})
         assert {target.upstream for target in stage.route(ROUTE).targets} == {KEY}
+
+
+def test_the_targets_of_rules_stay_in_their_order_while_the_route_spills():
+    rules = [{"match": {"headers": [{"name": "x-tier", "value": "low"}]}, "targets": [LARGE, OWN]}]
+    stage = make_stage(policy="Priority", start=40.0, rules=rules)
+    stage.run(10, {NAME: 1.0})
+    route = stage.route(ROUTE)
+    assert not route.priority
+    assert route.rules[0].targets == (WeightedTarget(API, 1), WeightedTarget(KEY, 0, standby=True))
+    stage.run(60, {NAME: 1.0})
+    assert stage.route(ROUTE).priority
+    assert stage.route(ROUTE).rules[0].targets == (WeightedTarget(API), WeightedTarget(KEY))
+
+
+def test_rules_of_a_route_of_lowest_cost_follow_its_choice_and_count_for_their_targets():
+    rules = [{"match": {"headers": [{"name": "x-tier", "value": "low"}]}, "targets": [LARGE, OWN]}]
+    stage = make_stage(start=10.0, rules=rules)
+    ruled = rule_name(NAME, 0)
+    stage.run(300, {NAME: 3.0, ruled: 0.5})
+    assert stage.decided(ROUTE).choice.target.name == KEY
+    assert stage.route(ROUTE).rules[0].targets == (
+        WeightedTarget(KEY, 1),
+        WeightedTarget(API, 0, standby=True),
+    )
+    shares = {share.route: share.part for share in find_shares(stage.table.routes, {KEY: None})[KEY]}
+    assert (shares[NAME], shares[ruled]) == (1.0, 1.0)
+    # What rules take counts as other work of the deployment.
+    assert [share.route for share in stage.routes_memory.others[KEY].shares] == [KEY, ruled]

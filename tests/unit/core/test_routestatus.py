@@ -72,6 +72,18 @@ def test_a_load_that_stays_about_the_same_writes_nothing():
     assert writes == 0
 
 
+def test_a_load_that_goes_away_is_told_in_a_few_writes():
+    stage = make_stage(start=10.0)
+    stage.run(400, {NAME: 0.9})
+    tell(stage)
+    writes = 0
+    for _ in range(300):
+        stage.run(2, {NAME: 0.0})
+        writes += tell(stage)[1]
+    assert 1 <= writes <= 12
+    assert not tell(stage)[1]
+
+
 def test_figures_wait_until_they_have_settled_and_a_new_target_does_not():
     stage = make_stage(start=10.0)
     stage.run(300, {NAME: 0.5})

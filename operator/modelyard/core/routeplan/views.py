@@ -79,6 +79,13 @@ class RouteView:
         }
 
 
+def needs_plan(route: LLMRoute) -> bool:
+    """Say whether more than a route's spec may decide where its requests go."""
+    return route.spec.policy == "LowestCost" or (
+        route.spec.spill is not False and len(route.spec.targets) > 1
+    )
+
+
 def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView, ...]:
     """Return the LLMRoutes that need more than their specs: those of lowest cost, and those that may spill.
 
@@ -89,7 +96,7 @@ def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView
     views: list[RouteView] = []
     for key, route in sorted(snapshot.routes.items()):
         named = known.get(route_name(key))
-        if named is None:
+        if named is None or not needs_plan(route):
             continue
         sovereign = (route.metadata.namespace, route.spec.model) in closed
         view = _obey_budgets(_view_route(route, snapshot, sovereign=sovereign), named)
