@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.gateway.test_providers import KEY, external, provider, table_to, write_chunk  # noqa: F401
-from tests.gateway.test_usage_events import stream_of
+from tests.gateway.test_providers import KEY, engine, external, provider, table_to, write_chunk  # noqa: F401
+from tests.gateway.test_usage_events import answer_with, stream_of
 
 TOKEN = '{"choices":[{"delta":{"content":"a"}}],"usage":null}'
 USAGE = '{"id":"1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
@@ -117,6 +118,18 @@ async def test_what_asks_already_or_cannot_is_left_alone(gateway, streams):
     for path in ("/v1/responses", "/v1/embeddings", "/v1/messages"):
         await send(gateway, b'{"model":"chat","stream":true}', path)
         assert streams.received[-1].body == b'{"model":"m","stream":true}', path
+
+
+async def test_engines_are_asked_only_if_they_have_no_flag_for_it(gateway, make_backend):
+    for asks in (True, False):
+        backend = await make_backend()
+        await gateway.apply(table_to(replace(engine(backend, model="m"), asks_usage=asks)))
+        answer_with(backend, stream_of(TOKEN, USAGE, "[DONE]"), 1000)
+        for sent, expected in BODIES.values():
+            if b'"chat"' in sent:
+                assert await send(gateway, sent) == stream_of(TOKEN, "[DONE]")
+                assert backend.bodies[-1] == (expected if asks else sent.replace(b'"chat"', b'"m"'))
+        assert not [name for headers in backend.headers for name in headers if name.startswith("x-modelyard")]
 
 
 async def test_an_api_that_tells_its_usage_by_itself_is_not_asked(gateway, streams):

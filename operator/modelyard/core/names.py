@@ -133,7 +133,9 @@ def build_routing_table(
         before = previous.upstreams.get(key)
         if not endpoints and before is not None and before.generation == generation:
             endpoints = before.endpoints
-        upstreams[key] = Upstream(key, generation, deployment.served_name, endpoints)
+        # vLLM is told by a flag to tell its usage always, which spares the copy of a long body.
+        asks = deployment.spec.engine.name != "vLLM"
+        upstreams[key] = Upstream(key, generation, deployment.served_name, endpoints, asks_usage=asks)
         owned = sorted(names.get((DEPLOYMENT, key), ()))
         adapters = {adapter.name for adapter in deployment.spec.model.adapters} - {
             deployment.served_name,
@@ -143,7 +145,7 @@ def build_routing_table(
         routes.append(_deployment_route(deployment, key, key, base))
         for adapter in sorted(adapters):
             target = f"{key}:{adapter}"
-            upstreams[target] = Upstream(target, generation, adapter, endpoints)
+            upstreams[target] = Upstream(target, generation, adapter, endpoints, asks_usage=asks)
             if adapter in owned:
                 routes.append(_deployment_route(deployment, target, target, (adapter,)))
     externals: dict[str, ExternalUpstream] = {}

@@ -40,6 +40,8 @@ class Upstream:
     """The model name that the engine answers to; the gateway writes it into the request body."""
     endpoints: tuple[Endpoint, ...] = ()
     """Pods that are Ready and not terminating, sorted. Empty: no cluster, requests are held."""
+    asks_usage: bool = False
+    """Whether requests for streams ask for the usage where the client did not."""
 
     @property
     def cluster(self) -> str:

@@ -13,6 +13,7 @@ from modelyard.render.envoy.names import (
     SERVED_MODEL_HEADER,
     STREAM_HEADER,
     TENANT_HEADER,
+    USAGE_HEADER,
 )
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, set_header, socket_address, typed
@@ -55,7 +56,12 @@ def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
         "typed_extension_protocol_options": http_options(
             settings.upstream_idle_timeout,
             [
-                attempt_headers({SERVED_MODEL_HEADER: escape_model(upstream.model)}),
+                attempt_headers(
+                    {
+                        SERVED_MODEL_HEADER: escape_model(upstream.model),
+                        **({USAGE_HEADER: "true"} if upstream.asks_usage else {}),
+                    }
+                ),
                 attempt_script("engine_request", scripts.engine_request()),
             ],
         ),

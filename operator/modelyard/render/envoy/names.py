@@ -20,7 +20,7 @@ PATH_HEADER = "x-modelyard-path"
 """Request header, set per attempt by a provider's cluster: what takes the place of the gateway's `/v1`."""
 
 USAGE_HEADER = "x-modelyard-usage"
-"""Request header, set per attempt by the cluster of a provider that tells the usage of streams only where it is asked
+"""Request header, set per attempt by the cluster of a target that tells the usage of streams only where it is asked
 to."""
 
 STREAM_HEADER = "x-modelyard-stream"

@@ -3,6 +3,6 @@
 function envoy_on_request(handle)
   local headers = handle:headers()
   local served = take(headers, 'x-modelyard-served-model')
-  write_path(headers, '/v1')
-  write_model(handle, served)
+  local asks = take(headers, 'x-modelyard-usage')
+  write_model(handle, served, write_path(headers, '/v1'), asks)
 end

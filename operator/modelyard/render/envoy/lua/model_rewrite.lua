@@ -25,15 +25,19 @@ local function write_path(headers, prefix)
   end
 end
 
+-- The endpoints whose streams tell their usage where it is asked for.
+local ENDS_WITH_USAGE = { ['/chat/completions'] = true, ['/completions'] = true }
+
 -- Writes the target's own model name, escaped for JSON already, and asks for the usage of a stream where `asks` says
--- so and the client does not; every other byte stays as the client sent it.
-local function write_model(handle, served, asks)
+-- so and the client does not: what is not told cannot be counted. The request scan keeps the usage from a client that
+-- did not ask. Every other byte stays as the client sent it.
+local function write_model(handle, served, endpoint, asks)
   local body = handle:body()
   if not body then return end
   local text = body:getBytes(0, body:length())
   local first, last, streamed, wants_usage, _, edit_first, edit_last, edit_text = find_model(text)
   local renames = served and first and sub(text, first, last) ~= served
-  local adds = asks and streamed and not wants_usage and edit_text
+  local adds = asks and ENDS_WITH_USAGE[endpoint] and streamed and not wants_usage and edit_text
   if renames or adds then
     local name = renames and served or first and sub(text, first, last)
     if not adds then

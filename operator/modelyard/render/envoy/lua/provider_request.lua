@@ -31,8 +31,7 @@ function envoy_on_request(handle)
   local endpoint = write_path(headers, take(headers, 'x-modelyard-path') or '')
   keep(headers, REQUEST_HEADERS)
   headers:replace('user-agent', 'modelyard')
-  -- What is not told cannot be counted. The request scan keeps the answer's usage from a client that did not ask.
-  write_model(handle, served, asks and (endpoint == '/chat/completions' or endpoint == '/completions'))
+  write_model(handle, served, endpoint, asks)
 end
 
 function envoy_on_response(handle)
