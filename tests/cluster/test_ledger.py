@@ -92,3 +92,21 @@ async def test_sums_equal_what_clients_were_told(bed, make_model):
         told.prompt,
         told.completion,
     )
+
+
+async def test_an_envoy_that_crashes_loses_nothing_that_was_read(bed, make_model):
+    """And what its successor counts from zero is counted, be it more or less than before."""
+    bed.cluster.apply([namespace_manifest(SYSTEM_NAMESPACE, {})])
+    name = make_model({"replicas": 1})
+    bed.wait_condition(name, "Ready", "True", "Serving")
+    target = f"{bed.namespace}/{name}"
+    told = await ask_many(bed, name, 1)
+    await wait_written(bed, target, told)
+    for rounds in (2, 1):
+        bed.stack.envoy.kill()
+        await asyncio.to_thread(bed.stack.envoy.start)
+        await asyncio.to_thread(bed.stack.envoy.wait_ready)
+        await asyncio.to_thread(bed.wait_routed, name)
+        for number in range(rounds):
+            told += await ask_many(bed, name, 100 + number)
+        await wait_written(bed, target, told)
