@@ -6,9 +6,9 @@ from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
 
-from modelyard.core.routing import BudgetRule, Exhausted, RoutingTable
-from modelyard.render.envoy import listener, names
-from tests.gateway.conftest import table_of
+from modelyard.core.routing import BudgetRule, Exhausted, RouteRule, RoutingTable, Tenant, WeightedTarget
+from modelyard.render.envoy import names
+from tests.gateway.conftest import Gateway, table_of
 from tests.gateway.test_providers import engine, external, table_to
 from tests.gateway.tls import tls_provider
 
@@ -23,14 +23,27 @@ def under(table: RoutingTable, *rules: BudgetRule) -> RoutingTable:
     return replace(table, routes=tuple(replace(route, budgets=rules) for route in table.routes))
 
 
+TENANTS = ("search", "search.ads", "searc", "mail")
+
+
 @pytest.fixture
-def trust_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets tests name their tenant: nothing checks keys here."""
-    monkeypatch.setattr(listener, "INTERNAL_PREFIX", "x-not-stripped-")
+def tenants(gateway: Gateway) -> Gateway:
+    """A gateway that knows the keys of tenants, some of which look alike."""
+    gateway.tenant_keys = {key_of(name): name for name in TENANTS}
+    return gateway
+
+
+def key_of(tenant: str) -> str:
+    return f"sk-of-{tenant}-0123456789abcdef"
 
 
 def as_tenant(name: str) -> dict[str, str]:
-    return {names.TENANT_HEADER: name}
+    return {"Authorization": f"Bearer {key_of(name)}"}
+
+
+def known(table: RoutingTable) -> RoutingTable:
+    """The table with those tenants; who has no key is served as well."""
+    return replace(table, tenants={name: Tenant() for name in TENANTS})
 
 
 async def test_everybody_is_refused_with_the_budget_and_when_it_resets(gateway, make_backend):
@@ -88,12 +101,14 @@ async def test_raising_the_amount_opens_at_once(gateway, make_backend):
     assert (await gateway.post({"model": "a"}))[0] == 200
 
 
-async def test_a_tenants_budget_refuses_nobody_else(trust_tenant, gateway, make_backend):
+async def test_a_tenants_budget_refuses_nobody_else(tenants, make_backend):
+    gateway = tenants
     backend = await make_backend()
     backend.release.set()
     rules = (BudgetRule(tenant="search", closed=True, refusal=SPENT),)
-    await gateway.apply(under(table_of(("a", (backend.endpoint,), 0), first_token_seconds=5), *rules))
-    expected = {"search": 429, "search.ads": 200, "searc": 200, "SEARCH": 200, "mail": 200}
+    table = known(table_of(("a", (backend.endpoint,), 0), first_token_seconds=5))
+    await gateway.apply(under(table, *rules))
+    expected = {"search": 429, "search.ads": 200, "searc": 200, "mail": 200}
     url = f"{gateway.envoy.url}/v1/chat/completions"
     for tenant, status in expected.items():
         for body in ({"model": "a"}, {"model": "a", "stream": True}):
@@ -111,17 +126,15 @@ async def test_a_tenant_named_by_the_client_is_not_believed(gateway, make_backen
         BudgetRule(closed=True, refusal=SPENT),
     )
     await gateway.apply(table)
-    assert (await gateway.post({"model": "a"}, headers=as_tenant("rich")))[0] == 429
+    assert (await gateway.post({"model": "a"}, headers={names.TENANT_HEADER: "rich"}))[0] == 429
 
 
-async def test_only_the_provider_is_taken_away_and_only_from_that_tenant(
-    trust_tenant, gateway, tmp_path, make_backend
-):
-    own = await make_backend()
+async def test_only_the_provider_is_taken_away_and_only_from_that_tenant(tenants, tmp_path, make_backend):
+    gateway, own = tenants, await make_backend()
     async with tls_provider(tmp_path / "ca") as provider:
         outside = external(provider, keyed=False)
         rule = BudgetRule(tenant="search", without=(outside.cluster,), refusal=SPENT)
-        await gateway.apply(under(table_to(outside, engine(own)), rule))
+        await gateway.apply(under(known(table_to(outside, engine(own))), rule))
 
         async def answered_by(tenant: str) -> str:
             status, body, _ = await gateway.post({"model": "chat"}, headers=as_tenant(tenant))
@@ -158,3 +171,26 @@ async def test_the_cheapest_goes_first_and_the_others_help_out(gateway, make_bac
     assert answers == ["cheap"] * 4
     cheap.status = 503
     assert (await gateway.post({"model": "chat"}))[1]["model"] == "dear"
+
+
+async def test_a_rule_of_the_route_leads_to_nothing_that_a_budget_takes_away(tenants, tmp_path, make_backend):
+    """Requests with a header go to the provider; for one tenant that is taken away, and nothing is left of the rule."""
+    gateway, own = tenants, await make_backend()
+    async with tls_provider(tmp_path / "ca") as provider:
+        outside = external(provider, keyed=False)
+        table = known(table_to(engine(own), outside))
+        rule = RouteRule((WeightedTarget(outside.cluster),), headers=(("x-tier", "gold"),))
+        ruled = replace(table, routes=tuple(replace(route, rules=(rule,)) for route in table.routes))
+        await gateway.apply(
+            under(ruled, BudgetRule(tenant="search", without=(outside.cluster,), refusal=SPENT))
+        )
+
+        async def ask(tenant: str, **headers: str) -> tuple[int, str]:
+            status, body, _ = await gateway.post({"model": "chat"}, headers={**as_tenant(tenant), **headers})
+            return status, body["error"]["message"] if status != 200 else body["model"]
+
+        assert await ask("mail", **{"x-tier": "gold"}) == (200, "acme/large-4.1")
+        assert len(provider.received) == 1
+        assert await ask("search", **{"x-tier": "gold"}) == (429, SPENT.message)
+        assert await ask("search") == (200, "served-own")
+        assert len(provider.received) == 1
