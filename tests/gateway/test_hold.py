@@ -109,3 +109,20 @@ async def test_counters_survive_a_restart_of_envoy(gateway, make_backend, tmp_pa
         assert (await gateway.post({"model": "a"}))[0] == 200
         totals = totals.advance("envoy-1", await gateway.counters())
     assert totals.totals.arrivals == {"team/a": 4}
+
+
+async def test_holds_outlast_what_envoy_waits_for_clusters(gateway, make_backend):
+    """Over ADS Envoy gives up a cluster that it asked for after 15 s (`initial_fetch_timeout`)."""
+    backend = await make_backend()
+    await gateway.apply(table_of(("a", (), 0), ("b", (), 0)))
+    first = asyncio.create_task(gateway.post({"model": "a"}))
+    await gateway.wait_waiting({"team/a": 1})
+    second = asyncio.create_task(gateway.post({"model": "b"}))
+    await gateway.wait_waiting({"team/b": 1})
+    done, _ = await asyncio.wait({first, second}, timeout=17)
+    assert not done
+    assert sorted(wake[:2] for wake in gateway.wakes) == [("team/a", 0), ("team/b", 0)]
+    gateway.offer(table_of(("a", (), 0), ("b", (backend.endpoint,), 0)))
+    assert (await second)[0] == 200
+    gateway.offer(table_of(("a", (backend.endpoint,), 0), ("b", (backend.endpoint,), 0)))
+    assert (await first)[0] == 200

@@ -18,10 +18,12 @@ import grpc.aio
 from modelyard.core.routing import parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.gateway.resources import Resources
-from modelyard.gateway.streams import OnDemand, Stream
+from modelyard.gateway.streams import WILDCARD, OnDemand, Stream
 from modelyard.render.envoy.bootstrap import STATS_PORT_KEY
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+_CLUSTER_SERVICE = "envoy.service.cluster.v3.ClusterDiscoveryService"
 
 _GRPC_OPTIONS = (
     # Bytes. A reconnecting Envoy lists every resource it has; gRPC's default is 4 MiB.
@@ -85,6 +87,8 @@ class AdsServer:
         self._resources: Resources | None = None
         self._connections: set[_Connection] = set()
         self._nodes: dict[str, Node] = {}
+        self._waiting: dict[str, set[str]] = {}
+        """Names of clusters that each Envoy has asked for because requests wait, while it is connected."""
         self._server: grpc.aio.Server | None = None
         self._encrypted = False
         self._offered = asyncio.Event()
@@ -123,10 +127,16 @@ class AdsServer:
             request_deserializer=request.FromString,
             response_serializer=response.SerializeToString,
         )
+        waiting = grpc.stream_stream_rpc_method_handler(
+            self._serve_waiting,
+            request_deserializer=request.FromString,
+            response_serializer=response.SerializeToString,
+        )
         server = grpc.aio.server(options=_GRPC_OPTIONS)
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),
+                grpc.method_handlers_generic_handler(_CLUSTER_SERVICE, {"DeltaClusters": waiting}),
                 *self._services,
             )
         )
@@ -221,9 +231,46 @@ class AdsServer:
                 self._connect(stream, request.node, peer)
             await self._offered.wait()
             assert self._resources is not None  # noqa: S101  (set before the event)
+            known = protos.CLUSTER in stream.subscriptions
             stream.receive(request, self._resources)
+            if not known and protos.CLUSTER in stream.subscriptions:
+                self._ask(connection, self._waiting.get(stream.node_id, ()), reconnected=True)
             connection.wake.set()
             await self._notify()
+
+    async def _serve_waiting(
+        self, requests: AsyncIterator[protos.DynamicMessage], _: grpc.aio.ServicerContext
+    ) -> None:
+        """Hear which clusters requests wait for. They are sent with all others, so nothing is answered here."""
+        node_id = ""
+        names: set[str] = set()
+        try:
+            async for request in requests:
+                first = not node_id
+                node_id = node_id or request.node.id
+                asked = set(request.resource_names_subscribe) - {WILDCARD}
+                names |= asked
+                self._waiting[node_id] = names
+                connection = self._find_connection(node_id)
+                if connection is not None:
+                    # Two names in the first request: Envoy was here before, and lists all that it ever asked for.
+                    self._ask(connection, asked, reconnected=first and len(asked) > 1)
+        finally:
+            if self._waiting.get(node_id) is names:
+                del self._waiting[node_id]
+
+    def _find_connection(self, node_id: str) -> _Connection | None:
+        """Return the ADS stream of an Envoy that has asked for clusters, and so can be sent some."""
+        for connection in self._connections:
+            stream = connection.stream
+            if stream.node_id == node_id and protos.CLUSTER in stream.subscriptions:
+                return connection
+        return None
+
+    def _ask(self, connection: _Connection, names: Iterable[str], *, reconnected: bool) -> None:
+        if names and self._resources is not None:
+            connection.stream.ask(names, self._resources, reconnected=reconnected)
+            connection.wake.set()
 
     def _connect(self, stream: Stream, identity: protos.DynamicMessage, peer: str) -> None:
         stream.node_id = identity.id

@@ -108,6 +108,13 @@ class Stream:
             self._find_demand(subscribed, resources, reconnected=first)
         self._unsubscribe(subscription, request.resource_names_unsubscribe)
 
+    def ask(self, names: Iterable[str], resources: Resources, *, reconnected: bool) -> None:
+        """Take in the names of clusters that requests wait for, which come on a stream of their own."""
+        asked = set(names)
+        self.subscriptions[protos.CLUSTER].names |= asked
+        self.pushed = ""
+        self._find_demand(asked, resources, reconnected=reconnected)
+
     def push(self, resources: Resources) -> Iterator[DynamicMessage]:
         """Yield the `DeltaDiscoveryResponse`s that bring Envoy up to date."""
         self._find_aliases(resources)

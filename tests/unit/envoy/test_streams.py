@@ -279,3 +279,22 @@ def test_a_new_key_is_sent_again_and_its_version_tells_nothing():
 
 def test_keys_of_providers_that_no_route_uses_are_not_offered():
     assert offer_provider(routed=False).by_type[protos.SECRET] == {}
+
+
+def test_names_that_come_on_a_stream_of_their_own_are_demand_too():
+    envoy = Envoy(offer(1)).start()
+    envoy.stream.ask(["t/a~z1"], envoy.resources, reconnected=False)
+    assert envoy.demand == [("t/a", 1, "envoy-1")]
+    assert envoy.settle() == []
+    assert envoy.change(offer(1, POD)).settle()[0] == ("Cluster", ["t/a~z1"], [])
+    envoy.stream.ask(["t/a~z1"], envoy.resources, reconnected=False)
+    assert len(envoy.demand) == 1, "it serves"
+
+
+def test_what_such_a_stream_lists_after_a_reconnect_is_demand_as_far_as_it_is_current():
+    envoy = Envoy(offer(4)).start()
+    envoy.stream.ask(["t/a~z2", "t/a~z3", "t/a~z4"], envoy.resources, reconnected=True)
+    assert envoy.demand == [("t/a", 4, "envoy-1")]
+    sent = envoy.change(offer(4, POD)).settle()
+    # The one before may be waited for unnoticed.
+    assert sent[0] == ("Cluster", ["t/a~z3", "t/a~z4"], [])

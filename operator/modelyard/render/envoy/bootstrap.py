@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from modelyard.render.envoy.names import CONTROL_PLANE
 from modelyard.render.envoy.routes import ARRIVALS
 from modelyard.render.envoy.settings import MEBIBYTE
-from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address, typed
+from modelyard.render.envoy.typed import CONTROL_PLANE, Json, ads, extension, seconds, socket_address, typed
 
 STATS_PORT_KEY = "modelyard.stats_port"
 """Key of the node's metadata with the port where its counters can be read."""

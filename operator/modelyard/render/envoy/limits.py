@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from modelyard.core.limits.account import ESTIMATED, TOLD
-from modelyard.render.envoy.names import ASKED_HEADER, CONTROL_PLANE, METADATA
+from modelyard.render.envoy.names import ASKED_HEADER, METADATA
 from modelyard.render.envoy.settings import GatewaySettings
-from modelyard.render.envoy.typed import Json, extension, seconds, typed
+from modelyard.render.envoy.typed import CONTROL_PLANE, Json, extension, seconds, typed
 
 _FIRST: Final = "envoy.filters.http.ratelimit"
 _SECOND: Final = "modelyard.limits.held"

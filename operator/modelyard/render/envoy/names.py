@@ -43,9 +43,6 @@ ASKED_HEADER = "x-modelyard-asked"
 INTERNAL_PREFIX = "x-modelyard-"
 """Headers with this prefix are ours; those that clients send are removed."""
 
-CONTROL_PLANE = "control_plane"
-"""Name of the static cluster of the operator: configuration comes from it, and it is asked about limits."""
-
 METADATA = "modelyard"
 """Namespace of our dynamic, route and cluster metadata, and prefix of our counters."""
 

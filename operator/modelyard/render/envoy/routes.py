@@ -27,7 +27,7 @@ from modelyard.render.envoy.refusals import for_tenant, refuse_exhausted
 from modelyard.render.envoy.rules import Branch, RoutePlan, branch_headers, refuse_others
 from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
 from modelyard.render.envoy.tenants import TenantGroups, is_member
-from modelyard.render.envoy.typed import Json, ads, extension, seconds, typed
+from modelyard.render.envoy.typed import Json, extension, on_demand, seconds, typed
 
 ROUTE_CONFIGURATION = "models"
 """Name of the one route configuration."""
@@ -163,7 +163,7 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
             "envoy.filters.http.local_ratelimit": _arrival_counter(branch.counted_as),
             "envoy.filters.http.on_demand": typed(
                 "envoy.extensions.filters.http.on_demand.v3.PerRouteConfig",
-                {"odcds": {"source": ads(), "timeout": seconds(route.hold_seconds)}},
+                {"odcds": {"source": on_demand(), "timeout": seconds(route.hold_seconds)}},
             ),
         },
     }

@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+CONTROL_PLANE = "control_plane"
+"""Name of the static cluster of the operator: configuration comes from it, and it is asked about limits."""
+
+FIRST_NAME_SECONDS = 0.05
+"""How long Envoy keeps further names back after it has asked for its first sleeping model, once in its life: nothing
+beside a cold start."""
+
 Json = dict[str, Any]
 """A message in protobuf's JSON form."""
 
@@ -32,6 +39,23 @@ def set_header(key: str, value: str) -> Json:
     return {
         "header": {"key": key, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+
+
+def on_demand() -> Json:
+    """Return the config source of clusters that requests wait for: a delta stream of its own, which stays silent.
+
+    Over ADS, Envoy gives up such a cluster after 15 s, whatever the route's hold is, and never asks for it again. Here
+    the limit of the first fetch ends nothing but the wait of further names for the first one's answer.
+    """
+    return {
+        "api_config_source": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": CONTROL_PLANE}}],
+        },
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": seconds(FIRST_NAME_SECONDS),
     }
 
 
