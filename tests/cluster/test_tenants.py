@@ -137,3 +137,18 @@ async def test_a_tenant_from_its_first_key_to_the_next(gateway: Gateway) -> None
     texts = [path.read_text(errors="replace") for path in gateway.stack.folder.rglob("*.log")]
     assert len(texts) >= 2, "operator and Envoy have logs"
     assert [text for text in texts if FIRST in text or SECOND in text] == []
+
+
+async def test_limits_hold_until_the_operator_is_away(gateway: Gateway) -> None:
+    gateway.cluster.apply([model("one")], gateway.models)
+    gateway.apply_secret(first=FIRST)
+    gateway.apply_tenant("first")
+    await gateway.wait_answer("one", FIRST, 200)
+    gateway.apply_tenant("first", limits={"requestsPerMinute": 1})
+    await gateway.wait_answer("one", FIRST, 429)
+    assert await gateway.ask("one", FIRST) == (429, "rate_limit_exceeded")
+    gateway.stack.operator.kill()
+    assert [(await gateway.ask("one", FIRST))[0] for _ in range(3)] == [200] * 3, "nobody counts"
+    gateway.stack.operator.start()
+    gateway.stack.operator.wait_ready()
+    await gateway.wait_answer("one", FIRST, 429)
