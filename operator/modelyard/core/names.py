@@ -135,7 +135,10 @@ def build_routing_table(
             endpoints = before.endpoints
         # vLLM is told by a flag to tell its usage always, which spares the copy of a long body.
         asks = deployment.spec.engine.name != "vLLM"
-        upstreams[key] = Upstream(key, generation, deployment.served_name, endpoints, asks_usage=asks)
+        affinity = deployment.spec.load_balancing == "PrefixAffinity"
+        upstreams[key] = Upstream(
+            key, generation, deployment.served_name, endpoints, asks_usage=asks, affinity=affinity
+        )
         owned = sorted(names.get((DEPLOYMENT, key), ()))
         adapters = {adapter.name for adapter in deployment.spec.model.adapters} - {
             deployment.served_name,
@@ -145,7 +148,9 @@ def build_routing_table(
         routes.append(_deployment_route(deployment, key, key, base))
         for adapter in sorted(adapters):
             target = f"{key}:{adapter}"
-            upstreams[target] = Upstream(target, generation, adapter, endpoints, asks_usage=asks)
+            upstreams[target] = Upstream(
+                target, generation, adapter, endpoints, asks_usage=asks, affinity=affinity
+            )
             if adapter in owned:
                 routes.append(_deployment_route(deployment, target, target, (adapter,)))
     externals: dict[str, ExternalUpstream] = {}

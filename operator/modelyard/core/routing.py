@@ -42,6 +42,8 @@ class Upstream:
     """Pods that are Ready and not terminating, sorted. Empty: no cluster, requests are held."""
     asks_usage: bool = False
     """Whether requests for streams ask for the usage where the client did not."""
+    affinity: bool = False
+    """Whether requests that begin alike go to the same pod. False: each goes to the least busy one."""
 
     @property
     def cluster(self) -> str:

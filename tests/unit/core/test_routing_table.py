@@ -49,7 +49,7 @@ def test_a_deployment_has_a_route_without_any_llmroute():
     table = _build(_serving())
     assert table.anonymous
     assert [(route.name, sorted(route.models)) for route in table.routes] == [(KEY, ["llama", KEY])]
-    assert table.upstreams == {KEY: Upstream(KEY, 0, "llama", SERVED)}
+    assert table.upstreams == {KEY: Upstream(KEY, 0, "llama", SERVED, affinity=True)}
     assert _route(table, KEY).owner == "team"
     assert _route(table, KEY).created == 1767225600
 
@@ -74,7 +74,7 @@ def test_the_last_endpoints_stay_until_the_generation_is_raised():
     still = _build(gone, {KEY: Exposure(generation=4)}, kept)
     assert still.upstreams[KEY].endpoints == SERVED
     raised = _build(gone, {KEY: Exposure(generation=5)}, still)
-    assert raised.upstreams[KEY] == Upstream(KEY, 5, "llama", ())
+    assert raised.upstreams[KEY] == Upstream(KEY, 5, "llama", (), affinity=True)
 
 
 def test_new_endpoints_replace_the_kept_ones():
@@ -97,12 +97,20 @@ def test_adapters_share_pods_and_generation_under_their_own_model_name():
         pods={KEY: (make_pod(),)},
     )
     table = _build(snapshot, {KEY: Exposure(generation=7)})
-    assert table.upstreams[f"{KEY}:lora"] == Upstream(f"{KEY}:lora", 7, "lora", SERVED)
+    assert table.upstreams[f"{KEY}:lora"] == Upstream(f"{KEY}:lora", 7, "lora", SERVED, affinity=True)
     assert _route(table, f"{KEY}:lora").models == ("lora",)
     assert _route(table, f"{KEY}:lora").targets == (WeightedTarget(f"{KEY}:lora"),)
     assert sorted(_route(table, KEY).models) == ["llama", KEY]
     assert _route(table, "old/taken").models.count("taken") == 1
     assert f"{KEY}:taken" not in {route.name for route in table.routes}
+
+
+def test_a_deployment_and_its_adapters_balance_alike():
+    adapter = {"name": "lora", "source": "hf://a/lora"}
+    for choice, affinity in (("PrefixAffinity", True), ("LeastRequests", False)):
+        table = _build(_serving(loadBalancing=choice, model={"adapters": [adapter]}))
+        assert {item.affinity for item in table.upstreams.values()} == {affinity}
+        assert len(table.upstreams) == 2
 
 
 def test_no_name_is_in_two_routes():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
+from modelyard.render.envoy.affinity import balancer
 from modelyard.render.envoy.names import (
     ASKED_HEADER,
     GROUPS_HEADER,
@@ -27,18 +28,7 @@ def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
         "eds_cluster_config": {"eds_config": ads()},
         "connect_timeout": seconds(settings.connect_timeout),
         "metadata": {"filter_metadata": {METADATA: {"deployment": upstream.deployment}}},
-        "load_balancing_policy": {
-            "policies": [
-                {
-                    "typed_extension_config": extension(
-                        "envoy.load_balancing_policies.least_request",
-                        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-                        # A few pods, long requests: looking at all of them costs nothing and two random ones miss.
-                        {"selection_method": "FULL_SCAN"},
-                    )
-                }
-            ]
-        },
+        "load_balancing_policy": balancer(affinity=upstream.affinity),
         "circuit_breakers": circuit_breakers(settings),
         "outlier_detection": {
             # An engine's own 500 is about the request, not about the pod.
@@ -81,7 +71,7 @@ def endpoints(upstream: Upstream) -> Json:
 
 
 def _endpoint(endpoint: Endpoint) -> Json:
-    """Return one address. Of unequal weights, Envoy divides each by the requests that the pod has."""
+    """Return one address."""
     address: Json = {"endpoint": {"address": socket_address(endpoint.address, endpoint.port)}}
     return address if endpoint.weight == 1 else {**address, "load_balancing_weight": endpoint.weight}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelyard.core.routing import EXTERNAL_PREFIX, Route, RoutingTable, Upstream
+from modelyard.render.envoy.affinity import hash_policy
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, extension, seconds
 
@@ -117,6 +118,7 @@ def forward(
     return {
         "route": {
             **_clusters(choice),
+            "hash_policy": hash_policy(),
             "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
             "timeout": seconds(route.request_seconds),
             "idle_timeout": seconds(max(route.hold_seconds, route.request_seconds) + IDLE_MARGIN),

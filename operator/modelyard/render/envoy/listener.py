@@ -5,6 +5,7 @@ strip internal headers -> health check -> scan the request -> ask about limits -
 """
 
 from modelyard.render.envoy import scripts
+from modelyard.render.envoy.affinity import keep_affinity
 from modelyard.render.envoy.certificates import downstream_tls
 from modelyard.render.envoy.errors import local_reply
 from modelyard.render.envoy.limits import held_filter, limit_filter
@@ -82,6 +83,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                     "clear_route_cache": False,
                 },
             ),
+            keep_affinity(),
             # Before the arrivals: requests that are refused need no replica.
             limit_filter(settings),
             # Counts nothing by itself: each route brings its own counter.

@@ -40,6 +40,9 @@ counted at the end of a request must not depend on them."""
 ASKED_HEADER = "x-modelyard-asked"
 """Request header, set by the operator when it is asked about a request's limits: it is not asked a second time."""
 
+AFFINITY_KEY = "affinity"
+"""Key in our dynamic metadata, set by the request scan: what requests for the same pod have in common."""
+
 INTERNAL_PREFIX = "x-modelyard-"
 """Headers with this prefix are ours; those that clients send are removed."""
 

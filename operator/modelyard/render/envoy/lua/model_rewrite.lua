@@ -25,35 +25,56 @@ local function write_path(headers, prefix)
   end
 end
 
+-- Adds the bytes of a body from one position to another to a list of texts.
+local function copy(body, first, last, texts)
+  for start = first, last, WINDOW do
+    texts[#texts + 1] = part(body, start, math.min(last, start + WINDOW - 1))
+  end
+end
+
 -- The endpoints whose streams tell their usage where it is asked for.
 local ENDS_WITH_USAGE = { ['/chat/completions'] = true, ['/completions'] = true }
 
 -- Writes the target's own model name, escaped for JSON already, and asks for the usage of a stream where `asks` says
 -- so and the client does not: what is not told cannot be counted. The request scan keeps the usage from a client that
--- did not ask. Every other byte stays as the client sent it.
-local function write_model(handle, served, endpoint, asks)
+-- did not ask. Every other byte stays as the client sent it. Where the client's name stands is known from the request
+-- scan at the first attempt; later ones look for it again.
+local function write_model(handle, served, endpoint, asks, scanned)
+  local first, last, silent, name
+  asks = asks and ENDS_WITH_USAGE[endpoint]
+  if scanned then
+    first, last, silent, name = string.match(scanned, '^(%d+) (%d+) (%d) (.*)$')
+    asks = asks and silent == '1'
+    -- The body is not touched, so it need not be held up either.
+    if name == served and not asks then return end
+  end
   local body = handle:body()
   if not body then return end
-  local text = body:getBytes(0, body:length())
-  local first, last, streamed, wants_usage, _, edit_first, edit_last, edit_text = find_model(text)
-  local renames = served and first and sub(text, first, last) ~= served
-  local adds = asks and ENDS_WITH_USAGE[endpoint] and streamed and not wants_usage and edit_text
-  if renames or adds then
-    local name = renames and served or first and sub(text, first, last)
-    if not adds then
-      text = sub(text, 1, first - 1) .. name .. sub(text, last + 1)
-    elseif edit_first > last then
-      text = sub(text, 1, first - 1) .. name .. sub(text, last + 1, edit_first - 1) .. edit_text
-        .. sub(text, edit_last + 1)
-    else
-      text = sub(text, 1, edit_first - 1) .. edit_text .. sub(text, edit_last + 1, first - 1) .. name
-        .. sub(text, last + 1)
+  local edits = {}
+  if asks or not scanned then
+    local found = scan(body)
+    if found then
+      first, last, name = found.first, found.last, part(body, found.first, found.last)
+      if asks and found.streamed and not found.wants_usage and found.edit_text then
+        edits[1] = { found.edit_first, found.edit_last, found.edit_text }
+      end
     end
-    body:setBytes(text)
+  end
+  if served and first and name ~= served then edits[#edits + 1] = { tonumber(first), tonumber(last), served } end
+  if #edits > 0 then
+    table.sort(edits, function(one, other) return one[1] < other[1] end)
+    local texts, copied = {}, 0
+    for _, edit in ipairs(edits) do
+      copy(body, copied + 1, edit[1] - 1, texts)
+      texts[#texts + 1] = edit[3]
+      copied = edit[2]
+    end
+    copy(body, copied + 1, body:length(), texts)
+    body:setBytes(table.concat(texts))
   end
   -- A handle to the headers does not survive the wait for the body.
   local headers = handle:headers()
   -- The body is complete here, so it can be announced even if the client sent it in chunks.
   headers:remove('transfer-encoding')
-  headers:replace('content-length', tostring(#text))
+  headers:replace('content-length', tostring(body:length()))
 end

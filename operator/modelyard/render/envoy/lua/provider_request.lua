@@ -25,13 +25,14 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local served = take(headers, 'x-modelyard-served-model')
+  local scanned = take(headers, 'x-modelyard-scanned')
   headers:replace(':authority', take(headers, 'x-modelyard-authority'))
   headers:replace(':path', string.match(headers:get(':path'), '^[^?]*'))
   local asks = take(headers, 'x-modelyard-usage')
   local endpoint = write_path(headers, take(headers, 'x-modelyard-path') or '')
   keep(headers, REQUEST_HEADERS)
   headers:replace('user-agent', 'modelyard')
-  write_model(handle, served, endpoint, asks)
+  write_model(handle, served, endpoint, asks, scanned)
 end
 
 function envoy_on_response(handle)

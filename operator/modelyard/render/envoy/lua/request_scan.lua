@@ -48,12 +48,27 @@ local INSTEAD = {
   videos = 'Videos are not generated: engines answer with text. ' .. SERVED,
 }
 
+-- Of these, the paths whose engines keep what they computed of a conversation and need not do it again.
+local CONTINUES = {
+  ['/v1/chat/completions'] = true,
+  ['/v1/completions'] = true,
+  ['/v1/messages'] = true,
+  ['/v1/responses'] = true,
+}
+
 local ROUTE_HEADER = 'x-modelyard-route'
 local STREAM_HEADER = 'x-modelyard-stream'
+-- Where the model stands in the body, whether it asks for a stream and not for its usage, and how the model is written,
+-- for the first attempt.
+local SCANNED_HEADER = 'x-modelyard-scanned'
+local SESSION_HEADER = 'x-session-id'
 local METADATA = 'modelyard'
 
 -- Bytes. Longer names cannot exist, and three header bytes per byte must fit Envoy's 60 KiB of headers.
 local MAX_MODEL = 1024
+-- Bytes by which prompts are told apart: 256 tokens of 4 bytes, what OpenAI chooses machines by
+-- (https://platform.openai.com/docs/guides/prompt-caching).
+local OPENING = 1024
 -- Bytes of an unknown name that an error message repeats.
 local MAX_SHOWN = 128
 
@@ -141,6 +156,25 @@ local function choose(handle, kind, model)
   handle:clearRouteCache()
 end
 
+-- What requests that should go to the same pod have in common, or nil.
+--
+-- It must not change while a conversation grows, so nothing counts that comes after the first message of the user. It
+-- must differ between conversations, so the start of that message counts also where a long system prompt, which all of
+-- them may share, comes before it.
+local function affinity(body, found, session)
+  if found.key_first and found.key_last >= found.key_first then
+    return 'key:' .. part(body, found.key_first, math.min(found.key_last, found.key_first + OPENING - 1))
+  end
+  if session and session ~= '' then return 'key:' .. sub(session, 1, OPENING) end
+  if not found.prompt_first then return nil end
+  local enough = found.prompt_first + OPENING - 1
+  local opening = part(body, found.prompt_first, math.min(found.user_last or found.prompt_last, enough))
+  if found.user_last and found.user_last > enough then
+    opening = opening .. part(body, found.user_first, math.min(found.user_last, found.user_first + OPENING - 1))
+  end
+  return 'prompt:' .. opening
+end
+
 local function scan_body(handle, path)
   local media_type = handle:headers():get('content-type') or ''
   if not find(string.lower(media_type), '^%s*application/json%s*$')
@@ -149,18 +183,30 @@ local function scan_body(handle, path)
   end
   local body = handle:body()
   if not body then return refuse(handle, 400, 'invalid_json', BROKEN) end
-  local text = body:getBytes(0, body:length())
-  local first, last, streamed, wants_usage, inline = find_model(text)
-  if not first then return refuse(handle, 400, 'invalid_request', last) end
-  local model = unescape(sub(text, first, last))
-  if not model or find(sub(text, first, last), '[%z\1-\31]') or not is_utf8(model) then
+  local found, problem = scan(body)
+  if not found then return refuse(handle, 400, 'invalid_request', problem) end
+  local written = part(body, found.first, found.last)
+  local model = unescape(written)
+  if not model or find(written, '[%z\1-\31]') or not is_utf8(model) then
     return refuse(handle, 400, 'invalid_json', BROKEN)
   end
   if model == '' then return refuse(handle, 400, 'invalid_request', NOT_STRING) end
-  if streamed then handle:headers():replace(STREAM_HEADER, 'true') end
-  if ENDS_WITH_USAGE[path] and not wants_usage then note(handle, 'hides_usage', true) end
+  local headers, size = handle:headers(), body:length()
+  if found.streamed then headers:replace(STREAM_HEADER, 'true') end
+  if #model <= MAX_MODEL then
+    local silent = found.streamed and not found.wants_usage
+    headers:replace(SCANNED_HEADER, format('%d %d %d %s', found.first, found.last, silent and 1 or 0, written))
+  end
+  -- The body is complete here, so it can be announced even if the client sent it in chunks.
+  headers:remove('transfer-encoding')
+  headers:replace('content-length', tostring(size))
+  if ENDS_WITH_USAGE[path] and not found.wants_usage then note(handle, 'hides_usage', true) end
   -- What is charged if the answer ends before it tells its usage.
-  note(handle, 'estimated_prompt_tokens', math.ceil((#text - inline) / BYTES_PER_TOKEN))
+  note(handle, 'estimated_prompt_tokens', math.ceil((size - found.inline) / BYTES_PER_TOKEN))
+  if CONTINUES[path] then
+    local together = affinity(body, found, headers:get(SESSION_HEADER))
+    if together then note(handle, 'affinity', together) end
+  end
   mark_limited(handle)
   choose(handle, 'model', model)
 end
