@@ -1,7 +1,9 @@
 """What clients were told that they used is what the ledger says, although the operator is killed in the middle."""
 
 import asyncio
+import base64
 import json
+import uuid
 
 import aiohttp
 import pytest
@@ -12,13 +14,14 @@ from modelyard.cli.costread import read_view
 from modelyard.cli.main import app
 from modelyard.core.ledger.settle import sum_lines
 from modelyard.core.ledger.usage import Use
+from modelyard.gateway.counters import Answered, read_counters
 from modelyard.runtime.settings import SYSTEM_NAMESPACE
 
 WRITTEN_S = 60
 """Seconds: the ledger is written every 2 s, on a machine that does more than that."""
 
 
-async def ask(bed, model, *, words, streamed):
+async def ask(bed, model, *, words, streamed, key=None):
     """Send a chat request; return what the client was told that it used."""
     body = {
         "model": model,
@@ -30,7 +33,11 @@ async def ask(bed, model, *, words, streamed):
         body["stream_options"] = {"include_usage": True}
     url = f"{bed.stack.url}/v1/chat/completions"
     timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.post(url, json=body) as reply:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.post(url, json=body, headers=headers) as reply,
+    ):
         assert reply.status == 200
         text = await reply.text()
     if streamed:
@@ -40,9 +47,9 @@ async def ask(bed, model, *, words, streamed):
     return Use(requests=1, prompt=usage["prompt_tokens"], completion=usage["completion_tokens"])
 
 
-async def ask_many(bed, model, first):
+async def ask_many(bed, model, first, key=None):
     told = await asyncio.gather(
-        *(ask(bed, model, words=first + number, streamed=number % 2 == 0) for number in range(12))
+        *(ask(bed, model, words=first + number, streamed=number % 2 == 0, key=key) for number in range(12))
     )
     return sum(told, Use())
 
@@ -110,3 +117,58 @@ async def test_an_envoy_that_crashes_loses_nothing_that_was_read(bed, make_model
         for number in range(rounds):
             told += await ask_many(bed, name, 100 + number)
         await wait_written(bed, target, told)
+
+
+@pytest.fixture
+def blue(bed):
+    """A tenant, and its key. It is deleted after the test."""
+    key = f"sk-blue-{uuid.uuid4().hex}"
+    data = {"blue": base64.b64encode(key.encode()).decode()}
+    manifests = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ledger-keys"}, "data": data},
+        {
+            "apiVersion": "modelyard.dev/v1alpha1",
+            "kind": "LLMTenant",
+            "metadata": {"name": "blue"},
+            "spec": {"keys": [{"name": "ledger-keys", "key": "blue"}]},
+        },
+    ]
+    bed.cluster.apply([namespace_manifest(SYSTEM_NAMESPACE, {})])
+    bed.cluster.apply(manifests, SYSTEM_NAMESPACE)
+    yield key
+    bed.cluster.delete(manifests, SYSTEM_NAMESPACE)
+
+
+async def test_what_a_tenant_used_is_its_own(bed, make_model, blue):
+    name = make_model({"replicas": 1})
+    bed.wait_condition(name, "Ready", "True", "Serving")
+    target = f"{bed.namespace}/{name}"
+
+    async def counted():
+        async with aiohttp.ClientSession() as session:
+            return (await read_counters(session, bed.stack.stats_url)).prompt_tokens
+
+    # The gateway is open, and its keys are read every 10 s: until then the tenant is nobody.
+    early = Use()
+    async with asyncio.timeout(60):
+        while Answered(target, name, target, "blue") not in await counted():
+            early += await ask(bed, name, words=5, streamed=False, key=blue)
+            await asyncio.sleep(0.1)
+    own = await ask_many(bed, name, 1, key=blue)
+    nobody = await ask_many(bed, name, 1)
+
+    async with asyncio.timeout(WRITTEN_S):
+        while True:
+            view = await read_view(bed.stack.kubeconfig, SYSTEM_NAMESPACE)
+            lines = sum_lines(
+                line for _, found in view.periods for line in found if line.key.target == target
+            )
+            used = {line.key.tenant: line for line in lines if line.use}
+            if sum((line.use for line in lines), Use()) == early + own + nobody:
+                break
+            await asyncio.sleep(0.2)
+    assert used.keys() == {"", "blue"}
+    assert own.requests < used["blue"].use.requests <= own.requests + early.requests
+    assert used["blue"].use.prompt > own.prompt
+    assert used[""].use.requests >= nobody.requests
+    assert used["blue"].dollars > 0
