@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from modelyard.gateway.counters import Answered
-from modelyard.render.envoy import listener
+from modelyard.render.envoy import listener, scripts
 from modelyard.render.envoy.metering import OTHER_TENANTS
 from modelyard.render.envoy.names import TENANT_HEADER
 from tests.gateway.conftest import USAGE, table_of, until
@@ -58,17 +58,40 @@ async def test_what_a_client_says_becomes_no_label(gateway, served):
     assert counters.requests == {(A, "2xx"): 1, (Answered("", "", ""), "4xx"): 2}
 
 
-async def test_tenants_beyond_the_bound_are_counted_together(trusted_header, gateway, served):
-    async def ask(number):
-        status, *_ = await gateway.post({"model": "a"}, headers={TENANT_HEADER: f"t{number}"})
-        assert status == 200
+@pytest.fixture
+def bound(monkeypatch):
+    """A gateway in which few pairs of a tenant and a route have counters of their own."""
+    script = scripts.request_scan()
+    assert "MAX_PAIRS = 10000" in script
+    monkeypatch.setattr(
+        scripts, "request_scan", lambda: script.replace("MAX_PAIRS = 10000", "MAX_PAIRS = 30")
+    )
+    return 30
 
-    for start in range(0, 1500, 100):
-        await asyncio.gather(*(ask(number) for number in range(start, start + 100)))
-    counted = {key.tenant: value for key, value in (await gateway.counters()).prompt_tokens.items()}
-    # The bound is for each worker, and this Envoy has one.
-    assert counted.pop(OTHER_TENANTS) == 500 * USAGE["prompt_tokens"]
-    assert counted == {f"t{number}": USAGE["prompt_tokens"] for number in range(1000)}
+
+async def test_pairs_beyond_the_bound_are_counted_together(
+    bound, trusted_header, gateway, served, make_backend
+):
+    """Of 20 tenants and two models, 29 pairs have counters of their own. Names that no model has are one pair."""
+    other = await make_backend()
+    await gateway.apply(table_of(("a", (served.endpoint,), 0), ("b", (other.endpoint,), 0)))
+    for number in range(40):
+        headers = {TENANT_HEADER: "noisy"}
+        assert (await gateway.post({"model": f"unknown-{number}"}, headers=headers))[0] == 404
+    for _ in range(2):
+        for model in "ab":
+            for number in range(20):
+                headers = {TENANT_HEADER: f"t{number}"}
+                assert (await gateway.post({"model": model}, headers=headers))[0] == 200
+    counters = await gateway.counters()
+    counted = {(key.model, key.tenant): value for key, value in counters.prompt_tokens.items()}
+    each = 2 * USAGE["prompt_tokens"]
+    assert counted.pop(("b", OTHER_TENANTS)) == 11 * each
+    assert counted == dict.fromkeys(
+        [("a", f"t{number}") for number in range(20)] + [("b", f"t{number}") for number in range(9)], each
+    )
+    assert len(counted) == bound - 1
+    assert counters.requests[Answered("", "", "", "noisy"), "4xx"] == 40
 
 
 @pytest.mark.parametrize(

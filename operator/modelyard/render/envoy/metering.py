@@ -42,8 +42,8 @@ ESTIMATED_REQUESTS = "estimated_requests"
 """Counter of the requests that were charged by estimate."""
 
 OTHER_TENANTS = "_other"
-"""Label of all tenants beyond those that have counters of their own (`MAX_TENANTS` in `request_scan.lua`). No object
-can have this name."""
+"""Label of all pairs of a tenant and a route beyond those that have counters of their own (`MAX_PAIRS` in
+`request_scan.lua`). No object can have this name."""
 
 # Nothing here is text of a client: the metadata comes from our own table, the tenant from the key that was checked.
 _TAGS = [

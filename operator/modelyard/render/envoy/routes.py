@@ -155,7 +155,9 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
     passing: Json = {
         "metadata": {
             "filter_metadata": {
-                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))}
+                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))},
+                # What the request scan reads.
+                "envoy.filters.http.lua": {"route": route.name},
             }
         },
         "request_body_buffer_limit": settings.max_body_bytes,

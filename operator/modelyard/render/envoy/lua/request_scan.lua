@@ -82,11 +82,11 @@ local BYTES_PER_TOKEN = 4
 -- Events of a stream after which their number is noted again: noting each would cost as much as passing it on.
 local NOTED_EVENTS = 8
 
--- Tenants with counters of their own, for each worker. Further ones are counted together, under a name that no
--- object can have.
-local MAX_TENANTS = 1000
+-- Pairs of a tenant and a route that have counters of their own, for each worker. What comes later is counted together
+-- for all tenants, under a name that no object can have.
+local MAX_PAIRS = 10000
 local OTHER_TENANTS = '_other'
-local tenants, tenant_count = {}, 0
+local pairs_counted, pair_count = {}, 0
 
 -- JSON of an error as OpenAI's API writes it; the messages are constants without quotes or escapes to care for.
 local function refuse(handle, status, code, message, challenge)
@@ -130,16 +130,24 @@ local function shortened(model)
   return sub(model, 1, last) .. '...'
 end
 
--- The tenant's name as counters have it: each name costs memory until the gateway ends, so there is a bound.
-local function counted(tenant)
-  if tenants[tenant] then return tenant end
-  if tenant_count >= MAX_TENANTS then return OTHER_TENANTS end
-  tenants[tenant], tenant_count = true, tenant_count + 1
+-- The tenant's name as counters have it: each pair costs memory until the gateway ends, so there is a bound.
+local function counted(tenant, route)
+  local pair = tenant .. ' ' .. route
+  if pairs_counted[pair] then return tenant end
+  if pair_count >= MAX_PAIRS then return OTHER_TENANTS end
+  pairs_counted[pair], pair_count = true, pair_count + 1
   return tenant
 end
 
 local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set(METADATA, key, value)
+end
+
+-- Notes who asks, for what is counted at the end of a request: attempts change the headers. The route is known here.
+-- All requests of a tenant that have none are one pair: model names that nobody has are the client's own text.
+local function note_tenant(handle)
+  local tenant = handle:headers():get(TENANT_HEADER)
+  if tenant then note(handle, 'tenant', counted(tenant, handle:metadata():get('route') or '')) end
 end
 
 -- Marks a request that is counted against limits: the metadata of the virtual host names the tenants that have some.
@@ -209,6 +217,7 @@ local function scan_body(handle, path)
   end
   mark_limited(handle)
   choose(handle, 'model', model)
+  note_tenant(handle)
 end
 
 -- Why there is no such path, as far as it can be guessed.
@@ -221,9 +230,6 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   if not authenticate(handle) then return refuse_caller(handle) end
-  -- Attempts change the headers; what is counted at the end of a request must not depend on them.
-  local tenant = headers:get(TENANT_HEADER)
-  if tenant then note(handle, 'tenant', counted(tenant)) end
   local method = headers:get(':method')
   local path = string.match(headers:get(':path') or '', '^[^?#]*')
   if INFERENCE[path] then
