@@ -24,8 +24,8 @@ USAGE = EXIT_CODES["Invalid"]
 
 HELP = """Say what was used and spent: by tenant, route, deployment or namespace.
 
-It reads the ledger that the operator keeps in ConfigMaps of its namespace, and nothing else: hours of the last 35 days,
-and sums of days for a year before that.
+It reads the ledger that the operator keeps in ConfigMaps of its namespace: hours of the last 35 days, and sums of days
+for a year before that.
 
 \b
 Exit codes:
@@ -36,18 +36,19 @@ Exit codes:
 \b
 Examples:
   modelyard cost --by tenant --since 7d
-  modelyard cost --by route --since 2026-11-01 --until 2026-12-01 -o csv > november.csv
+  modelyard cost --by route --since 2026-11-01 --until 2026-12-01 -o csv
   modelyard cost --by deployment --since 24h --basis marginal
   modelyard cost --by namespace -o json | jq '.rows[] | {name, dollars}'
 
 \b
-Basis      allocation: the hours that a deployment's accelerators were held, idle
-           included, shared out by the work of tokens (1 each of a prompt, 0.25 if
-           cached, 4 of an answer). marginal: of that, the share of the capacity that
-           the requests took. Tokens of providers cost the same on both.
-Estimated  answers that ended before they told their usage: a client left, or an engine
-           died. Their prompt is taken as one token for four bytes, their answer as one
-           token for each event that was sent.
+Basis      allocation: the hours that the accelerators of a deployment
+           were held, idle included, shared out by the work of tokens
+           (1 each of a prompt, 0.25 if cached, 4 of an answer).
+           marginal: of that, the share of the capacity that the requests
+           took. Tokens of providers cost the same on both.
+Estimated  answers that ended before they told their usage: a client left,
+           or an engine died. Their prompt is taken as one token for four
+           bytes, their answer as one for each event that was sent.
 Not known  what has no price. It is never counted as 0.
 csv        columns of FOCUS 1.2, the FinOps Foundation's format.
 
