@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelyard.api.llmbudget import LLMBudget
 from modelyard.core.budget.decide import apply_budgets, limit_sizes
-from modelyard.core.budget.judge import STALE_AFTER, judge_budgets
+from modelyard.core.budget.judge import STALE_AFTER, SpendSums, judge_budgets
 from modelyard.core.budget.limits import limit_bounds
 from modelyard.core.budget.period import period_at
 from modelyard.core.budget.rules import divide
@@ -333,3 +333,19 @@ def test_overspend_is_one_interval_and_what_is_in_flight(day, amount):
     interval = sum(cost for came, took, cost, _ in let_through if before < came + took <= last)
     in_flight = sum(cost for came, took, cost, _ in let_through if came <= last < came + took)
     assert total - float(amount) <= interval + in_flight + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(several, st.lists(st.lists(lines, max_size=4), min_size=1, max_size=5))
+def test_sums_that_are_kept_are_those_of_all_lines(held, readings):
+    """Hours that are over stay as they are; what comes later belongs to the newest hours."""
+    sums, known = None, ()
+    for number, found in enumerate(readings):
+        # Half an hour passes from one reading to the next.
+        now = NOW + number * HOUR / 2
+        newest = int(now - now % HOUR)
+        come = found if number == 0 else [replace(line, hour=newest) for line in found]
+        known = (*known, *come)
+        spend = Spend(now, known)
+        sums = SpendSums(spend, sums)
+        assert judge_budgets(held, spend, now, sums) == judge_budgets(held, spend, now)

@@ -15,7 +15,7 @@ from typing import Any
 from modelyard.api.llmbudget import LLMBudget, LLMBudgetStatus
 from modelyard.api.meta import API_VERSION, wire
 from modelyard.core.budget.decide import limit_sizes
-from modelyard.core.budget.judge import STALE_AFTER, Standing, judge_budgets
+from modelyard.core.budget.judge import STALE_AFTER, SpendSums, Standing, judge_budgets
 from modelyard.core.budget.status import KnownNames, build_budget_status
 from modelyard.core.spend import Spend
 from modelyard.kube.client import ApiError, KubeClient
@@ -49,6 +49,7 @@ class BudgetKeeper:
         self._budgets: dict[str, LLMBudget] = {}
         self._shown: set[str] = set()
         """Budgets that have a figure in the metrics."""
+        self._sums: SpendSums | None = None
         self._judged: tuple[Spend | None, dict[str, LLMBudget], float] | None = None
         """What was judged last, and the Unix time from which on time alone makes a difference."""
         self._absent = False
@@ -79,7 +80,8 @@ class BudgetKeeper:
         seen = self._judged
         if seen is not None and seen[0] is fleet.spend and seen[1] is self._budgets and now < seen[2]:
             return
-        standings = judge_budgets(self._budgets.values(), fleet.spend, now)
+        self._sums = SpendSums(fleet.spend, self._sums)
+        standings = judge_budgets(self._budgets.values(), fleet.spend, now, self._sums)
         ends = [item.period.end for item in standings if item.period is not None]
         stale = [fleet.spend.time + STALE_AFTER] if fleet.spend is not None else []
         until = min((moment for moment in (*ends, *stale) if moment > now), default=math.inf)

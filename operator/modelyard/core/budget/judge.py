@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from modelyard.api.llmbudget import LLMBudget
+from modelyard.api.llmbudget import BudgetScope, LLMBudget
 from modelyard.api.scaling import known_time_zones
 from modelyard.core.budget.period import Period, period_at
 from modelyard.core.budget.scope import counts
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.spend import HOUR, Spend, SpendKey
+from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 
 STALE_AFTER = 60.0
 """Seconds after which what was spent counts as not known. The ledger is written every few seconds; an Envoy that is
@@ -48,9 +48,11 @@ class Standing:
         return soft is not None and self.share is not None and self.share >= float(soft.at)
 
 
-def judge_budgets(budgets: Iterable[LLMBudget], spend: Spend | None, now: float) -> tuple[Standing, ...]:
-    """Return how the budgets stand, in their order."""
-    sums = _Sums(spend)
+def judge_budgets(
+    budgets: Iterable[LLMBudget], spend: Spend | None, now: float, sums: "SpendSums | None" = None
+) -> tuple[Standing, ...]:
+    """Return how the budgets stand, in their order. `sums`: those of `spend`, where they are kept."""
+    sums = SpendSums(spend) if sums is None else sums
     return tuple(_judge(budget, sums, spend, now) for budget in budgets)
 
 
@@ -67,32 +69,60 @@ def explain_unknown(spend: Spend | None, now: float) -> Reason | None:
     return None
 
 
-class _Sums:
-    """Sums by key since a moment, each worked out once however many budgets ask."""
+@dataclass(frozen=True, slots=True)
+class ClosedHours:
+    """Hours that do not change any more, and what they were added up to so far."""
 
-    def __init__(self, spend: Spend | None) -> None:
-        self._lines = spend.lines if spend is not None else ()
-        self._known: dict[float, Mapping[SpendKey, float]] = {}
-        self.first = min((line.hour for line in self._lines), default=None)
+    until: int
+    """Unix time at which the first hour begins that is not among them."""
+    lines: tuple[SpendLine, ...] = field(repr=False)
+    _by_key: dict[float, Mapping[SpendKey, float]] = field(default_factory=dict, repr=False)
+    _by_scope: dict[tuple[BudgetScope, float], float] = field(default_factory=dict, repr=False)
 
-    def since(self, begin: float) -> Mapping[SpendKey, float]:
-        """Return US dollars by key of all hours that begin at or after a moment."""
-        if begin not in self._known:
+    def of(self, scope: BudgetScope, begin: float) -> float:
+        """Return US dollars in a scope of all these hours that begin at or after a moment."""
+        if (scope, begin) not in self._by_scope:
+            found = self._since(begin).items()
+            self._by_scope[scope, begin] = math.fsum(value for key, value in found if counts(scope, key))
+        return self._by_scope[scope, begin]
+
+    def _since(self, begin: float) -> Mapping[SpendKey, float]:
+        if begin not in self._by_key:
             found: dict[SpendKey, list[float]] = {}
-            for line in self._lines:
+            for line in self.lines:
                 if line.hour >= begin:
                     found.setdefault(line.key, []).append(line.dollars)
-            self._known[begin] = {key: math.fsum(dollars) for key, dollars in found.items()}
-        return self._known[begin]
-
-    def of(self, budget: LLMBudget, begin: float) -> float:
-        """Return US dollars in the budget's scope of all hours that begin at or after a moment."""
-        scope = budget.spec.scope
-        # `fsum` gives the same in whatever order the lines come.
-        return math.fsum(value for key, value in self.since(begin).items() if counts(scope, key))
+            # `fsum` gives the same in whatever order the lines come.
+            self._by_key[begin] = {key: math.fsum(dollars) for key, dollars in found.items()}
+        return self._by_key[begin]
 
 
-def _judge(budget: LLMBudget, sums: _Sums, spend: Spend | None, now: float) -> Standing:
+class SpendSums:
+    """Sums of what was spent since a moment.
+
+    What the hours that are over add up to is worked out once and taken from the sums before, so that a reading costs as
+    much as the newest hours, however long the period is. The last hour before the open one counts as open: the ledger
+    may not have written it yet.
+    """
+
+    def __init__(self, spend: Spend | None, before: "SpendSums | None" = None) -> None:
+        lines = spend.lines if spend is not None else ()
+        until = max((line.hour for line in lines), default=HOUR) - HOUR
+        over = tuple(line for line in lines if line.hour < until)
+        kept = before.closed if before is not None else ClosedHours(until, over)
+        same = (kept.until, len(kept.lines)) == (until, len(over))
+        self.closed: ClosedHours = kept if same else ClosedHours(until, over)
+        self.first = min((line.hour for line in lines), default=None)
+        """Unix time at which the oldest hour begins; None: nothing was spent."""
+        self._open = [line for line in lines if line.hour >= until]
+
+    def of(self, scope: BudgetScope, begin: float) -> float:
+        """Return US dollars in a scope of all hours that begin at or after a moment."""
+        found = (line.dollars for line in self._open if line.hour >= begin and counts(scope, line.key))
+        return math.fsum([self.closed.of(scope, begin), *found])
+
+
+def _judge(budget: LLMBudget, sums: SpendSums, spend: Spend | None, now: float) -> Standing:
     spec = budget.spec
     if spec.time_zone not in known_time_zones():
         reason = Reason(
@@ -103,7 +133,7 @@ def _judge(budget: LLMBudget, sums: _Sums, spend: Spend | None, now: float) -> S
     unknown = explain_unknown(spend, now)
     if unknown is not None:
         return Standing(budget, period, None, None, unknown)
-    spent = sums.of(budget, period.first_hour)
+    spent = sums.of(spec.scope, period.first_hour)
     amount = float(Decimal(spec.amount))
     runs_out = _forecast(budget, sums, amount - spent, now) if spent < amount else None
     if runs_out is not None and runs_out >= period.end:
@@ -111,10 +141,10 @@ def _judge(budget: LLMBudget, sums: _Sums, spend: Spend | None, now: float) -> S
     return Standing(budget, period, spent, spent / amount, runs_out=runs_out)
 
 
-def _forecast(budget: LLMBudget, sums: _Sums, left: float, now: float) -> float | None:
+def _forecast(budget: LLMBudget, sums: SpendSums, left: float, now: float) -> float | None:
     """Return when the rest of the amount is spent at the mean rate of the last day or week, or of what is known."""
     if sums.first is None:
         return None
     begin = max(now - now % HOUR - FORECAST_HOURS[budget.spec.period] * HOUR, sums.first)
-    rate = sums.of(budget, begin) / max(now - begin, HOUR)
+    rate = sums.of(budget.spec.scope, begin) / max(now - begin, HOUR)
     return now + left / rate if rate > 0 else None
