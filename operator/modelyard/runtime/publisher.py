@@ -9,7 +9,7 @@ from modelyard.core.budget.prices import price_targets
 from modelyard.core.certificates import Certificate
 from modelyard.core.load import LoadShape
 from modelyard.core.names import build_routing_table, resolve_names
-from modelyard.core.routing import RoutingTable
+from modelyard.core.routing import RoutingTable, route_name
 from modelyard.core.snapshot import Snapshot
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import ResourceBuilder
@@ -83,4 +83,6 @@ class Publisher:
         if not self._fleet.budgets:
             return table
         prices = price_targets(table, snapshot.deployments, snapshot.providers.values(), LoadShape())
-        return replace(table, routes=apply_budgets(table.routes, self._fleet.budgets, prices))
+        routes = snapshot.routes.items()
+        by_cost = {route_name(key) for key, route in routes if route.spec.policy == "LowestCost"}
+        return replace(table, routes=apply_budgets(table.routes, self._fleet.budgets, prices, by_cost))

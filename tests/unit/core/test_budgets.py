@@ -264,6 +264,34 @@ def test_the_cheapest_is_preferred_in_scope_and_unknown_prices_come_last():
     assert rules(route(OWN, SMALL, name="other/chat@route"), soft, spend=known, prices=prices) == ()
 
 
+def test_a_route_of_lowest_cost_is_left_alone():
+    """It knows more than prices: accelerators that stay on cost the same whoever answers."""
+    soft = budget(soft={"at": "0.5", "action": "PreferCheaper"})
+    standings = judge_budgets((soft,), spent(line(50)), NOW)
+    table = route(OWN, SMALL)
+    (limited,) = apply_budgets((table,), standings, {SMALL: 0.1}, {table.name})
+    assert limited.budgets == ()
+
+
+def test_what_was_not_chosen_takes_over_where_a_budget_takes_the_chosen_away():
+    chosen = WeightedTarget(LARGE, 1)
+    spare, other = WeightedTarget(OWN, 0, standby=True), WeightedTarget(SMALL, 0)
+    taken = BudgetRule(tenant="search", without=(LARGE,), refusal=Exhausted("spent"))
+
+    def left(*targets: WeightedTarget, rule: BudgetRule = taken) -> list[tuple[str, bool]]:
+        table = Route("team/chat@route", ("chat",), targets, budgets=(rule,))
+        rest, ((_, part),) = divide(table)
+        assert rest == replace(table, budgets=())
+        assert part.exhausted is None
+        return [(target.upstream, target.weight > 0) for target in part.targets]
+
+    assert left(chosen, other, spare) == [(SMALL, False), (OWN, True)]
+    assert left(chosen, other) == [(SMALL, True)]
+    assert left(other, spare) == [(SMALL, False), (OWN, False)], "nothing was chosen before either"
+    cheap = BudgetRule(tenant="search", order=(SMALL, OWN, LARGE))
+    assert left(chosen, other, spare, rule=cheap) == [(SMALL, True), (OWN, True), (LARGE, True)]
+
+
 def test_prices_are_those_of_providers_and_what_own_tokens_cost_now():
     priced = make_deployment(OWN, status={"cost": {"perHour": "2", "perMillionTokens": "3"}})
     provider = make_provider(

@@ -6,7 +6,7 @@ scope, because that money would be gone, and own accelerators serve on, because 
 model without a price is never known.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -24,11 +24,21 @@ _OF = {"Day": "today", "Week": "this week", "Month": "this month"}
 
 
 def apply_budgets(
-    routes: Iterable[Route], standings: Sequence[Standing], prices: Mapping[str, float]
+    routes: Iterable[Route],
+    standings: Sequence[Standing],
+    prices: Mapping[str, float],
+    by_cost: Collection[str] = (),
 ) -> tuple[Route, ...]:
-    """Return the routes with their budget rules. `prices`: US dollars for the mean request, by upstream, if known."""
+    """Return the routes with their budget rules.
+
+    `prices`: US dollars for the mean request, by upstream, if known. `by_cost`: names of routes that go where requests
+    cost least anyway, for which prices alone would be a step back.
+    """
     acting = [standing for standing in standings if _refuses(standing) or _prefers(standing)]
-    return tuple(replace(route, budgets=tuple(_rules(route, acting, prices))) for route in routes)
+    return tuple(
+        replace(route, budgets=tuple(_rules(route, acting, prices, prefers=route.name not in by_cost)))
+        for route in routes
+    )
 
 
 def limit_sizes(keys: Iterable[str], standings: Sequence[Standing]) -> dict[str, SizeLimit]:
@@ -57,25 +67,31 @@ def _prefers(standing: Standing) -> bool:
     return soft is not None and soft.action == "PreferCheaper" and standing.soft_reached
 
 
-def _rules(route: Route, acting: Sequence[Standing], prices: Mapping[str, float]) -> Iterator[BudgetRule]:
+def _rules(
+    route: Route, acting: Sequence[Standing], prices: Mapping[str, float], *, prefers: bool
+) -> Iterator[BudgetRule]:
     """Yield the rules of one route: those of tenants whom a budget names, then that of everybody else."""
     about = [item for item in acting if names_route(item.budget.spec.scope, route.name)]
     named = sorted({tenant for item in about for tenant in item.budget.spec.scope.tenants or ()})
-    rest = _combine(route, [item for item in about if item.budget.spec.scope.tenants is None], prices)
+    rest = _combine(
+        route, [item for item in about if item.budget.spec.scope.tenants is None], prices, prefers=prefers
+    )
     for tenant in named:
         own = [
             item
             for item in about
             if item.budget.spec.scope.tenants is None or tenant in item.budget.spec.scope.tenants
         ]
-        rule = _combine(route, own, prices)
+        rule = _combine(route, own, prices, prefers=prefers)
         if rule != rest:
             yield replace(rule, tenant=tenant)
     if rest != BudgetRule():
         yield rest
 
 
-def _combine(route: Route, about: Sequence[Standing], prices: Mapping[str, float]) -> BudgetRule:
+def _combine(
+    route: Route, about: Sequence[Standing], prices: Mapping[str, float], *, prefers: bool
+) -> BudgetRule:
     """Return what all these budgets together make of a route."""
     upstreams = route.upstreams
     refusing = [item for item in about if _refuses(item)]
@@ -85,7 +101,7 @@ def _combine(route: Route, about: Sequence[Standing], prices: Mapping[str, float
     }
     without = tuple(sorted(name for name, by in taken.items() if by))
     order: tuple[str, ...] = ()
-    preferring = any(
+    preferring = prefers and any(
         _prefers(item) and any(names_target(item.budget.spec.scope, name) for name in upstreams)
         for item in about
     )

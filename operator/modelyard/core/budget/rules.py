@@ -36,13 +36,23 @@ def _obey_part(part: RouteRule, rule: BudgetRule) -> RouteRule:
 
 
 def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tuple[WeightedTarget, ...]:
-    """Return the targets that are left, in the order that budgets want."""
+    """Return the targets that are left, in the order that budgets want.
+
+    Those without a weight may be used as well, but were not chosen.
+    """
     left = tuple(target for target in targets if target.upstream not in rule.without)
-    rank = {upstream: place for place, upstream in enumerate(rule.order)}
-    left = tuple(sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))) if rank else left
-    after = next((target for target in left if target.standby), None)
-    if after is None or any(target.weight for target in left):
+    if not any(target.weight for target in targets):
         return left
-    # Those are gone that get requests first: the next that stands by takes their place.
-    promoted = replace(after, weight=1, standby=False, wanted=None)
-    return tuple(promoted if target is after else target for target in left)
+    if rule.order:
+        rank = {upstream: place for place, upstream in enumerate(rule.order)}
+        ordered = sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))
+        return tuple(_use(target) for target in ordered)
+    if any(target.weight for target in left):
+        return left
+    # Those are gone that get requests first: what stands by takes their place, or else what was not chosen.
+    after = next((target for target in left if target.standby), next(iter(left), None))
+    return tuple(_use(target) if target is after else target for target in left)
+
+
+def _use(target: WeightedTarget) -> WeightedTarget:
+    return replace(target, weight=max(target.weight, 1), standby=False, wanted=None)
