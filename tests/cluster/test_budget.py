@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from dev.demo.kube import Cluster, load_manifests, namespace_manifest
 from dev.demo.settings import CRDS
 from dev.stack import Stack, envoy_component
 from modelyard.gateway.counters import read_counters
+from modelyard.runtime.settings import SYSTEM_NAMESPACE
+from tests.cluster.conftest import Bed
 from tests.gateway.tls import USAGE, Received, TlsProvider, tls_provider
 
 API_VERSION = "modelyard.dev/v1alpha1"
@@ -253,3 +255,45 @@ async def test_overspend_is_one_interval_and_what_is_in_flight_whatever_restarts
     async with asyncio.timeout(60):
         while await traffic.ask() != 200:
             await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def sleeps_soon(bed: Bed) -> Iterator[Callable[[str], None]]:
+    """Puts a budget on a deployment that is at its soft limit at once."""
+    made = []
+
+    def limit(name: str) -> None:
+        spec = {
+            "amount": "1",
+            "period": "Month",
+            "scope": {"deployments": [f"{bed.namespace}/{name}"]},
+            # What an H100 of these tests costs in a twentieth of a second.
+            "soft": {"at": "0.0001", "action": "Sleep"},
+            "hard": {"action": "Warn"},
+        }
+        manifest = {"apiVersion": API_VERSION, "kind": "LLMBudget", "metadata": {"name": name}, "spec": spec}
+        bed.cluster.apply([namespace_manifest(SYSTEM_NAMESPACE, {})])
+        bed.cluster.apply([manifest], SYSTEM_NAMESPACE)
+        made.append(manifest)
+
+    yield limit
+    bed.cluster.delete(made, SYSTEM_NAMESPACE)
+
+
+async def test_at_its_soft_limit_a_model_sleeps_as_soon_as_it_is_idle(
+    bed: Bed, make_model: Callable[..., str], sleeps_soon: Callable[[str], None]
+) -> None:
+    """The hours of own accelerators count; requests wake the model as ever."""
+    scaling = {"scaling": {"min": 0, "max": 2, "idleAfter": "1h"}}
+    limited, free = make_model(scaling), make_model(scaling)
+    for name in (limited, free):
+        assert (await bed.chat(name))[0] == 200
+    sleeps_soon(limited)
+    bed.wait_condition(limited, "Ready", "True", "ScaledToZero", timeout_s=90)
+    status = bed.deployment(limited).status.scaling
+    assert status is not None
+    slept = status.history[-1]
+    assert (slept.from_replicas, slept.to_replicas, slept.reason) == (1, 0, "BudgetLimited")
+    assert f"as budget {limited} asks" in slept.message
+    assert bed.condition(free, "Ready") == ("True", "Serving"), "idleAfter is an hour"
+    assert (await bed.chat(limited))[0] == 200
