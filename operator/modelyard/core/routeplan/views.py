@@ -108,10 +108,14 @@ def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView
 def _view_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> RouteView:
     judged = judge_route(route, snapshot, sovereign=sovereign).targets
     pairs = tuple(zip(route.spec.targets, judged, strict=True))
+    found: dict[str, Candidate] = {}
+    for item in _candidates(pairs, snapshot):
+        # The API server refuses a target that is named twice; of one that came by all the same, the first counts.
+        found.setdefault(item.key, item)
     return RouteView(
         route=route,
         sovereign=sovereign,
-        candidates=tuple(_candidates(pairs, snapshot)),
+        candidates=tuple(found.values()),
         closed=tuple(
             (find_target(route, target), item.closed) for target, item in pairs if item.closed is not None
         ),
