@@ -4,7 +4,7 @@ import pytest
 
 from modelyard.core.breakeven.load import LoadHistory, count_arrivals, expect_load, mean_request
 from modelyard.core.load import LoadShape
-from modelyard.core.shape import ShapeMemory, observe_shape
+from modelyard.core.shape import ShapeMemory, ShapeSample, add_sample, observe_shape
 from modelyard.core.snapshot import GatewayReading
 
 NOW = 1_800_000_000.0
@@ -69,3 +69,14 @@ def test_the_mean_request_follows_a_small_change_that_capacities_do_not():
     )
     assert memory.shape is not None
     assert memory.shape.input_tokens == pytest.approx(1000.0)
+
+
+def test_cached_tokens_are_a_share_of_the_mean_request_once_somebody_counts_them():
+    memory = ShapeMemory()
+    for minute in range(3):
+        requests = 100.0 * minute
+        memory = add_sample(
+            memory,
+            ShapeSample(NOW + 60.0 * minute, requests, 1000 * requests, 100 * requests, 400 * requests),
+        )
+    assert mean_request(memory, LoadShape()) == LoadShape(1000.0, 100.0, 0.4)

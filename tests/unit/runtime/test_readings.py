@@ -8,10 +8,11 @@ from modelyard.core.routing import Route, RoutingTable, WeightedTarget
 from modelyard.core.snapshot import GatewayReading
 from modelyard.core.state import DeploymentMemory
 from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.counters import Answered, GatewayCounters
 from modelyard.kube.informers import Indices
 from modelyard.kube.projections import Seen
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.readings import Reader
+from modelyard.runtime.readings import Reader, build_reading
 from modelyard.runtime.settings import OperatorSettings
 from tests.unit.core.build import KEY, NOW, make_accelerator, make_deployment
 from tests.unit.runtime.enginestage import Queue
@@ -64,3 +65,24 @@ def test_only_the_size_is_remembered_of_a_decision_that_is_not_carried_out(fleet
         before.serving,
         before.allocation,
     )
+
+
+def test_requests_and_tokens_are_summed_by_route_whoever_answers():
+    own = Answered("team/chat@route", "chat", "team/llama")
+    api = Answered("team/chat@route", "chat", "provider:acme/large", "search")
+    counters = GatewayCounters(
+        arrivals={"team/chat@route": 9},
+        requests={(own, "2xx"): 3, (api, "2xx"): 4, (api, "5xx"): 1},
+        prompt_tokens={own: 30, api: 40},
+        cached_tokens={api: 10},
+        completion_tokens={own: 3, api: 8},
+    )
+    standing_by = WeightedTarget("team/llama", 0, standby=True)
+    route = Route("team/chat@route", ("chat",), (WeightedTarget("provider:acme/large"), standing_by))
+    reading = build_reading(counters, {"envoy": counters}, (route,), NOW)
+    assert reading.route_answers == {"team/chat@route": 7}
+    assert reading.route_input_tokens == {"team/chat@route": 70}
+    assert reading.route_cached_tokens == {"team/chat@route": 10}
+    assert reading.route_output_tokens == {"team/chat@route": 11}
+    # What is under way is not the work of a deployment that only stands by: it would never count as idle.
+    assert reading.active.get("team/llama", 0) == 0
