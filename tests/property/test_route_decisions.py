@@ -56,17 +56,19 @@ rates = st.lists(st.sampled_from((0.0, 0.05, 0.8, 6.0, 40.0)), min_size=1, max_s
 steps = st.integers(1, 12)
 
 
-def qualities(fleet: Snapshot, route: LLMRoute, targets: Iterable[RouteTarget]) -> dict[str, str | None]:
-    """Return the quality of these targets by their keys."""
-    found: dict[str, str | None] = {}
+def qualities(fleet: Snapshot, route: LLMRoute, targets: Iterable[RouteTarget]) -> dict[str, list[str]]:
+    """Return the stated qualities of these targets by their keys: several of a target that is named twice."""
+    found: dict[str, list[str]] = {}
     for target in targets:
         if target.deployment is not None:
-            found[f"{route.metadata.namespace}/{target.deployment}"] = target.quality
-            continue
-        provider = fleet.providers.get(target.provider or "")
-        models = provider.object.spec.models if provider is not None else ()
-        stated = next((model.quality for model in models if model.name == target.model), None)
-        found[f"provider:{target.provider}/{target.model}"] = target.quality or stated
+            key, stated = f"{route.metadata.namespace}/{target.deployment}", target.quality
+        else:
+            provider = fleet.providers.get(target.provider or "")
+            models = provider.object.spec.models if provider is not None else ()
+            key = f"provider:{target.provider}/{target.model}"
+            told = next((model.quality for model in models if model.name == target.model), None)
+            stated = target.quality or told
+        found.setdefault(key, []).extend([stated] if stated is not None else [])
     return found
 
 
@@ -114,9 +116,7 @@ def test_no_decision_uses_a_target_below_the_quality_or_without_a_price(fleet, r
         for target, quality in listed:
             least = route.spec.min_quality
             if least is not None:
-                stated = quality[target.upstream]
-                assert stated is not None
-                assert Decimal(stated) >= Decimal(least)
+                assert any(Decimal(stated) >= Decimal(least) for stated in quality[target.upstream])
             if route.spec.policy == "LowestCost" and target.upstream.startswith("provider:"):
                 provider, _, model = target.upstream.removeprefix("provider:").partition("/")
                 models = {item.name: item for item in fleet.providers[provider].object.spec.models}
