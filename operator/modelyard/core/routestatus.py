@@ -47,7 +47,12 @@ def tell_plan(
         choice = None
     else:
         fresh = _describe(plan, plan.choice, choice, now)
-        if choice is None or choice.target != fresh.target or (settled and _moved(choice, fresh)):
+        # Right after a restart nothing is known, and what was known before says more.
+        if (
+            choice is None
+            or choice.target != fresh.target
+            or (settled and plan.known and _moved(choice, fresh))
+        ):
             choice = fresh
     verdicts = list(_conditions(plan, before.conditions))
     percent = None
@@ -56,7 +61,8 @@ def tell_plan(
         shown = before.spill_percent
         moved = shown is None or (shown > 0) != (percent > 0) or abs(percent - shown) >= SPILL_BAND
         changed = choice is not before.choice and before.choice is not None
-        if not moved or not (settled or changed or shown is None):
+        unknown = not plan.known and plan.spill is None and shown is not None
+        if unknown or not moved or not (settled or changed or shown is None):
             percent = shown
             stood = _find(before.conditions, SPILLING)
             if stood is not None:

@@ -102,6 +102,19 @@ def test_figures_wait_until_they_have_settled_and_a_new_target_does_not():
     assert status.spill_percent == 100
 
 
+def test_a_restart_writes_nothing():
+    stage = make_stage(start=10.0)
+    stage.run(300, {NAME: 3.0})
+    before, _ = tell(stage)
+    stage.routes_memory = type(stage.routes_memory)()
+    writes = 0
+    for _ in range(40):
+        stage.run(2, {NAME: 3.0})
+        writes += tell(stage)[1]
+    assert writes == 0
+    assert stage.snapshot.routes[ROUTE].status == before
+
+
 def test_without_a_plan_what_stood_stays():
     stage = make_stage(start=10.0)
     stage.run(300, {NAME: 3.0})

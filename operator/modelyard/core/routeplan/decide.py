@@ -145,7 +145,7 @@ def _measure_rooms(
 
 
 def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms: Rooms) -> RoutePlan:
-    view = offer.view
+    view, known = offer.view, offer.load is not None
     if choice is None:
         wanted, order = view.wanted(), tuple(item.key for item in view.candidates)
         spilled = spill(wanted, order, offer.own, offer.load, rooms)
@@ -153,12 +153,11 @@ def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms:
             # As the spec says, and as it would be without this decision.
             priority = view.route.spec.policy == "Priority"
             targets = tuple(WeightedTarget(item.key, item.weight) for item in view.candidates)
-            return RoutePlan(targets, priority, may_spill=True)
-        return RoutePlan(
-            _weigh(order, spilled.weights, wanted), False, spilled.part, spilled.reason, may_spill=True
-        )
+            return RoutePlan(targets, priority, may_spill=True, known=known)
+        targets = _weigh(order, spilled.weights, wanted)
+        return RoutePlan(targets, False, spilled.part, spilled.reason, may_spill=True, known=known)
     since = memory.breakeven.routes[view.key].since if choice.target is not None else 0.0
-    plan = RoutePlan((), may_spill=view.spills, choice=_tell_closed(choice, view), since=since)
+    plan = RoutePlan((), may_spill=view.spills, known=known, choice=_tell_closed(choice, view), since=since)
     if choice.target is None:
         # Nothing may be chosen for its cost. What could run goes on as under Priority.
         targets = tuple(WeightedTarget(item.key) for item in view.candidates)

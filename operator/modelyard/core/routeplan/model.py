@@ -26,6 +26,8 @@ class RoutePlan:
     spill: Reason | None = None
     """Why; None: nothing does, or nothing could."""
     may_spill: bool = False
+    known: bool = True
+    """Whether its load is."""
     choice: RouteChoice | None = None
     """None: the policy is not LowestCost."""
     since: float = 0.0
