@@ -18,6 +18,7 @@ from modelyard.gateway.resources import Resources, build_resources
 from modelyard.render.envoy.names import model_key
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.envoy.typed import CONTROL_PLANE
 from tests.unit.core.build import (
     make_deployment,
     make_pod,
@@ -150,7 +151,8 @@ def _clusters(value: Any) -> Any:
     if isinstance(value, dict):
         for name, item in value.items():
             if name in {"cluster", "cluster_name"} and isinstance(item, str):
-                yield item
+                # The operator is asked about limits, and gets no request.
+                yield from () if item == CONTROL_PLANE else (item,)
             elif name == "clusters":
                 yield from (entry.get("name", "") for entry in item if "cluster_name" not in entry)
             yield from _clusters(item)
