@@ -74,12 +74,13 @@ def body(kind: str, name: str) -> bytes:
     return head(kind) + name.encode() + _tail()
 
 
-def request(kind: str, name: str, host: str) -> bytes:
-    """Return a whole HTTP/1.1 request on a connection that stays open."""
+def request(kind: str, name: str, host: str, key: str = "") -> bytes:
+    """Return a whole HTTP/1.1 request on a connection that stays open, with an API key if there is one."""
     content = body(kind, name)
+    authorization = f"authorization: Bearer {key}\r\n" if key else ""
     return (
         f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: */*\r\n"
-        f"content-length: {len(content)}\r\n\r\n"
+        f"{authorization}content-length: {len(content)}\r\n\r\n"
     ).encode() + content
 
 

@@ -46,6 +46,8 @@ class Load:
     """Requests before them, which open the connections and fill the caches."""
     pid: int = 0
     """Process in front of the engine, whose processor time is measured; 0: there is none."""
+    key: str = ""
+    """API key that is sent; empty: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def drive(load: Load) -> Measured:
 
 
 def _drive(load: Load, stack: ExitStack) -> Measured:
-    message = request(load.kind, load.name, f"{LOOPBACK}:{load.port}")
+    message = request(load.kind, load.name, f"{LOOPBACK}:{load.port}", load.key)
     expected = answer(load.answers)
     total = load.warmup + load.requests
     epoll = stack.enter_context(select.epoll())

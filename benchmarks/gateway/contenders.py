@@ -13,13 +13,26 @@ from benchmarks.gateway.bodies import LOOPBACK, client_name, engine_name
 from dev.cluster.processes import Component, responds
 from dev.envoy.binary import envoy_binary
 from dev.envoy.process import EnvoyProcess, free_port
-from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.limits.account import Limits
+from modelyard.core.routing import Endpoint, Route, RoutingTable, Tenant, Upstream, WeightedTarget
+from modelyard.core.tenants import hash_key
 from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.ratelimit import limit_service
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, extension, socket_address
+from modelyard.runtime.limits import LimitBook
+from modelyard.runtime.metrics import LIMITED_TOKENS
 
 DIRECT, PLAIN, OURS, ASYNCIO = "direct", "plain Envoy", "Modelyard", "asyncio proxy"
+LIMITED = "Modelyard, tenant with limits"
+CONTENDERS = 5
+"""These, which every row of requests is measured with."""
+KEY = "sk-benchmark-0123456789"
+"""API key of the tenant that has limits."""
+LIMITED_TENANT = "limited"
+LIMITS = Limits(requests=10**9, tokens=10**9)
+"""Per minute: more than can be sent, since every request is to be answered."""
 APPLY_SECONDS = 60.0
 """How long Envoy may take to accept a table."""
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -36,6 +49,8 @@ class Contender:
     """Process in between; 0: there is none."""
     rewrites: bool = False
     """Whether the engine gets its own model name instead of the client's."""
+    key: str = ""
+    """API key that clients send; empty: none."""
 
     def answers(self, name: str) -> str:
         """Return the model name that reaches the engine."""
@@ -54,7 +69,8 @@ class Gateway:
 
     def offer(self, table: RoutingTable) -> str:
         """Offer a table; return its version."""
-        resources = self.builder.build(table)
+        keys = {hash_key(KEY): LIMITED_TENANT} if table.tenants else None
+        resources = self.builder.build(table, tenant_keys=keys)
         self.server.set_resources(resources)
         return resources.version
 
@@ -98,7 +114,9 @@ async def upstream(folder: Path) -> AsyncIterator[int]:
 async def gateway(folder: Path) -> AsyncIterator[Gateway]:
     """Run our gateway with one worker thread and no model yet."""
     wakes: list[tuple[str, int, str]] = []
-    server = AdsServer(lambda *wake: wakes.append(wake))
+    book = LimitBook()
+    book.set_limits({LIMITED_TENANT: LIMITS})
+    server = AdsServer(lambda *wake: wakes.append(wake), [limit_service(book)])
     port = await server.start(LOOPBACK, 0)
     try:
         settings = replace(GatewaySettings(), listener_address=LOOPBACK, listener_port=free_port())
@@ -116,6 +134,9 @@ async def contenders(folder: Path, engine: int, models: int) -> AsyncIterator[li
     async with AsyncExitStack() as stack:
         ours = await stack.enter_async_context(gateway(folder / "modelyard"))
         await ours.apply(models_table(range(models), Endpoint(LOOPBACK, engine)))
+        limited = await stack.enter_async_context(gateway(folder / "limited"))
+        tenants = {LIMITED_TENANT: Tenant(limits=LIMITS)}
+        await limited.apply(replace(models_table(range(models), Endpoint(LOOPBACK, engine)), tenants=tenants))
         plain, proxy = free_port(), free_port()
         envoy = await stack.enter_async_context(running(_plain_envoy(folder / "plain", plain, engine)))
         python = await stack.enter_async_context(
@@ -125,8 +146,11 @@ async def contenders(folder: Path, engine: int, models: int) -> AsyncIterator[li
             Contender(DIRECT, engine),
             Contender(PLAIN, plain, envoy.pid or 0),
             Contender(OURS, ours.envoy.listener_port, ours.envoy.pid, rewrites=True),
+            Contender(LIMITED, limited.envoy.listener_port, limited.envoy.pid, rewrites=True, key=KEY),
             Contender(ASYNCIO, proxy, python.pid or 0),
         ]
+        if not LIMITED_TOKENS.labels(LIMITED_TENANT)._value.get():  # noqa: SLF001  (the library has no other way)
+            raise RuntimeError(f"{LIMITED}: nothing was charged to the tenant")
 
 
 @asynccontextmanager

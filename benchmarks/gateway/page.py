@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.gateway.bodies import STREAM_INTERVAL
 from benchmarks.gateway.client import Measured
-from benchmarks.gateway.contenders import ASYNCIO, DIRECT, OURS, PLAIN
+from benchmarks.gateway.contenders import ASYNCIO, DIRECT, LIMITED, OURS, PLAIN
 from benchmarks.gateway.holds import Cycles
 from benchmarks.gateway.results import (
     Results,
@@ -63,6 +63,8 @@ Our gateway, a plain Envoy, a bare asyncio proxy and no gateway at all, in one r
   routes by it, writes the engine's own model name into the body, counts the arrival before any hold, holds requests of
   sleeping models, retries on another pod, reads the usage out of the answer and counts requests and tokens by route,
   model and deployment.
+- **"{limited}"** is the same gateway, whose operator is asked before each request whether its tenant may send it, and
+  told afterwards what the answer used. The limits are never reached.
 - **Load generator**: closed loop on a fixed number of HTTP/1.1 connections that stay open, one process a measurement.
   It and the engine's stand-in are single threads on epoll; the rows of "{direct}" show what they can do by themselves.
 - **Rounds**: in each round every contender gets every load, and each round begins with another contender. Figures are
@@ -81,8 +83,8 @@ _LIMITS = """\
 - Client, gateway and engine share one machine and its cores, over loopback. Real networks add the same to all.
 - Plain HTTP/1.1: no TLS, no HTTP/2.
 - One engine pod behind each model, so load balancing and retries have nothing to do.
+- All bodies of a row are alike. Envoy's Lua keeps equal strings once, so bodies that differ cost ours somewhat more.
 - The stand-in answers at once: with a real engine, whose requests take seconds, these differences do not show.
-- Routes with global token limits are not measured: the gateway has none yet.
 """
 
 
@@ -111,6 +113,7 @@ def render(results: Results, origin: Origin) -> str:
             direct=DIRECT,
             plain=PLAIN,
             ours=OURS,
+            limited=LIMITED,
             asyncio=ASYNCIO,
         )
     ]

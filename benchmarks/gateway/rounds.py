@@ -125,6 +125,7 @@ async def _measure(row: Row, contender: Contender, name: str) -> Measured:
         requests=row.requests,
         warmup=row.warmup,
         pid=contender.pid,
+        key=contender.key,
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.gateway.client", json.dumps(asdict(load))),

@@ -28,7 +28,16 @@ from benchmarks.gateway.bodies import (
     sent_at,
 )
 from benchmarks.gateway.client import Load, Measured, WrongAnswerError, drive, quantile
-from benchmarks.gateway.contenders import ASYNCIO, DIRECT, OURS, PLAIN, Contender, models_table
+from benchmarks.gateway.contenders import (
+    ASYNCIO,
+    CONTENDERS,
+    DIRECT,
+    LIMITED,
+    OURS,
+    PLAIN,
+    Contender,
+    models_table,
+)
 from benchmarks.gateway.holds import Cycles, Reply
 from benchmarks.gateway.page import Origin, as_json, render
 from benchmarks.gateway.results import Results, added_again, added_to_plain, checks_of, rate_of, work_of
@@ -255,7 +264,8 @@ def test_a_smoke_run_does_everything_that_needs_no_cluster(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["rounds"].keys() == {row.key for row in ROWS}
     for rounds in results["rounds"].values():
-        assert rounds.keys() == {DIRECT, PLAIN, OURS, ASYNCIO}
+        assert rounds.keys() == {DIRECT, PLAIN, OURS, LIMITED, ASYNCIO}
+        assert len(rounds) == CONTENDERS
         assert {len(each) for each in rounds.values()} == {2}
         assert all(one["answered"] > 0 for each in rounds.values() for one in each)
         assert all(one["processor_seconds"] > 0 for one in rounds[OURS])
