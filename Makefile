@@ -84,6 +84,10 @@ bench-speed: install ## Measure: the speed model against held-out measurements, 
 bench-autoscaling: install ## Measure: our decisions, every rival and the clairvoyant on real traffic (ARGS="--help")
 	@$(PYTHON) -m benchmarks.autoscaling $(ARGS)
 
+.PHONY: bench-breakeven
+bench-breakeven: install ## Measure: days that cross the break-even twice, against the best of hindsight
+	@$(PYTHON) -m benchmarks.breakeven $(ARGS)
+
 .PHONY: models
 models: install ## Write docs/models-and-gpus.md anew
 	@$(PYTHON) -m benchmarks.models_and_gpus --write
