@@ -280,6 +280,11 @@ class AdsServer:
         node.address = _peer_address(peer)
         node.connected = True
         node.stream = stream
+        if node.stats_port is not None:
+            # Its address has another Envoy now: whoever reads it there would count for both.
+            for other in [item for item in self._nodes.values() if item is not node]:
+                if (other.address, other.stats_port) == (node.address, node.stats_port):
+                    self.forget(other.id)
         stream.confidential = self._encrypted or _is_loopback(node.address)
         logger.info("Envoy %s connected from %s", node.id, node.address)
 

@@ -64,7 +64,11 @@ class Fleet:
     counts: dict[str, tuple[NodeCounts, ...]] = field(default_factory=dict)
     """What Envoys said that the ledger has not written yet, by node id."""
     counted_until: float = 0.0
-    """Unix time of the last reading of all Envoys that are connected; 0 before the first."""
+    """Unix time up to which all Envoys are read, also those whose ADS stream is away; 0 before the first reading."""
+    readings: int = 0
+    """Rounds in which any Envoy was read."""
+    read_pace: float = 0.0
+    """Seconds from one reading to the next, as they are now; 0 before the first."""
     spend: Spend | None = None
     """What was spent; None until the ledger was read."""
     services: dict[str, ServiceReading] = field(default_factory=dict)

@@ -74,6 +74,8 @@ class LedgerKeeper:
         self._version = ""
         """`resourceVersion` of what is written; empty: nothing is."""
         self._loaded = False
+        self._seen = 0
+        """`Fleet.readings` of the last look."""
         self._complaint = ""
         """Why the last round failed; it is said once."""
         self._started = time.time()
@@ -119,7 +121,9 @@ class LedgerKeeper:
     def look(self, now: float) -> None:
         """Tell budgets what was spent up to the newest reading. After a round that failed, it is not known."""
         spend, until = self._fleet.spend, self._fleet.counted_until
-        if self._loaded and (spend is None or until > spend.time):
+        # What some have told is judged at once, also while another cannot be read.
+        news, self._seen = self._seen != self._fleet.readings, self._fleet.readings
+        if self._loaded and (spend is None or until > spend.time or news):
             holdings = self._holdings()
             self._publish(self._take_in(now, holdings), until, holdings)
 

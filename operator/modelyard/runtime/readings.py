@@ -1,7 +1,6 @@
 """Reads the gateway's counters every few seconds and hands what they say to the decision."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -10,25 +9,22 @@ import aiohttp
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
 from modelyard.core.decide import decide_deployment, observe_demand
-from modelyard.core.ledger.usage import keep_reading
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import Route, ruled_route
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import Memory
 from modelyard.core.status import hourly_cost
-from modelyard.gateway.ads import AdsServer, Node
-from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, read_counters
+from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.counters import Answered, GatewayCounters
+from modelyard.runtime.envoys import EnvoyReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
-from modelyard.runtime.usage import count_use
-
-logger = logging.getLogger(__name__)
 
 READ_SHARE = 0.2
-"""Largest share of the time that is spent with reading: a page of 1,000 tenants and 10 models takes Envoy's main thread
-about a second."""
+"""Largest share of the time that Envoys spend with being read: a page of 1,000 tenants and 10 models takes Envoy's main
+thread about a second."""
 
 
 RECONNECT_SECONDS = 10.0
@@ -53,52 +49,45 @@ class Reader:
         self._server = server
         self._queue = queue
         self._settings = settings
-        self._totals = CounterTotals()
+        self._envoys = EnvoyReader(server, fleet.counts)
         self._cost_due = 0.0
         self._started = time.monotonic()
 
     async def run(self) -> None:
         """Read until cancelled."""
         async with aiohttp.ClientSession() as session:
-            while True:
-                started = time.monotonic()
-                await self._read(session)
-                spent = time.monotonic() - started
-                self.decide(time.time())
-                await asyncio.sleep(max(self._settings.read_interval, spent / READ_SHARE - spent))
+            try:
+                while True:
+                    longest = await self._read(session)
+                    self.decide(time.time())
+                    pause = max(self._settings.read_interval, longest / READ_SHARE - longest)
+                    self._fleet.read_pace = longest + pause
+                    await asyncio.sleep(pause)
+            finally:
+                await self._envoys.close()
 
-    async def _read(self, session: aiohttp.ClientSession) -> None:
-        """Take in one reading of every connected Envoy. One that cannot be read makes the whole reading unknown."""
+    async def _read(self, session: aiohttp.ClientSession) -> float:
+        """Take in one reading of every Envoy, and return how many seconds the longest took.
+
+        One that has an ADS stream and cannot be read makes the demand unknown. One whose stream is away does not: what
+        it serves is counted while it answers.
+        """
         nodes = [node for node in self._server.nodes.values() if node.connected and node.stats_port]
         GATEWAY_NODES.set(len(nodes))
         GATEWAY_REJECTIONS.set(sum(node.rejections for node in nodes))
-        began = time.time()
-        if not nodes:
-            if time.monotonic() - self._started > RECONNECT_SECONDS:
-                self._fleet.counted_until = began
-            return
-        results = await asyncio.gather(
-            *(read_counters(session, _stats_url(node)) for node in nodes), return_exceptions=True
-        )
-        complete = True
-        totals = self._totals
-        now = time.time()
-        for node, result in zip(nodes, results, strict=True):
-            if isinstance(result, GatewayCounters):
-                totals = totals.advance(node.id, result)
-                counts = self._fleet.counts
-                counts[node.id] = keep_reading(counts.get(node.id, ()), count_use(result, now))
-            elif isinstance(result, aiohttp.ClientError | TimeoutError | OSError):
-                complete = False
-                logger.warning("Counters of Envoy %s cannot be read: %s", node.id, result)
-            else:
-                raise result
-        self._totals = totals
-        READINGS.labels(outcome="complete" if complete else "incomplete").inc()
-        if complete:
-            self._fleet.counted_until = began
-            present = {node.id: totals.last[node.id] for node in nodes}
-            self._fleet.reading = build_reading(totals.totals, present, self._fleet.table.routes, time.time())
+        fleet = self._fleet
+        found = await self._envoys.round(session)
+        fleet.readings += found.news
+        # Envoys of before a restart of the operator may be on their way back.
+        waits = not found.envoys and time.monotonic() - self._started <= RECONNECT_SECONDS
+        if found.until is not None and not waits:
+            fleet.counted_until = max(fleet.counted_until, found.until)
+        if found.envoys:
+            READINGS.labels(outcome="complete" if found.complete else "incomplete").inc()
+        if found.complete:
+            totals = self._envoys.totals.totals
+            fleet.reading = build_reading(totals, dict(found.present), fleet.table.routes, time.time())
+        return found.longest
 
     def decide(self, now: float) -> None:
         """Take the reading into the memory and ask for work where it changes something."""
@@ -206,8 +195,3 @@ def _deployment(answered: Answered) -> str:
 
 def _route(answered: Answered) -> str:
     return answered.route
-
-
-def _stats_url(node: Node) -> str:
-    host = f"[{node.address}]" if ":" in node.address else node.address
-    return f"http://{host}:{node.stats_port}"
