@@ -15,7 +15,7 @@ from typing import Any
 from modelyard.api.llmbudget import LLMBudget, LLMBudgetStatus
 from modelyard.api.meta import API_VERSION, wire
 from modelyard.core.budget.decide import limit_sizes
-from modelyard.core.budget.judge import STALE_AFTER, SpendSums, Standing, judge_budgets
+from modelyard.core.budget.judge import SpendSums, Standing, judge_budgets, stale_after
 from modelyard.core.budget.status import KnownNames, build_budget_status
 from modelyard.core.spend import Spend
 from modelyard.kube.client import ApiError, KubeClient
@@ -81,9 +81,11 @@ class BudgetKeeper:
         if seen is not None and seen[0] is fleet.spend and seen[1] is self._budgets and now < seen[2]:
             return
         self._sums = SpendSums(fleet.spend, self._sums)
-        standings = judge_budgets(self._budgets.values(), fleet.spend, now, self._sums)
+        # Large pages are read less often.
+        after = stale_after(max(self._settings.read_interval, fleet.read_pace))
+        standings = judge_budgets(self._budgets.values(), fleet.spend, now, self._sums, after)
         ends = [item.period.end for item in standings if item.period is not None]
-        stale = [fleet.spend.time + STALE_AFTER] if fleet.spend is not None else []
+        stale = [fleet.spend.time + after] if fleet.spend is not None else []
         until = min((moment for moment in (*ends, *stale) if moment > now), default=math.inf)
         self._judged = (fleet.spend, self._budgets, until)
         changed = _essence(standings) != _essence(fleet.budgets)

@@ -48,6 +48,11 @@ HELD_INTERVAL = 300.0
 written of that is found again from the age of the pods."""
 
 
+RESTART_SECONDS = 60.0
+"""Age of the ledger up to which a starting operator takes what is written as known until Envoys were read: the time of
+a restart, which a budget is overspent by anyway. An older one says nothing of what was spent since."""
+
+
 GONE_AFTER = 86400.0
 """Seconds after which the counts of an Envoy that is not there are forgotten: they are as large as everything else, and
 a rollout of the gateway leaves as many as there are pods. Its name is kept, so that it is not taken for a new one. Only
@@ -91,8 +96,11 @@ class LedgerKeeper:
         except (ApiError, LedgerError) as error:
             logger.warning("The ledger cannot be read, so spending is not known: %s", error)
             return
-        # What has been used since is not known before Envoys were read. Where nothing is written, nothing was.
-        self._publish(self._written, self._written.time or time.time())
+        # What has been used since is not known before Envoys were read, and they may need a moment to come back. Where
+        # nothing is written, nothing was.
+        now, until = time.time(), self._written.time
+        fresh = not until or now - until <= RESTART_SECONDS
+        self._publish(self._written, max(now, until) if fresh else until)
 
     async def run(self) -> None:
         """Take in every reading, and write from time to time, until cancelled."""

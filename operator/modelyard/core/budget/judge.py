@@ -12,9 +12,21 @@ from modelyard.core.budget.scope import counts
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 
-STALE_AFTER = 60.0
-"""Seconds after which what was spent counts as not known. The ledger is written every few seconds; an Envoy that is
-replaced cannot be read for as long as its pod takes to start, some tens of seconds."""
+READ_SECONDS = 5.0
+"""How long one reading of an Envoy may take (`READ_SECONDS` of the gateway's counters)."""
+
+
+def stale_after(interval: float) -> float:
+    """Return the seconds after which what was spent counts as not known, for seconds between two readings.
+
+    Two readings in a row may fail at their time limit, and the third need all of its own; one interval more passes until
+    it is told, and one is left over.
+    """
+    return 5 * interval + 3 * READ_SECONDS
+
+
+STALE_AFTER = stale_after(2.0)
+"""The same for the operator's usual interval (`--read-interval`)."""
 
 FORECAST_HOURS = {"Day": 24, "Week": 168, "Month": 168}
 """Hours before now whose mean goes on, by period: whole days, and whole weeks where weekdays and weekends differ."""
@@ -49,21 +61,29 @@ class Standing:
 
 
 def judge_budgets(
-    budgets: Iterable[LLMBudget], spend: Spend | None, now: float, sums: "SpendSums | None" = None
+    budgets: Iterable[LLMBudget],
+    spend: Spend | None,
+    now: float,
+    sums: "SpendSums | None" = None,
+    stale: float = STALE_AFTER,
 ) -> tuple[Standing, ...]:
-    """Return how the budgets stand, in their order. `sums`: those of `spend`, where they are kept."""
+    """Return how the budgets stand, in their order.
+
+    `sums`: those of `spend`, where they are kept. `stale`: `stale_after` of the interval.
+    """
     sums = SpendSums(spend) if sums is None else sums
-    return tuple(_judge(budget, sums, spend, now) for budget in budgets)
+    unknown = explain_unknown(spend, now, stale)
+    return tuple(_judge(budget, sums, unknown, now) for budget in budgets)
 
 
-def explain_unknown(spend: Spend | None, now: float) -> Reason | None:
+def explain_unknown(spend: Spend | None, now: float, stale: float = STALE_AFTER) -> Reason | None:
     """Return why what was spent is not known, or None if it is."""
     if spend is None:
         return Reason(Code.LEDGER_MISSING, "what was spent has not been read yet")
-    if now - spend.time > STALE_AFTER:
+    if now - spend.time > stale:
         return Reason(
             Code.LEDGER_STALE,
-            f"what was spent is only known until {now - spend.time:.0f} s ago, and counts for {STALE_AFTER:.0f} s: see "
+            f"what was spent is only known until {now - spend.time:.0f} s ago, and counts for {stale:.0f} s: see "
             "whether the operator reads all Envoys and may write its ledger",
         )
     return None
@@ -122,7 +142,7 @@ class SpendSums:
         return math.fsum([self.closed.of(scope, begin), *found])
 
 
-def _judge(budget: LLMBudget, sums: SpendSums, spend: Spend | None, now: float) -> Standing:
+def _judge(budget: LLMBudget, sums: SpendSums, unknown: Reason | None, now: float) -> Standing:
     spec = budget.spec
     if spec.time_zone not in known_time_zones():
         reason = Reason(
@@ -130,7 +150,6 @@ def _judge(budget: LLMBudget, sums: SpendSums, spend: Spend | None, now: float) 
         )
         return Standing(budget, None, None, None, reason)
     period = period_at(spec.period, spec.time_zone, now)
-    unknown = explain_unknown(spend, now)
     if unknown is not None:
         return Standing(budget, period, None, None, unknown)
     spent = sums.of(spec.scope, period.first_hour)
