@@ -250,6 +250,39 @@ def test_a_refusal_names_its_budgets_and_a_time_to_come(table, held, spend, cost
             assert [rule.tenant for rule in route.budgets if rule.tenant is None] in ([], [None])
 
 
+planned = st.lists(
+    st.builds(
+        lambda key, weight, standby, wanted: WeightedTarget(key, weight, standby and not weight, wanted),
+        st.sampled_from(TARGETS),
+        st.integers(0, 10),
+        st.booleans(),
+        st.none() | st.integers(0, 10),
+    ),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda target: target.upstream,
+).map(tuple)
+
+
+@settings(max_examples=500, deadline=None)
+@given(planned, st.permutations(TARGETS))
+def test_preferring_the_cheapest_sends_nothing_where_the_plan_sends_nothing(chosen, order):
+    rest, _ = divide(Route("one/chat@route", ("chat",), chosen, budgets=(BudgetRule(order=tuple(order)),)))
+    before = {target.upstream: target for target in chosen}
+    total, wanted = (sum(item.weight for item in chosen), sum(item.wanted or 0 for item in chosen))
+    assert {target.upstream for target in rest.targets} == before.keys()
+    assert sum(target.weight for target in rest.targets) == total
+    for target in rest.targets:
+        was = before[target.upstream]
+        assert target.wanted == was.wanted
+        if not was.weight:
+            assert target == was
+        elif (was.wanted or 0) * total > was.weight * wanted:
+            assert target.weight <= was.weight, "no more than its replicas can take"
+    first = [target.upstream for target in rest.targets][: len([item for item in chosen if item.weight])]
+    assert first == [name for name in order if name in before and before[name].weight]
+
+
 @settings(max_examples=200, deadline=None)
 @given(several, spends, st.integers(0, 20), st.integers(1, 40), st.integers(0, 60))
 def test_soft_limits_lower_max_but_never_min_or_the_last_replica(held, spend, low, extra, present):

@@ -257,8 +257,8 @@ def test_the_cheapest_is_preferred_in_scope_and_unknown_prices_come_last():
     (rule,) = rules(table, soft, spend=known, prices=prices)
     assert rule == BudgetRule(order=(SMALL, LARGE, OWN))
     rest, _ = divide(replace(table, budgets=(rule,)))
-    assert rest.priority
-    assert [target.upstream for target in rest.targets] == [SMALL, LARGE, OWN]
+    spare = [WeightedTarget(name, 0, standby=True) for name in (LARGE, OWN)]
+    assert rest.targets == (WeightedTarget(SMALL, 3), *spare)
     assert rules(table, soft, spend=spent(line(49, namespace="team")), prices=prices) == ()
     assert rules(route(OWN), soft, spend=known, prices=prices) == (), "nothing to choose from"
     assert rules(route(OWN, SMALL, name="other/chat@route"), soft, spend=known, prices=prices) == ()
@@ -289,7 +289,31 @@ def test_what_was_not_chosen_takes_over_where_a_budget_takes_the_chosen_away():
     assert left(chosen, other) == [(SMALL, True)]
     assert left(other, spare) == [(SMALL, False), (OWN, False)], "nothing was chosen before either"
     cheap = BudgetRule(tenant="search", order=(SMALL, OWN, LARGE))
-    assert left(chosen, other, spare, rule=cheap) == [(SMALL, True), (OWN, True), (LARGE, True)]
+    assert left(chosen, other, spare, rule=cheap) == [(LARGE, True), (SMALL, False), (OWN, False)]
+
+
+def test_the_cheapest_does_not_cancel_a_spill():
+    """It sleeps, or is busy: requests go where the plan sends them, and it still grows for what it should have."""
+    cheap = BudgetRule(order=(OWN, SMALL, LARGE))
+
+    def preferred(*targets: WeightedTarget) -> tuple[WeightedTarget, ...]:
+        rest, _ = divide(Route("team/chat@route", ("chat",), targets, budgets=(cheap,)))
+        assert not rest.priority
+        return rest.targets
+
+    asleep = WeightedTarget(OWN, 0, standby=True, wanted=1)
+    dear, small = WeightedTarget(LARGE, 4, wanted=0), WeightedTarget(SMALL, 6, wanted=0)
+    least = replace(small, weight=10)
+    spare = replace(dear, weight=0, standby=True)
+    assert preferred(asleep, dear, small) == (least, spare, asleep)
+    busy = WeightedTarget(OWN, 6, wanted=1)
+    assert preferred(busy, dear, small) == (busy, least, spare)
+    assert (
+        find_shares(
+            (Route("team/chat@route", ("chat",), (asleep, dear, small), budgets=(cheap,)),), {OWN: None}
+        )[OWN][0].part
+        == 1.0
+    )
 
 
 def test_prices_are_those_of_providers_and_what_own_tokens_cost_now():

@@ -118,5 +118,5 @@ def test_budgets_hold_in_rules():
     ordered, _ = divide(
         replace(RULED, budgets=(BudgetRule(order=(LLAMA.upstream, LARGE.upstream), refusal=spent),))
     )
-    assert ordered.priority
-    assert ordered.rules[0].targets == (LLAMA, LARGE)
+    others = (WeightedTarget(LARGE.upstream, 0, standby=True),)
+    assert ordered.rules[0].targets == (replace(LLAMA, weight=2), *others)

@@ -1,5 +1,6 @@
 """A route under its budgets: one route for everybody, and one for each tenant that budgets treat otherwise."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from modelyard.core.routing import BudgetRule, Route, RouteRule, WeightedTarget
@@ -25,7 +26,6 @@ def _obey(route: Route, rule: BudgetRule) -> Route:
         route,
         targets=targets,
         rules=tuple(_obey_part(part, rule) for part in route.rules),
-        priority=route.priority or bool(rule.order),
         exhausted=rule.refusal if route.targets and not targets else None,
     )
 
@@ -44,14 +44,43 @@ def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tupl
     if not any(target.weight for target in targets):
         return left
     if rule.order:
-        rank = {upstream: place for place, upstream in enumerate(rule.order)}
-        ordered = sorted(left, key=lambda target: rank.get(target.upstream, len(rank)))
-        return tuple(_use(target) for target in ordered)
+        left = _prefer(left, rule.order)
     if any(target.weight for target in left):
         return left
     # Those are gone that get requests first: what stands by takes their place, or else what was not chosen.
     after = next((target for target in left if target.standby), next(iter(left), None))
     return tuple(_use(target) if target is after else target for target in left)
+
+
+def _prefer(targets: tuple[WeightedTarget, ...], order: tuple[str, ...]) -> tuple[WeightedTarget, ...]:
+    """Return targets of which the cheapest gets what all of them got, and the others stand by in the order of cost.
+
+    Only those that were chosen take part: what sleeps, or was left out for another reason, is not asked for its price.
+    A target that gets less than it should have, because its replicas are missing, gets no more than that; what it
+    should have stays, so that its size goes on to follow.
+    """
+    rank = {upstream: place for place, upstream in enumerate(order)}
+    chosen = sorted(
+        (target for target in targets if target.weight),
+        key=lambda target: rank.get(target.upstream, len(rank)),
+    )
+    short = {target.upstream for target in _short(targets)}
+    left = sum(target.weight for target in chosen)
+    preferred = []
+    for target in chosen:
+        weight = min(target.weight, left) if target.upstream in short else left
+        left -= weight
+        preferred.append(replace(target, weight=weight, standby=not weight))
+    return (*preferred, *(target for target in targets if not target.weight))
+
+
+def _short(targets: tuple[WeightedTarget, ...]) -> Iterator[WeightedTarget]:
+    """Yield the targets whose share is below what they should have."""
+    weights = sum(target.weight for target in targets)
+    wanted = sum(target.wanted or 0 for target in targets)
+    for target in targets:
+        if target.wanted and target.weight * wanted < target.wanted * weights:
+            yield target
 
 
 def _use(target: WeightedTarget) -> WeightedTarget:
