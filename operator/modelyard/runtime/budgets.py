@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelyard.api.llmbudget import LLMBudget, LLMBudgetStatus
-from modelyard.api.meta import API_VERSION, wire
+from pydantic import ValidationError
+
+from modelyard.api.llmbudget import LLMBudget, LLMBudgetSpec, LLMBudgetStatus
+from modelyard.api.meta import API_VERSION, ObjectMeta, wire
 from modelyard.core.budget.decide import limit_sizes
 from modelyard.core.budget.judge import SpendSums, Standing, judge_budgets, stale_after
 from modelyard.core.budget.status import KnownNames, build_budget_status
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.spend import Spend
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import project_object
@@ -27,6 +30,9 @@ from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
+
+NOT_READABLE = "(not readable)"
+"""Stands for the names of budgets that the operator may not read. No object can have this name."""
 
 
 class BudgetKeeper:
@@ -47,6 +53,8 @@ class BudgetKeeper:
         self._on_change = on_change
         self._namespace = settings.render.gateway.namespace
         self._budgets: dict[str, LLMBudget] = {}
+        self._unread: tuple[Standing, ...] = ()
+        """Budgets of which nothing could ever be read: whatever they are about is not known."""
         self._shown: set[str] = set()
         """Budgets that have a figure in the metrics."""
         self._sums: SpendSums | None = None
@@ -84,6 +92,7 @@ class BudgetKeeper:
         # Large pages are read less often.
         after = stale_after(max(self._settings.read_interval, fleet.read_pace))
         standings = judge_budgets(self._budgets.values(), fleet.spend, now, self._sums, after)
+        standings += self._unread
         ends = [item.period.end for item in standings if item.period is not None]
         stale = [fleet.spend.time + after] if fleet.spend is not None else []
         until = min((moment for moment in (*ends, *stale) if moment > now), default=math.inf)
@@ -122,10 +131,15 @@ class BudgetKeeper:
         self.judge(now)
         known = KnownNames(self._fleet.route_keys(), self._fleet.deployment_keys(), self._fleet.providers)
         for standing in self._fleet.budgets:
+            if standing.budget.name == NOT_READABLE:
+                continue
             await self._write_status(standing, build_budget_status(standing, known, now))
 
     async def _list(self) -> list[LLMBudget]:
-        """Return the budgets that can be read; none where the kind is not there or not allowed."""
+        """Return the budgets that can be read; none where the kind is not there.
+
+        What was never read goes to `_unread`.
+        """
         try:
             bodies = [
                 body async for body in self._client.list_pages(LLM_BUDGETS, {}, namespace=self._namespace)
@@ -134,22 +148,28 @@ class BudgetKeeper:
             # A right that is lost opens nothing; a kind that is gone takes its objects along.
             if error.status != 404 and (error.status != 403 or self._budgets):
                 raise
+            self._unread = (_unread({"name": NOT_READABLE}, str(error)),) if error.status == 403 else ()
             if not self._absent:
-                logger.warning("LLMBudgets of namespace %s cannot be read: %s", self._namespace, error)
+                what = "so providers get no requests" if self._unread else "so there are none"
+                logger.warning("LLMBudgets of %s cannot be read, %s: %s", self._namespace, what, error)
             self._absent = True
             return []
         self._absent = False
-        found = []
+        found, unread = [], []
         for body in bodies:
             view = project_object(LLMBudget, body)
             name = body["metadata"]["name"]
             if view.object is not None:
                 found.append(view.object)
                 continue
-            logger.error("LLMBudget %s cannot be read: %s", name, view.error)
             # One that cannot be read any more still limits as it did.
             if name in self._budgets:
+                logger.error("LLMBudget %s cannot be read, and acts as before: %s", name, view.error)
                 found.append(self._budgets[name])
+                continue
+            logger.error("LLMBudget %s cannot be read, so providers get no requests: %s", name, view.error)
+            unread.append(_unread(body["metadata"], view.error, body.get("status")))
+        self._unread = tuple(unread)
         return found
 
     async def _write_status(self, standing: Standing, status: LLMBudgetStatus) -> None:
@@ -164,6 +184,21 @@ class BudgetKeeper:
             logger.warning("The status of LLMBudget %s cannot be written: %s", budget.name, error)
             return
         WRITES.labels(kind="LLMBudget/status").inc()
+
+
+def _unread(metadata: Mapping[str, Any], error: str, status: Mapping[str, Any] | None = None) -> Standing:
+    """Return how a budget stands of which only the name is known: it may be about any request."""
+    try:
+        known = LLMBudgetStatus.model_validate(status or {})
+    except ValidationError:
+        known = LLMBudgetStatus()
+    kept = {name: metadata[name] for name in ("name", "namespace", "generation") if name in metadata}
+    budget = LLMBudget(
+        metadata=ObjectMeta.model_validate({"namespace": "", **kept}),
+        spec=LLMBudgetSpec(amount="1", period="Month"),
+        status=known,
+    )
+    return Standing(budget, None, None, None, Reason(Code.INVALID, f"it cannot be read: {error}"))
 
 
 def _essence(standings: tuple[Standing, ...]) -> list[object]:

@@ -1,15 +1,21 @@
 """What a change of budgets sets in motion, and when."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from modelyard.api.meta import wire
+from modelyard.core.budget.decide import apply_budgets
 from modelyard.core.budget.judge import STALE_AFTER
 from modelyard.core.budget.limits import SizeLimit
+from modelyard.core.budget.rules import divide
 from modelyard.core.ledger.usage import NodeCounts, Use, spend_key
+from modelyard.core.reasons import Code
+from modelyard.core.routing import Route, WeightedTarget
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
-from modelyard.kube.client import KubeClient
+from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.informers import Indices
 from modelyard.runtime import budgets
 from modelyard.runtime import ledger as ledgers
@@ -136,3 +142,86 @@ async def test_budgets_are_told_of_every_round_and_how_far_the_readings_go(monke
     assert told[4:] == [NOW + 1], "up to what is written"
     await again.round(NOW + 40)
     assert told[5:] == [NOW + 1], "no Envoy has been read since"
+
+
+class Listing:
+    """An API server that lists LLMBudgets, or refuses to."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.error: ApiError | None = None
+        self.written: list[dict[str, Any]] = []
+
+    async def list_pages(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        for body in self.bodies:
+            yield body
+
+    async def apply(self, _resource: Any, manifest: dict[str, Any], *_: Any) -> None:
+        self.written.append(manifest)
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> tuple[Keeper, Listing]:
+    keeper, listing = Keeper(monkeypatch), Listing()
+    monkeypatch.setattr(keeper.fleet, "route_keys", list)
+    keeper.keeper._client = cast("KubeClient", listing)
+    keeper.fleet.spend = Spend(NOW, ())
+    monkeypatch.setattr(budgets.time, "time", lambda: NOW)
+    return keeper, listing
+
+
+def written(**spec: Any) -> dict[str, Any]:
+    """Return a budget as the API server lists it."""
+    body = wire(budget("new"))
+    body["metadata"] |= {"uid": "1", "resourceVersion": "1"}
+    return body | {"spec": body["spec"] | spec}
+
+
+def reached(keeper: Keeper) -> list[str]:
+    table = Route(
+        "team/chat@route", ("chat",), (WeightedTarget("team/own"), WeightedTarget("provider:acme/large"))
+    )
+    (limited,) = apply_budgets((table,), keeper.fleet.budgets, {"provider:acme/large": 0.01})
+    rest, _ = divide(limited)
+    return [target.upstream for target in rest.targets]
+
+
+async def test_budgets_that_may_not_be_read_close_providers_until_they_are(listed) -> None:
+    keeper, listing = listed
+    listing.error = ApiError(403, "Forbidden", "llmbudgets is forbidden")
+    await keeper.keeper.start()
+    assert reached(keeper) == ["team/own"]
+    assert listing.written == []
+    listing.error = None
+    await keeper.keeper._refresh()
+    assert reached(keeper) == ["team/own", "provider:acme/large"]
+
+
+async def test_a_kind_that_is_not_there_means_no_budgets(listed) -> None:
+    keeper, listing = listed
+    listing.error = ApiError(404, "NotFound", "the server could not find the requested resource")
+    await keeper.keeper.start()
+    assert reached(keeper) == ["team/own", "provider:acme/large"]
+
+
+async def test_a_budget_that_was_never_understood_closes_providers_and_says_so(listed) -> None:
+    keeper, listing = listed
+    body = written(period="Fortnight")
+    listing.bodies = [body]
+    await keeper.keeper.start()
+    assert reached(keeper) == ["team/own"]
+    (manifest,) = listing.written
+    ready = manifest["status"]["conditions"][0]
+    assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", Code.INVALID)
+    listing.bodies = [body | {"status": manifest["status"]}]
+    await keeper.keeper._refresh()
+    assert len(listing.written) == 1, "nothing is written where nothing differs"
+    # One that was read once acts as it did.
+    listing.bodies = [written()]
+    await keeper.keeper._refresh()
+    assert reached(keeper) == ["team/own", "provider:acme/large"]
+    listing.bodies = [body]
+    await keeper.keeper._refresh()
+    assert reached(keeper) == ["team/own", "provider:acme/large"]

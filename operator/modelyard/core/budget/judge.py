@@ -19,8 +19,8 @@ READ_SECONDS = 5.0
 def stale_after(interval: float) -> float:
     """Return the seconds after which what was spent counts as not known, for seconds between two readings.
 
-    Two readings in a row may fail at their time limit, and the third need all of its own; one interval more passes until
-    it is told, and one is left over.
+    Two readings in a row may fail at their time limit, and the third need all of its own; one interval more passes
+    until it is told, and one is left over.
     """
     return 5 * interval + 3 * READ_SECONDS
 
