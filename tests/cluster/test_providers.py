@@ -114,3 +114,9 @@ async def test_a_route_turned_sovereign_sends_nothing_outside_any_more(
         status, body = await bed.chat("inside")
         assert (status, body["model"]) == (200, own)
     assert server.handshakes == 0
+    # The pod that answers has nowhere to send what it was asked, and no other is started that could not get its model.
+    bed.wait_condition(own, "Stalled", "True", "SourceOutside")
+    policy = bed.get("networking.k8s.io/v1", "NetworkPolicy", own)
+    assert "Egress" in policy["spec"]["policyTypes"]
+    assert "egress" not in policy["spec"]
+    assert bed.condition(own, "Ready") == ("True", "Serving")

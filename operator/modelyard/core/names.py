@@ -28,7 +28,8 @@ from modelyard.core.routing import (
     route_name,
 )
 from modelyard.core.snapshot import Pod, Snapshot
-from modelyard.core.targets import JudgedRoute, JudgedTarget, explain_closed, judge_route, sovereign_names
+from modelyard.core.sovereign import sovereign_names
+from modelyard.core.targets import JudgedRoute, JudgedTarget, explain_closed, judge_route
 from modelyard.core.tenants import build_tenants
 
 DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"

@@ -86,6 +86,8 @@ class Code:
     ONLY_TARGET: Final = "OnlyTarget"
     NO_TARGET: Final = "NoTarget"
     SOVEREIGN: Final = "Sovereign"
+    SOURCE_OUTSIDE: Final = "SourceOutside"
+    SOURCES_INSIDE: Final = "SourcesInside"
     PRICE_UNKNOWN: Final = "PriceUnknown"
     PRICES_KNOWN: Final = "PricesKnown"
     NOT_RUNNABLE: Final = "NotRunnable"

@@ -21,12 +21,14 @@ from modelyard.api.meta import LABEL_DEPLOYMENT, Condition, child_name
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
-from modelyard.core.targets import explain_closed, judge_route, sovereign_names
+from modelyard.core.sovereign import judge_sources, sovereign_names
+from modelyard.core.targets import explain_closed, judge_route
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
 PLACEMENT_PREFERRED = "PlacementPreferred"
 EXTERNAL_SCALER_READY = "ExternalScalerReady"
+SOURCES_INSIDE = "SourcesInside"
 
 HISTORY_LIMIT = 20
 """Changes of size kept in status."""
@@ -189,7 +191,10 @@ def build_route_status(
     else:
         ready = Verdict(READY, True, name[1])
     generation = route.metadata.generation
-    conditions = stamp([ready], route.status.conditions, generation, now)
+    verdicts = [ready]
+    if sovereign:
+        verdicts.append(Verdict(SOURCES_INSIDE, *judge_sources(route, snapshot)))
+    conditions = stamp(verdicts, route.status.conditions, generation, now)
     return LLMRouteStatus(observed_generation=generation, conditions=conditions)
 
 

@@ -34,19 +34,6 @@ class JudgedTarget:
     """Why it gets no requests; None also for a weight of 0."""
 
 
-def sovereign_names(routes: Iterable[LLMRoute]) -> frozenset[tuple[str, str]]:
-    """Return namespace and model name of every route that no request may leave the cluster through.
-
-    Two routes of one namespace may want the same name, and only one gets it. If either is sovereign the name is: a
-    mistake in the other must not send its requests outside.
-    """
-    return frozenset(
-        (route.metadata.namespace, route.spec.model)
-        for route in routes
-        if route.spec.data_policy == "Sovereign"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class JudgedRoute:
     """All targets of a route, and what becomes of them."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from modelyard.api.meta import Refusal
 from modelyard.catalog.engines import Image, resolve_image
+from modelyard.core.reasons import Code
+from modelyard.core.sovereign import explain_source
 from modelyard.render.deployment import build_deployment
 from modelyard.render.disruption_budget import build_disruption_budget
 from modelyard.render.engines import ENGINES
@@ -13,7 +15,7 @@ from modelyard.render.resources import check_placement
 from modelyard.render.service import build_service
 from modelyard.render.service_account import build_service_account
 from modelyard.render.settings import RenderSettings
-from modelyard.render.workload import Workload
+from modelyard.render.workload import Parent, Workload
 
 
 def check_workload(workload: Workload, settings: RenderSettings) -> Refusal | None:
@@ -21,7 +23,23 @@ def check_workload(workload: Workload, settings: RenderSettings) -> Refusal | No
     image = _resolve_image(workload, settings)
     if isinstance(image, Refusal):
         return image
-    return ENGINES[workload.deployment.spec.engine.name].check(workload) or check_placement(workload)
+    return (
+        check_sources(workload)
+        or ENGINES[workload.deployment.spec.engine.name].check(workload)
+        or check_placement(workload)
+    )
+
+
+def check_sources(parent: Parent) -> Refusal | None:
+    """Return why a new pod of a deployment behind a sovereign route could not get its model, None if it could."""
+    if not (parent.sovereign and parent.is_remote):
+        return None
+    return Refusal(Code.SOURCE_OUTSIDE, explain_source(parent.deployment))
+
+
+def build_policy(parent: Parent, settings: RenderSettings) -> dict[str, Any]:
+    """Return the NetworkPolicy alone: it needs no accelerator, and closes also what may not be built any more."""
+    return build_network_policy(parent, ENGINES[parent.deployment.spec.engine.name], settings)
 
 
 def build_children(workloads: Sequence[Workload], settings: RenderSettings) -> tuple[dict[str, Any], ...]:
@@ -33,10 +51,9 @@ def build_children(workloads: Sequence[Workload], settings: RenderSettings) -> t
     if not workloads:
         raise ValueError("a deployment has at least one variant")
     first = workloads[0]
-    engine = ENGINES[first.deployment.spec.engine.name]
     return (
         build_service_account(first),
-        build_network_policy(first, engine, settings),
+        build_policy(first, settings),
         build_service(first),
         build_disruption_budget(first),
         *(_build_deployment(workload, settings) for workload in workloads),

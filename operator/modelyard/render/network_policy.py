@@ -4,7 +4,7 @@ from typing import Any
 
 from modelyard.render.engines.base import EngineAdapter
 from modelyard.render.settings import PodPeer, RenderSettings
-from modelyard.render.workload import Workload
+from modelyard.render.workload import Parent
 
 _DNS_PORT = 53
 _HTTPS_PORT = 443
@@ -13,16 +13,14 @@ _NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 """Set on every namespace by the API server, and not changeable."""
 
 
-def build_network_policy(
-    workload: Workload, engine: EngineAdapter, settings: RenderSettings
-) -> dict[str, Any]:
+def build_network_policy(parent: Parent, engine: EngineAdapter, settings: RenderSettings) -> dict[str, Any]:
     """Return the NetworkPolicy.
 
-    In: the engine port, from gateway and operator. Out: nothing, unless the source is remote. Probes come from the
-    pod's own node, which no policy can shut out.
+    In: the engine port, from gateway and operator. Out: nothing, unless the source is remote and no route to it is
+    sovereign. Probes come from the pod's own node, which no policy can shut out.
     """
     spec: dict[str, Any] = {
-        "podSelector": {"matchLabels": workload.selector},
+        "podSelector": {"matchLabels": parent.selector},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
             {
@@ -31,12 +29,12 @@ def build_network_policy(
             }
         ],
     }
-    if workload.is_remote:
+    if parent.is_remote and not parent.sovereign:
         spec["egress"] = _build_download_rules(settings)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": workload.build_metadata(),
+        "metadata": parent.build_metadata(),
         "spec": spec,
     }
 

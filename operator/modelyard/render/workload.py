@@ -1,6 +1,6 @@
 """One model on the accelerators that were chosen for it: what all builders start from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.api.acceleratorclass import AcceleratorClass
@@ -21,10 +21,79 @@ from modelyard.render.sources import ADAPTER_MOUNT, MODEL_MOUNT, ClaimSource, Hu
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """A deployment with its chosen accelerator and size."""
+class Parent:
+    """A deployment and the policy of its routes: what children are named, labelled and closed off by."""
 
     deployment: LLMDeployment
+    sovereign: bool = field(default=False, kw_only=True)
+    """Whether a sovereign route sends requests to it: then its pods reach nothing outside themselves."""
+
+    @property
+    def name(self) -> str:
+        """The name of every child that all variants share."""
+        return self.deployment.metadata.name
+
+    @property
+    def source(self) -> HubSource | ClaimSource:
+        """Where the model comes from."""
+        return parse_source(self.deployment.spec.model.source)
+
+    @property
+    def adapters(self) -> tuple[tuple[str, HubSource | ClaimSource], ...]:
+        """Name and source of every LoRA adapter."""
+        return tuple((item.name, parse_source(item.source)) for item in self.deployment.spec.model.adapters)
+
+    @property
+    def is_remote(self) -> bool:
+        """True if a pod has to download something."""
+        return any(
+            isinstance(item, HubSource) for item in (self.source, *(source for _, source in self.adapters))
+        )
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The label that selects all pods."""
+        return {LABEL_DEPLOYMENT: self.name}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of every child."""
+        return {
+            "app.kubernetes.io/component": "engine",
+            "app.kubernetes.io/instance": self.name,
+            LABEL_MANAGED_BY: MANAGED_BY,
+            "app.kubernetes.io/name": self.deployment.spec.engine.name.lower(),
+            **self.selector,
+        }
+
+    def build_metadata(self) -> dict[str, Any]:
+        """Return the metadata of a child.
+
+        The owner reference lets garbage collection remove the child, with or without a running operator.
+        `blockOwnerDeletion` would need the right to update the owner's finalizers, and buys nothing here.
+        """
+        metadata = self.deployment.metadata
+        return {
+            "name": self.name,
+            "namespace": metadata.namespace,
+            "labels": self.labels,
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "LLMDeployment",
+                    "name": self.name,
+                    "uid": metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Workload(Parent):
+    """A deployment with its chosen accelerator and size."""
+
     accelerator: AcceleratorClass
     count: int
     """Accelerators of one replica."""
@@ -41,11 +110,6 @@ class Workload:
     def context_length(self) -> int | None:
         """Longest prompt plus answer, in tokens; None: what the model was made for."""
         return self.deployment.spec.model.context_length or self.fitting_context
-
-    @property
-    def name(self) -> str:
-        """The name of every child that all variants share."""
-        return self.deployment.metadata.name
 
     @property
     def variant(self) -> str:
@@ -66,23 +130,6 @@ class Workload:
     def kind(self) -> AcceleratorKind:
         """Which build of the engine runs."""
         return accelerator_kind(self.accelerator.spec.resource_name)
-
-    @property
-    def source(self) -> HubSource | ClaimSource:
-        """Where the model comes from."""
-        return parse_source(self.deployment.spec.model.source)
-
-    @property
-    def adapters(self) -> tuple[tuple[str, HubSource | ClaimSource], ...]:
-        """Name and source of every LoRA adapter."""
-        return tuple((item.name, parse_source(item.source)) for item in self.deployment.spec.model.adapters)
-
-    @property
-    def is_remote(self) -> bool:
-        """True if a pod has to download something."""
-        return any(
-            isinstance(item, HubSource) for item in (self.source, *(source for _, source in self.adapters))
-        )
 
     @property
     def claim_mounts(self) -> dict[str, str]:
@@ -112,25 +159,9 @@ class Workload:
         return parse_duration(provision_time) if provision_time else 0
 
     @property
-    def selector(self) -> dict[str, str]:
-        """The label that selects all pods."""
-        return {LABEL_DEPLOYMENT: self.name}
-
-    @property
     def variant_selector(self) -> dict[str, str]:
         """The labels that select the variant's pods; they never change, as a Deployment's selector may not."""
         return {**self.selector, LABEL_VARIANT: self.variant}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Labels of every child."""
-        return {
-            "app.kubernetes.io/component": "engine",
-            "app.kubernetes.io/instance": self.name,
-            LABEL_MANAGED_BY: MANAGED_BY,
-            "app.kubernetes.io/name": self.deployment.spec.engine.name.lower(),
-            **self.selector,
-        }
 
     @property
     def pod_labels(self) -> dict[str, str]:
@@ -138,26 +169,3 @@ class Workload:
         # A class name may be longer than a label value; the label is for people and dashboards.
         accelerator = self.accelerator.metadata.name[:63].rstrip("-.")
         return {**self.labels, **self.variant_selector, LABEL_ACCELERATOR: accelerator}
-
-    def build_metadata(self) -> dict[str, Any]:
-        """Return the metadata of a child.
-
-        The owner reference lets garbage collection remove the child, with or without a running operator.
-        `blockOwnerDeletion` would need the right to update the owner's finalizers, and buys nothing here.
-        """
-        metadata = self.deployment.metadata
-        return {
-            "name": self.name,
-            "namespace": metadata.namespace,
-            "labels": self.labels,
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "LLMDeployment",
-                    "name": self.name,
-                    "uid": metadata.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
-        }

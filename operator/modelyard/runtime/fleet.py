@@ -19,6 +19,7 @@ from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
+from modelyard.core.sovereign import sovereign_deployments
 from modelyard.core.spend import Spend
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
@@ -156,6 +157,15 @@ class Fleet:
     def route_keys(self) -> list[str]:
         """Return `namespace/name` of every LLMRoute."""
         return list(self.indices.routes)
+
+    def sovereign_in(self, namespace: str) -> frozenset[str]:
+        """Return `namespace/name` of the LLMDeployments of a namespace that sovereign names send requests to."""
+        routes = (route for route in self.readable_routes() if route.metadata.namespace == namespace)
+        return sovereign_deployments(routes)
+
+    def is_sovereign(self, key: str) -> bool:
+        """Say whether a sovereign name sends requests to an LLMDeployment."""
+        return key in self.sovereign_in(split_key(key)[0])
 
     def snapshot_one(self, key: str, deployment: LLMDeployment) -> Snapshot:
         """Return what the decision about one deployment looks at."""

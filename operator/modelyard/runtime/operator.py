@@ -65,6 +65,8 @@ class Operator:
         self._queue = WorkQueue()
         self._health = Health()
         self.fleet = Fleet()
+        self._closed: dict[str, frozenset[str]] = {}
+        """Deployments that sovereign names send requests to, by namespace."""
         self._limits = LimitBook()
         self._server = AdsServer(self._wake, [limit_service(self._limits)])
         self._publisher = Publisher(self.fleet, self._server, self._limits, settings)
@@ -233,6 +235,13 @@ class Operator:
             siblings = [other for other in self.fleet.route_keys() if other.startswith(f"{namespace}/")]
             for other in {key, *siblings}:
                 self._queue.add(ROUTE_PREFIX + other)
+            # Whether their pods may reach anything outside has changed.
+            before, self._closed[namespace] = (
+                self._closed.get(namespace, frozenset()),
+                self.fleet.sovereign_in(namespace),
+            )
+            for other in before ^ self._closed[namespace]:
+                self._queue.add(other)
         else:
             self._queue.add(key)
         if resource == LLM_DEPLOYMENTS:

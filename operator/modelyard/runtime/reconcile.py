@@ -22,8 +22,8 @@ from modelyard.core.status import build_route_status, build_status, hourly_cost
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import Seen, project_child, project_object
 from modelyard.kube.resources import DEPLOYMENTS, LLM_DEPLOYMENTS, LLM_ROUTES
-from modelyard.render.children import build_children, check_workload
-from modelyard.render.workload import Workload
+from modelyard.render.children import build_children, build_policy, check_workload
+from modelyard.render.workload import Parent, Workload
 from modelyard.runtime.children import ChildApplier, Stranger
 from modelyard.runtime.events import EventRecorder
 from modelyard.runtime.fleet import Fleet
@@ -149,8 +149,8 @@ class Reconciler:
                 return replace(plan, refusal=refusal)
         return plan
 
-    @staticmethod
-    def _workloads(deployment: LLMDeployment, placement: Placement) -> list[Workload]:
+    def _workloads(self, deployment: LLMDeployment, placement: Placement) -> list[Workload]:
+        sovereign = self._fleet.is_sovereign(deployment.key)
         return [
             Workload(
                 deployment=deployment,
@@ -160,6 +160,7 @@ class Reconciler:
                 pipeline=item.variant.parallelism.pipeline,
                 spot=item.variant.spot,
                 fitting_context=item.variant.fitting_context,
+                sovereign=sovereign,
             )
             for item in placement.variants
         ]
@@ -167,6 +168,7 @@ class Reconciler:
     async def _apply(self, key: str, deployment: LLMDeployment, plan: DeploymentPlan) -> float | None:
         """Apply the children. Returns a delay if a stranger has the name."""
         if plan.refusal is not None or plan.placement is None:
+            await self._close(key, deployment)
             return CONFLICT_RETRY if self._fleet.strangers.pop(key, None) else None
         workloads = self._workloads(deployment, plan.placement)
         least = deployment.spec.scaling.min if deployment.spec.scaling is not None else 1
@@ -184,6 +186,14 @@ class Reconciler:
         await self._remove(key, deployment, plan.placement)
         await self._scalers.apply(deployment, workloads[0])
         return None
+
+    async def _close(self, key: str, deployment: LLMDeployment) -> None:
+        """Take the way out from pods that a refused spec leaves running, if a sovereign route sends to them."""
+        parent = Parent(deployment, sovereign=self._fleet.is_sovereign(key))
+        if parent.sovereign and parent.is_remote:
+            written = await self.children.apply(key, build_policy(parent, self._settings.render))
+            if isinstance(written, dict):
+                WRITES.labels(kind=written["kind"]).inc()
 
     async def _remove(self, key: str, deployment: LLMDeployment, placement: Placement) -> None:
         """Delete the child Deployments of variants that are not used any more; their pods finish their requests."""

@@ -32,7 +32,7 @@ def _route(snapshot: Snapshot) -> tuple[Route, tuple[str, str, str], RoutingTabl
     status = build_route_status(
         snapshot.routes["team/chat"], snapshot, (True, Reason(Code.ROUTED, "here")), NOW
     )
-    (ready,) = status.conditions
+    ready, *_ = status.conditions
     return route, (ready.status, ready.reason, ready.message), table
 
 

@@ -39,7 +39,7 @@ def _route(snapshot: Snapshot, name: str = "team/chat@route") -> Route:
 
 
 def _ready(route, snapshot: Snapshot) -> tuple[str, str, str]:
-    (ready,) = build_route_status(route, snapshot, ROUTED, NOW).conditions
+    ready, *_ = build_route_status(route, snapshot, ROUTED, NOW).conditions
     return ready.status, ready.reason, ready.message
 
 

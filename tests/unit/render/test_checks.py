@@ -18,11 +18,11 @@ from modelyard.catalog.engines import (
     load_engines,
     resolve_image,
 )
-from modelyard.render.children import build_children, check_workload
+from modelyard.render.children import build_children, build_policy, check_workload
 from modelyard.render.engines import ENGINES
 from modelyard.render.resources import multiply_quantity
 from modelyard.render.sources import ClaimSource, HubSource, parse_source
-from modelyard.render.workload import Workload
+from modelyard.render.workload import Parent, Workload
 from tests.golden.cases import INPUTS, SETTINGS, read_workload
 
 
@@ -205,3 +205,29 @@ def test_examples_render() -> None:
         for option in deployment.spec.placement.accelerators:
             workload = Workload(deployment, classes[option.class_name], option.count or 1, replicas=1)
             assert check_workload(workload, SETTINGS) is None
+
+
+REMOTE = [name for name in INPUTS if read_workload(name).is_remote]
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_pods_behind_a_sovereign_route_reach_nothing(name: str) -> None:
+    """Whatever their source is, and with no accelerator at hand: also what cannot be placed any more is closed."""
+    workload = read_workload(name)
+    free = build_policy(Parent(workload.deployment), SETTINGS)
+    closed = build_policy(Parent(workload.deployment, sovereign=True), SETTINGS)
+    assert "Egress" in closed["spec"]["policyTypes"]
+    assert "egress" not in closed["spec"]
+    assert ("egress" in free["spec"]) is (name in REMOTE)
+    assert closed["spec"]["ingress"] == free["spec"]["ingress"]
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_new_pods_behind_a_sovereign_route_need_their_model_inside(name: str) -> None:
+    """The way out is closed, so a pod with a remote source would hold its GPU for nothing."""
+    refusal = check_workload(replace(read_workload(name), sovereign=True), SETTINGS)
+    assert (refusal is not None) is (name in REMOTE)
+    if refusal is not None:
+        assert refusal.reason == "SourceOutside"
+        assert "hf://" in refusal.message
+        assert "set source to pvc://" in refusal.message

@@ -17,8 +17,9 @@ from modelyard.core.routing import Route, route_name
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.scaling.starts import start_time
 from modelyard.core.snapshot import Pod, Snapshot
+from modelyard.core.sovereign import sovereign_names
 from modelyard.core.state import DeploymentMemory
-from modelyard.core.targets import JudgedTarget, find_model, judge_route, sovereign_names
+from modelyard.core.targets import JudgedTarget, find_model, judge_route
 from modelyard.core.variants import DEFAULT_START_TIME, Variant, VariantList
 
 
