@@ -30,7 +30,7 @@ from tests.unit.core.build import (
 
 NAMESPACES, NAMES = ("one", "two"), ("alpha", "beta", "gamma")
 # Also names that look like those of providers' clusters.
-SERVED = (*NAMES, "acme/large", "provider:acme/large", "provider:acme/large-z0", "one/alpha")
+SERVED = (*NAMES, "acme/large", "provider:acme/large", "provider:acme/large~z0", "one/alpha")
 MODELS = ("large", "small")
 SETTINGS = GatewaySettings()
 

@@ -150,7 +150,13 @@ class Stream:
         type_url, version = self.unacknowledged.pop(request.response_nonce, (request.type_url, ""))
         if request.HasField("error_detail"):
             self.rejections += 1
-            self.last_rejection = f"{type_url}: {request.error_detail.message}"
+            # What Envoy says of a secret may hold a part of it.
+            said = (
+                "(not shown: it may quote a key)"
+                if type_url == protos.SECRET
+                else request.error_detail.message
+            )
+            self.last_rejection = f"{type_url}: {said}"
             logger.error("Envoy %s rejected %s", self.node_id, self.last_rejection)
         elif version:
             self.acknowledged[type_url] = version

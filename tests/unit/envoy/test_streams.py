@@ -129,6 +129,19 @@ def test_rejected_routes_keep_the_cluster():
     assert [kind for kind, _, _ in envoy.change(offer(2)).settle()] == ["RouteConfiguration", "Cluster"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown"), [(protos.SECRET, False), (protos.ROUTES, True), (protos.LISTENER, True)]
+)
+def test_what_envoy_says_of_a_secret_is_not_repeated(kind, shown, caplog):
+    """It may quote the key that it could not read."""
+    envoy = Envoy(offer(0, POD)).start()
+    envoy.ask(kind, response_nonce="77", error_detail={"code": 3, "message": "bad key sk-12345"})
+    assert envoy.stream.rejections == 1
+    assert kind in envoy.stream.last_rejection
+    assert ("sk-12345" in envoy.stream.last_rejection) is shown
+    assert ("sk-12345" in caplog.text) is shown
+
+
 def test_a_changed_cluster_gets_its_endpoints_again():
     envoy = Envoy(offer(0, POD)).start()
     settings = GatewaySettings(connect_timeout=9)
