@@ -85,6 +85,8 @@ class Code:
     PROVIDER_CHEAPER: Final = "ProviderCheaper"
     ONLY_TARGET: Final = "OnlyTarget"
     NO_TARGET: Final = "NoTarget"
+    ROUTES_REJECTED: Final = "RoutesRejected"
+    ROUTES_NOT_CONFIRMED: Final = "RoutesNotConfirmed"
     SOVEREIGN: Final = "Sovereign"
     SOURCE_OUTSIDE: Final = "SourceOutside"
     SOURCES_INSIDE: Final = "SourcesInside"

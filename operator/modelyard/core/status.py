@@ -168,9 +168,9 @@ def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdic
 
 
 def build_route_status(
-    route: LLMRoute, snapshot: Snapshot, name: tuple[bool, Reason], now: float
+    route: LLMRoute, snapshot: Snapshot, name: tuple[bool, Reason], now: float, late: Reason | None = None
 ) -> LLMRouteStatus:
-    """Return the status that the route should have."""
+    """Return the status that the route should have. `late`: why some Envoy does not serve it as it should be."""
     sovereign = (route.metadata.namespace, route.spec.model) in sovereign_names(snapshot.routes.values())
     judged = judge_route(route, snapshot, sovereign=sovereign)
     closed = [item.closed for item in judged.every if item.closed is not None]
@@ -183,6 +183,8 @@ def build_route_status(
         code = None
     if not name[0]:
         ready = Verdict(READY, False, name[1])
+    elif late is not None:
+        ready = Verdict(READY, False, late)
     elif code is not None:
         # A rule may have the same target.
         messages = dict.fromkeys(reason.message for reason in closed if reason.code == code)

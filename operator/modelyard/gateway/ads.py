@@ -59,6 +59,16 @@ class Node:
         return dict(self.stream.acknowledged) if self.stream else {}
 
     @property
+    def routes(self) -> str:
+        """Version of the routes that it has, as far as it has said; empty before it has any."""
+        return self.stream.routes if self.stream else ""
+
+    @property
+    def routes_rejected(self) -> bool:
+        """Whether it has refused all routes that it was sent since it took those."""
+        return self.stream is not None and self.stream.routes_rejected
+
+    @property
     def rejections(self) -> int:
         """Responses that it rejected on this stream."""
         return self.stream.rejections if self.stream else 0

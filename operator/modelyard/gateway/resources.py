@@ -60,6 +60,11 @@ class Resources:
     """By `namespace/name` of the deployment."""
     settings: GatewaySettings
 
+    @property
+    def routes_version(self) -> str:
+        """The version of the routes, which are one resource."""
+        return self.by_type[protos.ROUTES][ROUTE_CONFIGURATION].version
+
     def alias(self, name: str) -> tuple[Resource, Resource] | None:
         """Return cluster and endpoints under the name of another generation, or None while the model sleeps.
 

@@ -15,6 +15,7 @@ from modelyard.core.routing import parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.gateway.protos import DynamicMessage
 from modelyard.gateway.resources import Resource, Resources
+from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 
 WILDCARD = "*"
 """The name that stands for "all resources of this type"."""
@@ -71,10 +72,16 @@ class Stream:
     """Version of the last accepted response by type URL."""
     rejections: int = 0
     last_rejection: str | None = None
+    routes: str = ""
+    """Version of the routes that Envoy has, as far as it has said; empty before it has any."""
+    routes_rejected: bool = False
+    """Whether it has refused all routes that it was sent since."""
     pushed: str = ""
     """Version of the resources that were last pushed; empty while a request is not answered yet."""
     _routes_nonce: str = ""
     """Nonce of the last routes while Envoy has not accepted them."""
+    _routes_sent: dict[str, str] = field(default_factory=dict)
+    """Versions of routes that Envoy has not answered yet, by nonce."""
     _nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def receive(self, request: DynamicMessage, resources: Resources) -> None:
@@ -88,6 +95,8 @@ class Stream:
         subscribed = set(request.resource_names_subscribe)
         if first:
             subscription.sent.update(request.initial_resource_versions)
+            if type_url == protos.ROUTES:
+                self.routes = request.initial_resource_versions.get(ROUTE_CONFIGURATION, "")
             # The protocol's older form of a wildcard: a first request without names.
             subscription.wildcard = not subscribed and type_url in _WILDCARD_TYPES
         if WILDCARD in subscribed:
@@ -148,6 +157,10 @@ class Stream:
 
     def _acknowledge(self, request: DynamicMessage) -> None:
         type_url, version = self.unacknowledged.pop(request.response_nonce, (request.type_url, ""))
+        routes = self._routes_sent.pop(request.response_nonce, None)
+        if routes is not None:
+            self.routes_rejected = request.HasField("error_detail")
+            self.routes = self.routes if self.routes_rejected else routes
         if request.HasField("error_detail"):
             self.rejections += 1
             # What Envoy says of a secret may hold a part of it.
@@ -247,6 +260,8 @@ class Stream:
             entry.resource.type_url = type_url
             entry.resource.value = resource.encoded
             subscription.sent[resource.name] = resource.version
+            if type_url == protos.ROUTES:
+                self._routes_sent[nonce] = resource.version
         for name in removed:
             del subscription.sent[name]
         subscription.answered = True

@@ -26,6 +26,7 @@ from modelyard.kube.expectations import Expectations
 from modelyard.kube.informers import Indices, first
 from modelyard.kube.projections import Seen, SeenChild
 from modelyard.runtime.capacity import CapacityView
+from modelyard.runtime.rollout import Rollout
 
 
 @dataclass
@@ -84,6 +85,8 @@ class Fleet:
     """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
     owners: dict[str, Claim] = field(default_factory=dict)
     table: RoutingTable = field(default_factory=RoutingTable)
+    rollout: Rollout = field(default_factory=Rollout)
+    """How far Envoys have taken it."""
 
     def deployment(self, key: str) -> Seen[LLMDeployment] | None:
         """Return the newest view of an LLMDeployment."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelyard.api.meta import split_key
+from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
@@ -40,6 +41,7 @@ from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
 from modelyard.runtime.reconcile import Reconciler
+from modelyard.runtime.rollout import watch_rollout
 from modelyard.runtime.routes import RouteDecider
 from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
@@ -150,6 +152,9 @@ class Operator:
         yield self._ledger.run()
         yield self._budgets.run()
         yield self._tenants.run()
+        yield watch_rollout(
+            self.fleet.rollout, self._server.nodes.values, self._look_at_route, self._settings.read_interval
+        )
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -253,6 +258,12 @@ class Operator:
         self._publisher.request()
         for route in self.fleet.route_keys():
             self._queue.add(ROUTE_PREFIX + route)
+
+    def _look_at_route(self, name: str) -> None:
+        """Take in that something else is to be told of a route. Names of deployments have no status of this kind."""
+        for key in self.fleet.route_keys():
+            if route_name(key) == name:
+                self._queue.add(ROUTE_PREFIX + key)
 
     def _wake(self, deployment: str, generation: int, node: str) -> None:
         """Take in the wake signal of a held request. An adapter's request wakes its deployment."""

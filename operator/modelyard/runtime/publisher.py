@@ -76,7 +76,9 @@ class Publisher:
             self._offered = True
             self._fleet.table, self._secrets = table, secrets
             self._limits.set_limits(table.limits)
-            self._server.set_resources(self._builder.build(table, *secrets))
+            resources = self._builder.build(table, *secrets)
+            self._fleet.rollout.offer(table.routes, resources.routes_version)
+            self._server.set_resources(resources)
 
     def _under_budgets(self, table: RoutingTable, snapshot: Snapshot) -> RoutingTable:
         """Return the table with what budgets make of its routes."""

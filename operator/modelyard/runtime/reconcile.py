@@ -16,6 +16,7 @@ from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.replicas import SizeMemory
 from modelyard.core.routestatus import tell_plan
+from modelyard.core.routing import route_name
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory
 from modelyard.core.status import build_route_status, build_status, hourly_cost
@@ -285,7 +286,8 @@ class Reconciler:
             return
         name = explain_name(route.spec.model, ROUTE, key, owner)
         now = time.time()
-        status = build_route_status(route, self._fleet.snapshot_names(), name, now)
+        late = self._fleet.rollout.late.get(route_name(key))
+        status = build_route_status(route, self._fleet.snapshot_names(), name, now, late)
         settled = self._fleet.is_settled(key, now, self._settings.route_interval)
         status = tell_plan(status, route, self._fleet.routes_plan.routes.get(key), now, settled=settled)
         if status != route.status:
