@@ -43,6 +43,11 @@ def sovereign_deployments(routes: Iterable[LLMRoute]) -> frozenset[str]:
     )
 
 
+def make_sovereign(route: LLMRoute) -> LLMRoute:
+    """Return the route with the policy of one whose requests stay inside."""
+    return route.model_copy(update={"spec": route.spec.model_copy(update={"data_policy": "Sovereign"})})
+
+
 def target_deployments(route: LLMRoute) -> Iterator[str]:
     """Yield `namespace/name` of the deployments among a route's targets and those of its rules."""
     rules = (rule.targets for rule in route.spec.rules or ())

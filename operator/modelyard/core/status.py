@@ -22,7 +22,7 @@ from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.sovereign import judge_sources, sovereign_names
-from modelyard.core.targets import explain_closed, judge_route
+from modelyard.core.targets import explain_closed, explain_invalid, judge_route
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
@@ -38,6 +38,7 @@ COST_DEAD_BAND = Decimal("0.1")
 reading would make every reading a write."""
 
 _ROUTE_PROBLEMS = (
+    Code.INVALID,
     Code.DATA_POLICY_VIOLATED,
     Code.TARGET_NOT_FOUND,
     Code.PROVIDER_NOT_READY,
@@ -198,6 +199,28 @@ def build_route_status(
         verdicts.append(Verdict(SOURCES_INSIDE, *judge_sources(route, snapshot)))
     conditions = stamp(verdicts, route.status.conditions, generation, now)
     return LLMRouteStatus(observed_generation=generation, conditions=conditions)
+
+
+def build_invalid_status(
+    key: str,
+    error: str,
+    served: LLMRouteStatus | None,
+    conditions: tuple[Condition, ...],
+    generation: int,
+    now: float,
+) -> LLMRouteStatus:
+    """Return the status of a route that cannot be read. `conditions` stand already.
+
+    `served`: the status of what holds meanwhile, the last form that could be read or its name alone; None if nothing
+    does.
+    """
+    reason = Reason(Code.INVALID, explain_invalid(key, error))
+    stalled = Verdict(STALLED, True, reason)
+    if served is None:
+        verdicts = [Verdict(READY, False, reason), stalled]
+        return LLMRouteStatus(conditions=stamp(verdicts, conditions, generation, now))
+    added = stamp([stalled], conditions, generation, now)
+    return served.model_copy(update={"conditions": (*served.conditions, *added)})
 
 
 def stamp(

@@ -53,6 +53,8 @@ def judge_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> Judg
 
     `sovereign`: the route's name is one of `sovereign_names`. Quality and policy hold in rules as everywhere.
     """
+    if (error := snapshot.invalid.get(route.key)) is not None:
+        return JudgedRoute((_closed(Code.INVALID, explain_invalid(route.key, error)),))
 
     def judge(targets: Iterable[RouteTarget]) -> tuple[JudgedTarget, ...]:
         return tuple(
@@ -65,6 +67,11 @@ def judge_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> Judg
     return JudgedRoute(
         judge(route.spec.targets), tuple(judge(rule.targets) for rule in route.spec.rules or ())
     )
+
+
+def explain_invalid(key: str, error: str) -> str:
+    """Return what is wrong with a route that cannot be read."""
+    return f"LLMRoute {key} cannot be read: {error}; correct it"
 
 
 def explain_closed(deployment: LLMDeployment) -> Reason | None:

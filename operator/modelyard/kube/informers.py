@@ -27,6 +27,7 @@ from modelyard.kube.projections import (
     project_object,
     project_pod,
     project_priority,
+    project_route,
 )
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
@@ -122,8 +123,8 @@ def build_registry(
         indices.started = True
 
     watch = _Watches(registry, on_change)
-    for resource, model in _OWN.items():
-        watch.index(resource, object_key, functools.partial(project_object, model))
+    for resource, project_own in _OWN.items():
+        watch.index(resource, object_key, project_own)
         watch.call_back(resource, object_key)
     watch.index(PODS, owner_key, project_pod, _LABELLED)
     watch.index(DEPLOYMENTS, owner_key, project_child, _LABELLED)
@@ -137,10 +138,10 @@ def build_registry(
 
 
 _LABELLED = {LABEL_DEPLOYMENT: kopf.PRESENT}
-_OWN: Mapping[Resource, type[Any]] = {
-    LLM_DEPLOYMENTS: LLMDeployment,
-    LLM_ROUTES: LLMRoute,
-    ACCELERATOR_CLASSES: AcceleratorClass,
+_OWN: Mapping[Resource, Callable[[Mapping[str, Any]], Any]] = {
+    LLM_DEPLOYMENTS: functools.partial(project_object, LLMDeployment),
+    LLM_ROUTES: project_route,
+    ACCELERATOR_CLASSES: functools.partial(project_object, AcceleratorClass),
 }
 
 

@@ -1,13 +1,16 @@
 """Small views of watched objects: what the decision needs, and no more."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_VARIANT, ApiModel
+from modelyard.api.llmroute import LLMRoute
+from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_VARIANT, ApiModel, Condition
 from modelyard.api.quantities import parse_quantity
+from modelyard.api.routetargets import RouteTarget
 from modelyard.core.external import Scaler, ScalerKind
 from modelyard.core.inventory import Node, Taint, Usage
 from modelyard.core.names import unix_time
@@ -27,6 +30,12 @@ class Seen(Generic[M]):
     version: str
     object: M | None
     error: str = ""
+    fallback: M | None = None
+    """What must hold all the same of one that cannot be read."""
+    conditions: tuple[Condition, ...] = ()
+    """How the status of one that cannot be read stands."""
+    generation: int = 0
+    """Of one that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,54 @@ def project_object(model: type[M], body: Mapping[str, Any]) -> Seen[M]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return Seen(metadata["uid"], metadata["resourceVersion"], None, f"{where}: {first['msg']}")
+
+
+def project_route(body: Mapping[str, Any]) -> Seen[LLMRoute]:
+    """Return an LLMRoute, or of one that cannot be parsed what keeps its name inside if it may be sovereign."""
+    seen = project_object(LLMRoute, body)
+    if seen.object is not None:
+        return seen
+    conditions: tuple[Condition, ...] = ()
+    with contextlib.suppress(ValidationError, TypeError, AttributeError):
+        conditions = tuple(
+            Condition.model_validate(item) for item in body.get("status", {}).get("conditions", ())
+        )
+    generation = body["metadata"].get("generation", 0)
+    return replace(seen, fallback=_salvage(body), conditions=conditions, generation=generation)
+
+
+def _salvage(body: Mapping[str, Any]) -> LLMRoute | None:
+    """Return a sovereign route with the name and the deployments of one that cannot be parsed, if it may be sovereign.
+
+    A policy that is not known may be a stricter one.
+    """
+    spec = body.get("spec")
+    if not isinstance(spec, Mapping) or spec.get("dataPolicy", "Any") == "Any":
+        return None
+    rules = spec.get("rules")
+    names = dict.fromkeys(_deployments([spec, *(rules if isinstance(rules, list) else ())]))
+    targets = []
+    for name in names:
+        # What is no name of a deployment names none.
+        with contextlib.suppress(ValidationError):
+            targets.append(RouteTarget.model_validate({"deployment": name}))
+    fields = {"model": spec.get("model"), "dataPolicy": "Sovereign", "targets": [{"deployment": "none"}]}
+    try:
+        route = LLMRoute.model_validate({"metadata": body["metadata"], "spec": fields})
+    except ValidationError:
+        return None
+    # Afterwards, since there may be more of them than a list of targets may have.
+    return route.model_copy(
+        update={"spec": route.spec.model_copy(update={"targets": tuple(targets), "spill": False})}
+    )
+
+
+def _deployments(places: Iterable[Any]) -> Iterator[str]:
+    for place in places:
+        targets = place.get("targets") if isinstance(place, Mapping) else None
+        for target in targets if isinstance(targets, list) else ():
+            if isinstance(target, Mapping) and isinstance(target.get("deployment"), str):
+                yield target["deployment"]
 
 
 def project_pod(body: Mapping[str, Any]) -> Pod:

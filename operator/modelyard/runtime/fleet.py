@@ -19,7 +19,7 @@ from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
-from modelyard.core.sovereign import sovereign_deployments
+from modelyard.core.sovereign import make_sovereign, sovereign_deployments
 from modelyard.core.spend import Spend
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
@@ -36,6 +36,8 @@ class Fleet:
     indices: Indices = field(default_factory=Indices)
     written: Expectations[Seen[LLMDeployment]] = field(default_factory=Expectations)
     written_routes: Expectations[Seen[LLMRoute]] = field(default_factory=Expectations)
+    read_routes: dict[str, Seen[LLMRoute]] = field(default_factory=dict)
+    """The last form of each LLMRoute that could be read."""
     written_children: Expectations[SeenChild] = field(default_factory=Expectations)
     """By `namespace/name` of the child."""
     strangers: dict[str, str] = field(default_factory=dict)
@@ -103,6 +105,34 @@ class Fleet:
             self.written_routes.forget(key)
             return None
         return self.written_routes.resolve(key, seen.uid, seen.version, seen)
+
+    def known_route(self, key: str) -> LLMRoute | None:
+        """Return what holds of an LLMRoute: as it stands, or in the last form that could be read, or its name alone.
+
+        One that cannot be read any more and says that it is sovereign is so from then on.
+        """
+        seen = self.route(key)
+        if seen is None:
+            self.read_routes.pop(key, None)
+            return None
+        if seen.object is not None:
+            self.read_routes[key] = seen
+            return seen.object
+        last = self.read_routes.get(key)
+        if last is None or last.object is None or last.uid != seen.uid:
+            return seen.fallback
+        return last.object if seen.fallback is None else make_sovereign(last.object)
+
+    def invalid_routes(self) -> dict[str, str]:
+        """Return what is wrong with LLMRoutes of which nothing but the name holds."""
+        found = {}
+        for key in self.route_keys():
+            seen = self.route(key)
+            if seen is None or seen.fallback is None:
+                continue
+            if self.known_route(key) is seen.fallback:
+                found[key] = seen.error
+        return found
 
     def children(self, key: str, uid: str) -> dict[str, SeenChild]:
         """Return the newest views of the Deployments under an LLMDeployment with that UID, by variant."""
@@ -214,6 +244,7 @@ class Fleet:
         return Snapshot(
             deployments=deployments,
             routes=routes,
+            invalid=self.invalid_routes(),
             providers=self.providers,
             tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
@@ -264,11 +295,11 @@ class Fleet:
                 yield seen.object
 
     def readable_routes(self) -> Iterator[LLMRoute]:
-        """Yield every LLMRoute that can be parsed."""
+        """Yield what holds of every LLMRoute, if anything does."""
         for key in self.route_keys():
-            seen = self.route(key)
-            if seen is not None and seen.object is not None:
-                yield seen.object
+            known = self.known_route(key)
+            if known is not None:
+                yield known
 
     def forget(self, key: str) -> None:
         """Drop everything remembered of a deployment that is gone."""

@@ -19,9 +19,9 @@ from modelyard.core.routestatus import tell_plan
 from modelyard.core.routing import route_name
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory
-from modelyard.core.status import build_route_status, build_status, hourly_cost
+from modelyard.core.status import build_invalid_status, build_route_status, build_status, hourly_cost
 from modelyard.kube.client import ApiError, KubeClient
-from modelyard.kube.projections import Seen, project_child, project_object
+from modelyard.kube.projections import Seen, project_child, project_object, project_route
 from modelyard.kube.resources import DEPLOYMENTS, LLM_DEPLOYMENTS, LLM_ROUTES
 from modelyard.render.children import build_children, build_policy, check_workload
 from modelyard.render.workload import Parent, Workload
@@ -67,6 +67,8 @@ class Reconciler:
         self._settings = settings
         self._events = EventRecorder(client)
         self._cost_written: dict[str, float] = {}
+        self._unreadable: dict[str, str] = {}
+        """What was logged of LLMRoutes that cannot be read."""
 
     async def reconcile(self, key: str) -> float | None:
         """Bring a deployment in line. Returns the seconds after which it must be looked at again, if any.
@@ -277,26 +279,56 @@ class Reconciler:
         self._publisher.request()
         await self._publisher.published()
         seen = self._fleet.route(key)
-        if seen is None or seen.object is None:
+        if seen is None:
             self._fleet.routes_written.pop(key, None)
+            self._fleet.read_routes.pop(key, None)
+            self._unreadable.pop(key, None)
             return
+        if seen.object is None:
+            await self._report_route(key, seen)
+            return
+        self._unreadable.pop(key, None)
         route = seen.object
-        owner = self._fleet.owners.get(route.spec.model)
-        if owner is None:
-            return
-        name = explain_name(route.spec.model, ROUTE, key, owner)
         now = time.time()
-        late = self._fleet.rollout.late.get(route_name(key))
-        status = build_route_status(route, self._fleet.snapshot_names(), name, now, late)
-        settled = self._fleet.is_settled(key, now, self._settings.route_interval)
-        status = tell_plan(status, route, self._fleet.routes_plan.routes.get(key), now, settled=settled)
-        if status != route.status:
-            await self._apply_route_status(route, status)
+        status = self._build_route_status(key, route, now)
+        if status is not None and status != route.status:
+            await self._apply_route_status(key, status)
             self._fleet.routes_written[key] = now
             await self._events.emit_route_change(route, status)
 
-    async def _apply_route_status(self, route: LLMRoute, status: LLMRouteStatus) -> None:
-        namespace, name = split_key(route.key)
+    def _build_route_status(self, key: str, route: LLMRoute, now: float) -> LLMRouteStatus | None:
+        """Return the status that follows from what is known of a route; None before its name was resolved."""
+        owner = self._fleet.owners.get(route.spec.model)
+        if owner is None:
+            return None
+        name = explain_name(route.spec.model, ROUTE, key, owner)
+        late = self._fleet.rollout.late.get(route_name(key))
+        status = build_route_status(route, self._fleet.snapshot_names(), name, now, late)
+        settled = self._fleet.is_settled(key, now, self._settings.route_interval)
+        return tell_plan(status, route, self._fleet.routes_plan.routes.get(key), now, settled=settled)
+
+    async def _report_route(self, key: str, seen: Seen[LLMRoute]) -> None:
+        """Say that an LLMRoute cannot be read. What held of it before holds on."""
+        if self._unreadable.get(key) != seen.error:
+            self._unreadable[key] = seen.error
+            logger.error("LLMRoute %s cannot be read: %s", key, seen.error)
+        now = time.time()
+        served = None
+        if (known := self._fleet.known_route(key)) is not None:
+            stood = known.status.model_copy(update={"conditions": seen.conditions})
+            served = self._build_route_status(key, known.model_copy(update={"status": stood}), now)
+        status = build_invalid_status(key, seen.error, served, seen.conditions, seen.generation, now)
+        if status.conditions == seen.conditions:
+            return
+        try:
+            await self._apply_route_status(key, status)
+        except ApiError as error:
+            # The API server may find the object as unreadable as we do, and a later try would be refused alike.
+            if error.status not in {400, 422}:
+                raise
+
+    async def _apply_route_status(self, key: str, status: LLMRouteStatus) -> None:
+        namespace, name = split_key(key)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": LLM_ROUTES.kind,
@@ -305,5 +337,5 @@ class Reconciler:
         }
         answer = await self._client.apply(LLM_ROUTES, manifest, "status")
         WRITES.labels(kind="LLMRoute/status").inc()
-        view = project_object(LLMRoute, answer)
-        self._fleet.written_routes.note(route.key, view.uid, view.version, view)
+        view = project_route(answer)
+        self._fleet.written_routes.note(key, view.uid, view.version, view)
