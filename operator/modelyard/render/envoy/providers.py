@@ -1,5 +1,7 @@
 """The Envoy cluster of a provider's model, and the secret with the provider's key."""
 
+from collections.abc import Iterable
+
 from modelyard.core.routing import ExternalUpstream
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.clusters import (
@@ -23,9 +25,17 @@ HTTPS_PORT = 443
 """Left out of the authority, as clients do (RFC 9110, section 7.2)."""
 
 
-_REFUSING_HOST, _REFUSING_PORT = "127.0.0.1", 1
-"""An address where nothing listens: tcpmux (RFC 1078), which no system serves any more. Whatever did would have to show
+_REFUSING_PORT = 1
+"""A port where nothing listens: tcpmux (RFC 1078), which no system serves any more. Whatever did would have to show
 the provider's certificate before it saw a byte."""
+
+_REFUSING_HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 10))
+"""Addresses of the own host that refuse every connection; see `_MAX_EJECTION_PERCENT`."""
+
+_MAX_EJECTION_PERCENT = 90
+"""How many of a cluster's addresses may be left out at a time, those that refuse included. Envoy leaves out one more
+while the share is below this. With nine that refuse, all of a provider's addresses can be left out (up to 90 of them),
+and never all that refuse: a cluster without any address fails a request for good."""
 
 
 def provider_cluster(upstream: ExternalUpstream, settings: GatewaySettings) -> Json:
@@ -55,12 +65,15 @@ def provider_cluster(upstream: ExternalUpstream, settings: GatewaySettings) -> J
         "load_assignment": {
             "cluster_name": upstream.cluster,
             "endpoints": [
-                _endpoints(upstream.host, upstream.port, priority=0),
-                # Envoy tries no other target where a cluster has no address at all. So a name that cannot be resolved
-                # leads to an address that refuses, which is a failure like any other.
-                _endpoints(_REFUSING_HOST, _REFUSING_PORT, priority=1),
+                _endpoints([upstream.host], upstream.port, priority=0),
+                # Envoy tries no other target where a cluster has no address at all. So a name that cannot be resolved,
+                # and a provider that is left out, lead to an address that refuses: a failure like any other, at once.
+                _endpoints(_REFUSING_HOSTS, _REFUSING_PORT, priority=1),
             ],
         },
+        # What is left out stays left out, however few addresses remain.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "outlier_detection": _outlier_detection(settings),
         "circuit_breakers": circuit_breakers(settings),
         "transport_socket": _tls(upstream, settings),
         # The rewrite needs the whole body in the upstream chain.
@@ -82,8 +95,26 @@ def provider_secret(provider: str, key: str) -> Json:
     }
 
 
-def _endpoints(host: str, port: int, priority: int) -> Json:
-    return {"priority": priority, "lb_endpoints": [{"endpoint": {"address": socket_address(host, port)}}]}
+def _outlier_detection(settings: GatewaySettings) -> Json:
+    """Return when an address of a provider is left out, and for how long."""
+    return {
+        # A 500 is about the request as often as about the provider, and a 429 about how many came before it.
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_success_rate": 0,
+        "consecutive_gateway_failure": settings.provider_failures,
+        "enforcing_consecutive_gateway_failure": 100,
+        "interval": "1s",
+        "base_ejection_time": seconds(settings.provider_ejection_seconds),
+        "max_ejection_time": seconds(
+            max(settings.provider_ejection_limit, settings.provider_ejection_seconds)
+        ),
+        "max_ejection_percent": _MAX_EJECTION_PERCENT,
+    }
+
+
+def _endpoints(hosts: Iterable[str], port: int, priority: int) -> Json:
+    addresses = [{"endpoint": {"address": socket_address(host, port)}} for host in hosts]
+    return {"priority": priority, "lb_endpoints": addresses}
 
 
 def _authority(upstream: ExternalUpstream) -> str:

@@ -76,3 +76,13 @@ class GatewaySettings:
 
     ejection_seconds: float = 5.0
     """How long a pod is left out the first time; the operator removes pods that are not Ready long before."""
+
+    provider_failures: int = 3
+    """Consecutive 502, 503, 504 or failures of the connection after which an address of a provider is left out. Fewer
+    than for a pod: each may cost a request the whole `provider_connect_timeout`, and nobody else notices."""
+
+    provider_ejection_seconds: float = 10.0
+    """How long an address of a provider is left out the first time, and how much longer each time after it."""
+
+    provider_ejection_limit: float = 60.0
+    """How long it is left out at most: then a few requests find out whether it answers again."""
