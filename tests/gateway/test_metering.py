@@ -7,9 +7,9 @@ import math
 import pytest
 from aiohttp import web
 
+from modelyard.core.spend import OTHER_TENANTS
 from modelyard.gateway.counters import Answered
 from modelyard.render.envoy import listener, scripts
-from modelyard.render.envoy.metering import OTHER_TENANTS
 from modelyard.render.envoy.names import TENANT_HEADER
 from tests.gateway.conftest import USAGE, table_of, until
 from tests.gateway.test_usage_events import answer_with, read, stream_of

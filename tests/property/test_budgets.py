@@ -106,7 +106,7 @@ def budgets(draw: st.DrawFn, name: str = "a") -> LLMBudget:
 
 keys = st.builds(
     lambda tenant, route, target: SpendKey(tenant, route.partition("/")[0], route, target),
-    st.sampled_from(TENANTS),
+    st.sampled_from((*TENANTS, "_other")),
     st.sampled_from((*ROUTES, "")),
     st.sampled_from((*TARGETS, "")),
 )

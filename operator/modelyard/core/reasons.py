@@ -75,6 +75,7 @@ class Code:
     SPEND_READ: Final = "SpendRead"
     LEDGER_MISSING: Final = "LedgerMissing"
     LEDGER_STALE: Final = "LedgerStale"
+    TENANTS_NOT_COUNTED: Final = "TenantsNotCounted"
     SCOPE_NOT_FOUND: Final = "ScopeNotFound"
     AMOUNT_SPENT: Final = "AmountSpent"
     AMOUNT_LEFT: Final = "AmountLeft"

@@ -7,6 +7,11 @@ HOUR = 3600
 """Seconds: one line sums up one hour, which begins at a whole hour of UTC."""
 
 
+OTHER_TENANTS = "_other"
+"""Tenant of all pairs of a tenant and a route beyond those that have counters of their own (`MAX_PAIRS` in
+`request_scan.lua`). No object can have this name."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SpendKey:
     """Who spent on what. Every field may be empty: not known, or (tenant) anonymous."""

@@ -19,6 +19,7 @@ from modelyard.api.meta import API_VERSION, ObjectMeta, wire
 from modelyard.core.budget.decide import limit_sizes
 from modelyard.core.budget.judge import SpendSums, Standing, judge_budgets, stale_after
 from modelyard.core.budget.status import KnownNames, build_budget_status
+from modelyard.core.ledger.holdings import find_holdings
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.spend import Spend
 from modelyard.kube.client import ApiError, KubeClient
@@ -129,7 +130,10 @@ class BudgetKeeper:
         self._budgets = budgets
         now = time.time()
         self.judge(now)
-        known = KnownNames(self._fleet.route_keys(), self._fleet.deployment_keys(), self._fleet.providers)
+        fleet = self._fleet
+        held = find_holdings(fleet.all_pods(), fleet.accelerators(), fleet.plans)
+        unpriced = {item.deployment for item in held if item.price is None}
+        known = KnownNames(fleet.route_keys(), fleet.deployment_keys(), fleet.providers, unpriced)
         for standing in self._fleet.budgets:
             if standing.budget.name == NOT_READABLE:
                 continue

@@ -457,3 +457,32 @@ def test_figures_move_beyond_a_dead_band_and_always_at_the_end():
     )
     assert near.status.share == "0.9999"
     assert build_budget_status(judge(near, spent(line(100))), KNOWN, NOW).share == "1"
+
+
+def test_what_was_counted_for_no_tenant_may_be_a_tenants():
+    one = budget(amount="100", scope={"tenants": ["search"], "providers": ["acme"]})
+    mine = line(60, tenant="search", target=LARGE)
+
+    def code(*lines: SpendLine) -> str:
+        standing = judge(one, spent(mine, *lines))
+        assert (standing.spent is None) == (standing.unknown is not None)
+        return standing.unknown.code if standing.unknown is not None else ""
+
+    assert code(line(39, tenant="_other", target=LARGE)) == ""
+    assert code(line(40, tenant="_other", target=LARGE)) == Code.TENANTS_NOT_COUNTED
+    assert code(line(40, tenant="_other", target=OWN)) == "", "not in its scope"
+    assert judge(one, spent(mine, mine, line(40, tenant="_other", target=LARGE))).exhausted
+    assert judge(budget(), spent(line(60), line(39, tenant="_other"))).spent == 99, "it counts for all"
+
+
+def test_status_names_accelerators_without_a_price():
+    def prices(one: LLMBudget) -> list[str]:
+        known = replace(KNOWN, unpriced=("team/own", "team/other"))
+        found = build_budget_status(judge(one, spent()), known, NOW).conditions
+        return [item.message for item in found if (item.type, item.status) == ("PricesKnown", "False")]
+
+    (message,) = prices(budget())
+    assert "team/other, team/own have no price" in message
+    (message,) = prices(budget(scope={"deployments": ["team/own"]}))
+    assert "team/other" not in message
+    assert prices(budget(scope={"providers": ["acme"]})) == []

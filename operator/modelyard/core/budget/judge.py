@@ -10,7 +10,7 @@ from modelyard.api.scaling import known_time_zones
 from modelyard.core.budget.period import Period, period_at
 from modelyard.core.budget.scope import counts
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
+from modelyard.core.spend import HOUR, OTHER_TENANTS, Spend, SpendKey, SpendLine
 
 READ_SECONDS = 5.0
 """How long one reading of an Envoy may take (`READ_SECONDS` of the gateway's counters)."""
@@ -154,10 +154,25 @@ def _judge(budget: LLMBudget, sums: SpendSums, unknown: Reason | None, now: floa
         return Standing(budget, period, None, None, unknown)
     spent = sums.of(spec.scope, period.first_hour)
     amount = float(Decimal(spec.amount))
+    other = _spent_by_others(budget, sums, period) if spent < amount else 0.0
+    if other and spent + other >= amount:
+        reason = Reason(
+            Code.TENANTS_NOT_COUNTED,
+            f"US$ {spent:.2f} are spent, and US$ {other:.2f} by tenants without counters of their own, of which some "
+            "may be its: use fewer tenants on each route, or raise amount",
+        )
+        return Standing(budget, period, None, None, reason)
     runs_out = _forecast(budget, sums, amount - spent, now) if spent < amount else None
     if runs_out is not None and runs_out >= period.end:
         runs_out = None
     return Standing(budget, period, spent, spent / amount, runs_out=runs_out)
+
+
+def _spent_by_others(budget: LLMBudget, sums: SpendSums, period: Period) -> float:
+    """Return US dollars that may be of the tenants whom a budget names, but were counted for no tenant."""
+    if budget.spec.scope.tenants is None:
+        return 0.0
+    return sums.of(budget.spec.scope.model_copy(update={"tenants": (OTHER_TENANTS,)}), period.first_hour)
 
 
 def _forecast(budget: LLMBudget, sums: SpendSums, left: float, now: float) -> float | None:

@@ -7,10 +7,13 @@ from zoneinfo import ZoneInfo
 
 from modelyard.api.llmbudget import LLMBudget, LLMBudgetStatus
 from modelyard.core.budget.judge import Standing
+from modelyard.core.budget.scope import names_deployment
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.status import READY, Verdict, format_time, stamp
 
 BUDGET_EXHAUSTED, SOFT_LIMIT_REACHED, SPEND_UNKNOWN = "BudgetExhausted", "SoftLimitReached", "SpendUnknown"
+
+PRICES_KNOWN = "PricesKnown"
 
 SHARE_DEAD_BAND = 0.01
 """Move of the share below which the figures are left as they are: those that move with every reading would make every
@@ -25,6 +28,8 @@ class KnownNames:
     """`namespace/name`."""
     deployments: Collection[str] = ()
     providers: Collection[str] = ()
+    unpriced: Collection[str] = ()
+    """`namespace/name` of the deployments that hold accelerators whose price is not known."""
 
 
 def build_budget_status(standing: Standing, known: KnownNames, now: float) -> LLMBudgetStatus:
@@ -34,6 +39,13 @@ def build_budget_status(standing: Standing, known: KnownNames, now: float) -> LL
     """
     budget = standing.budget
     verdicts = [_explain_ready(standing, known), _explain_spend(standing)]
+    unpriced = sorted(key for key in known.unpriced if names_deployment(budget.spec.scope, key))
+    if unpriced:
+        message = (
+            f"accelerators of {', '.join(unpriced)} have no price and count for nothing: "
+            "give their AcceleratorClass a price"
+        )
+        verdicts.append(Verdict(PRICES_KNOWN, False, Reason(Code.PRICE_UNKNOWN, message)))
     if standing.share is not None:
         verdicts.append(_explain_hard(standing))
         if budget.spec.soft is not None:

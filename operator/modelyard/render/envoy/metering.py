@@ -41,10 +41,6 @@ ESTIMATED_TOKENS = ("estimated_prompt_tokens", "estimated_completion_tokens")
 ESTIMATED_REQUESTS = "estimated_requests"
 """Counter of the requests that were charged by estimate."""
 
-OTHER_TENANTS = "_other"
-"""Label of all pairs of a tenant and a route beyond those that have counters of their own (`MAX_PAIRS` in
-`request_scan.lua`). No object can have this name."""
-
 # Nothing here is text of a client: the metadata comes from our own table, the tenant from the key that was checked.
 _TAGS = [
     {"name": "route", "value_format": f"%METADATA(ROUTE:{METADATA}:route)%"},
