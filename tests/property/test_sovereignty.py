@@ -29,8 +29,8 @@ from tests.unit.core.build import (
 )
 
 NAMESPACES, NAMES = ("one", "two"), ("alpha", "beta", "gamma")
-# Also names that look like those of providers' clusters.
-SERVED = (*NAMES, "acme/large", "provider:acme/large", "provider:acme/large~z0", "one/alpha")
+# Also names that look like those of providers' clusters. None can look like a generation: no name may have a tilde.
+SERVED = (*NAMES, "acme/large", "provider:acme/large", "one/alpha")
 MODELS = ("large", "small")
 SETTINGS = GatewaySettings()
 

@@ -142,9 +142,6 @@ class Snapshot:
     deployments: Mapping[str, LLMDeployment] = field(default_factory=dict)
     """By `namespace/name`, like all mappings here."""
     routes: Mapping[str, LLMRoute] = field(default_factory=dict)
-    invalid: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with routes that were never seen in a form that can be read: they stand for their names only, and
-    no request goes anywhere through them."""
     providers: Mapping[str, Provider] = field(default_factory=dict)
     """By name: those in the gateway's namespace."""
     tenants: Mapping[str, LLMTenant] = field(default_factory=dict)
@@ -175,3 +172,6 @@ class Snapshot:
     """Unix time of the newest wake signal (a held request), by `namespace/name`."""
     limits: Mapping[str, SizeLimit] = field(default_factory=dict)
     """What budgets ask of sizes, by `namespace/name`, of the deployments that they are about."""
+    invalid: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with routes that were never seen in a form that can be read: they stand for their names only, and
+    no request goes anywhere through them."""
