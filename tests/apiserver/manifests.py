@@ -158,6 +158,18 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             ],
             timeouts={"hold": "5m", "firstToken": "20s", "request": "5m"},
         ),
+        manifest(
+            "LLMRoute",
+            "adapters",
+            model="org/model",
+            targets=[{"deployment": "first", "adapter": "org/lora"}],
+            rules=[
+                {
+                    "match": {"tenants": ["acme"]},
+                    "targets": [{"deployment": "first", "adapter": "org/lora"}],
+                }
+            ],
+        ),
     ),
     "LLMProvider": (
         manifest(

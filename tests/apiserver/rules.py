@@ -37,7 +37,7 @@ def _case(
 
 
 _PLAIN, _PROFILED, _FULL, _EXTERNAL = BASES["LLMDeployment"]
-_ROUTE, _RULED_ROUTE, _FULL_ROUTE = BASES["LLMRoute"]
+_ROUTE, _RULED_ROUTE, _FULL_ROUTE, _ = BASES["LLMRoute"]
 _PROVIDER, _FULL_PROVIDER = BASES["LLMProvider"]
 _, _FULL_TENANT = BASES["LLMTenant"]
 _BUDGET, _SOFT_BUDGET, _LOWER_MAX_BUDGET, _ = BASES["LLMBudget"]
@@ -343,6 +343,22 @@ RULE_CASES: Final = (
         ),
     ),
     _case(
+        "RouteTarget.adapter-of-deployment",
+        _ROUTE,
+        "spec.targets[0].adapter",
+        "an adapter is one of a deployment",
+        accepted=({"spec.targets.0.adapter": "org/lora"},),
+        refused=({"spec.targets.0": {"provider": "openai", "model": "small", "adapter": "org/lora"}},),
+    ),
+    _case(
+        "LLMRouteSpec.lowest-cost-without-adapters",
+        _ROUTE,
+        "spec.targets",
+        "policy LowestCost does not choose among adapters",
+        accepted=({"spec.targets.0.adapter": "org/lora"}, {"spec.policy": "LowestCost"}),
+        refused=({"spec.policy": "LowestCost", "spec.targets.0.adapter": "org/lora"},),
+    ),
+    _case(
         "LLMRouteSpec.targets-differ",
         _FULL_ROUTE,
         "spec.targets",
@@ -351,6 +367,7 @@ RULE_CASES: Final = (
             {},
             {"spec.targets.1": {"provider": "openai", "model": "large"}},
             {"spec.targets.1": {"provider": "other", "model": "small"}},
+            {"spec.targets.0": {"deployment": "first", "adapter": "lora", "quality": "1"}},
         ),
         refused=(
             {"spec.targets.1": {"provider": "openai", "model": "small", "quality": "0.5"}},

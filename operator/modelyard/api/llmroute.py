@@ -164,6 +164,16 @@ class LLMRouteSpec(ApiModel):
             field_path=".targets",
         ),
         Rule(
+            name="lowest-cost-without-adapters",
+            cel="self.policy != 'LowestCost' || self.targets.all(target, !has(target.adapter))",
+            message="policy LowestCost does not choose among adapters: use policy Priority or Weighted, or remove "
+            "adapter",
+            holds=lambda spec: (
+                spec.policy != "LowestCost" or all(target.adapter is None for target in spec.targets)
+            ),
+            field_path=".targets",
+        ),
+        Rule(
             name="quality-is-stated",
             cel="!has(self.minQuality) "
             "|| self.targets.all(target, !has(target.deployment) || has(target.quality))",

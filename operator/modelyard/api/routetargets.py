@@ -31,10 +31,13 @@ _OWN_PREFIXES = ("x-envoy-", "x-gateway-", "x-modelyard-")
 
 
 class RouteTarget(ApiModel):
-    """A deployment in the route's own namespace, or a model of an LLMProvider in the gateway's namespace."""
+    """A deployment in the route's namespace or one of its adapters, or an LLMProvider's model (gateway's namespace)."""
 
     deployment: DnsLabel | None = Field(
         default=None, description="An LLMDeployment in the route's namespace."
+    )
+    adapter: ModelName | None = Field(
+        default=None, description="One of the deployment's model.adapters. Absent: the model itself."
     )
     provider: DnsSubdomain | None = Field(
         default=None, description="An LLMProvider in the gateway's namespace."
@@ -60,6 +63,13 @@ class RouteTarget(ApiModel):
                 else target.provider is not None and target.model is not None
             ),
         ),
+        Rule(
+            name="adapter-of-deployment",
+            cel="!has(self.adapter) || has(self.deployment)",
+            message="an adapter is one of a deployment: state deployment too, or remove adapter",
+            holds=lambda target: target.adapter is None or target.deployment is not None,
+            field_path=".adapter",
+        ),
     )
 
 
@@ -67,6 +77,7 @@ SOME_WEIGHT = "self.targets.exists(target, target.weight > 0)"
 TARGETS_DIFFER = (
     "self.targets.all(a, self.targets.exists_one(b, has(a.deployment) "
     "? has(b.deployment) && a.deployment == b.deployment "
+    "&& (has(a.adapter) ? has(b.adapter) && a.adapter == b.adapter : !has(b.adapter)) "
     ": has(b.provider) && has(a.provider) && a.provider == b.provider "
     "&& has(b.model) && has(a.model) && a.model == b.model))"
 )
@@ -79,7 +90,8 @@ def some_weight(targets: tuple[RouteTarget, ...]) -> bool:
 
 def targets_differ(targets: tuple[RouteTarget, ...]) -> bool:
     """Return whether no target stands there twice (`TARGETS_DIFFER` in Python)."""
-    return len({(target.deployment, target.provider, target.model) for target in targets}) == len(targets)
+    names = {(target.deployment, target.adapter, target.provider, target.model) for target in targets}
+    return len(names) == len(targets)
 
 
 class HeaderMatch(ApiModel):

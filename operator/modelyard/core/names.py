@@ -1,8 +1,9 @@
 """Which name belongs to whom, and the routing table that follows.
 
-`namespace/name` of an LLMDeployment always means that deployment. Any other name belongs to the namespace that
-claimed it first; inside that namespace an LLMRoute goes before an LLMDeployment, so that a team can put a route over
-a name that it already serves.
+`namespace/name` of an LLMDeployment always means that deployment, and `namespace/name:adapter` its adapter.
+`namespace/name` of an LLMRoute means that route where no deployment of its namespace has or wants it. Any other name
+belongs to the namespace that claimed it first; inside that namespace an LLMRoute goes before an LLMDeployment, so that
+a team can put a route over a name that it already serves.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,11 +26,12 @@ from modelyard.core.routing import (
     RoutingTable,
     Upstream,
     WeightedTarget,
+    adapter_key,
     route_name,
 )
 from modelyard.core.snapshot import Pod, Snapshot
 from modelyard.core.sovereign import sovereign_names
-from modelyard.core.targets import JudgedRoute, JudgedTarget, explain_closed, judge_route
+from modelyard.core.targets import JudgedRoute, JudgedTarget, adapter_names, explain_closed, judge_route
 from modelyard.core.tenants import build_tenants
 
 DEPLOYMENT, ROUTE = "LLMDeployment", "LLMRoute"
@@ -67,15 +69,28 @@ def resolve_names(snapshot: Snapshot) -> dict[str, Claim]:
         for name in _deployment_names(deployment):
             claims.setdefault(name, []).append(claim)
     owners = {name: _resolve(rivals) for name, rivals in claims.items()}
+    for route in snapshot.routes.values():
+        # Who asks for the name inside the namespace goes before who is merely called so; other namespaces do not.
+        mine = [item for item in claims.get(route.key, ()) if item.namespace == route.metadata.namespace]
+        own = Claim(0, route.metadata.creation_timestamp, route.key)
+        owners[route.key] = min(mine, default=own)
     for deployment in snapshot.deployments.values():
-        owners[deployment.key] = Claim(1, deployment.metadata.creation_timestamp, deployment.key)
+        claim = Claim(1, deployment.metadata.creation_timestamp, deployment.key)
+        for name in _full_names(deployment):
+            owners[name] = claim
     return owners
 
 
 def _deployment_names(deployment: LLMDeployment) -> Iterable[str]:
     yield deployment.served_name
-    for adapter in deployment.spec.model.adapters:
-        yield adapter.name
+    yield from adapter_names(deployment)
+
+
+def _full_names(deployment: LLMDeployment) -> Iterable[str]:
+    """Yield the names that nobody can take from a deployment: object names have neither a slash nor a colon."""
+    yield deployment.key
+    for adapter in adapter_names(deployment):
+        yield adapter_key(deployment.key, adapter)
 
 
 def _resolve(claims: list[Claim]) -> Claim:
@@ -83,16 +98,45 @@ def _resolve(claims: list[Claim]) -> Claim:
     return min(claim for claim in claims if claim.namespace == first.namespace)
 
 
-def explain_name(name: str, kind: str, key: str, owner: Claim) -> tuple[bool, Reason]:
-    """Return whether the claimant is reached under the name, and the reason."""
+def explain_deployment(deployment: LLMDeployment, owners: Mapping[str, Claim]) -> tuple[bool, Reason] | None:
+    """Return whether a deployment and its adapters are reached under the names that they ask for, and the reason.
+
+    None: not all of the names are resolved yet.
+    """
+    key = deployment.key
+    names = {deployment.served_name: key}
+    names |= {adapter: adapter_key(key, adapter) for adapter in adapter_names(deployment)}
+    if not names.keys() <= owners.keys():
+        return None
+    found = [explain_name(name, DEPLOYMENT, key, owners[name], full) for name, full in names.items()]
+    lost = [reason for accepted, reason in found if not accepted]
+    if not lost:
+        return found[0]
+    return False, Reason(lost[0].code, "; ".join(reason.message for reason in lost))
+
+
+def explain_route(route: LLMRoute, owners: Mapping[str, Claim]) -> tuple[bool, Reason] | None:
+    """Return whether a route is reached under the name that it asks for, and the reason. None: not resolved yet."""
+    owner, other = owners.get(route.spec.model), owners.get(route.key)
+    if owner is None:
+        return None
+    mine = other is not None and (other.kind, other.key) == (ROUTE, route.key)
+    return explain_name(route.spec.model, ROUTE, route.key, owner, route.key if mine else None)
+
+
+def explain_name(name: str, kind: str, key: str, owner: Claim, full: str | None) -> tuple[bool, Reason]:
+    """Return whether the claimant is reached under the name, and the reason.
+
+    `full`: the name under which it is reached in any case; None: there is none.
+    """
     if owner.key == key and owner.kind == kind:
         return True, Reason(Code.ROUTED, f"requests for {name} come here")
     if owner.kind == ROUTE and owner.namespace == split_key(key)[0] and kind == DEPLOYMENT:
         return True, Reason(
             Code.ROUTED_BY_ROUTE, f"LLMRoute {owner.key} decides where requests for {name} go"
         )
-    remedy = f"; clients can use {key}" if kind == DEPLOYMENT else "; choose another model name"
-    message = f"the name {name} belongs to {owner.kind} {owner.key}, which had it first{remedy}"
+    remedy = "choose another model name" if full is None else f"clients can use {full}"
+    message = f"the name {name} belongs to {owner.kind} {owner.key}, which had it first; {remedy}"
     return False, Reason(Code.SERVED_NAME_CONFLICT, message)
 
 
@@ -141,19 +185,17 @@ def build_routing_table(
             key, generation, deployment.served_name, endpoints, asks_usage=asks, affinity=affinity
         )
         owned = sorted(names.get((DEPLOYMENT, key), ()))
-        adapters = {adapter.name for adapter in deployment.spec.model.adapters} - {
-            deployment.served_name,
-            key,
-        }
-        base = tuple(name for name in owned if name not in adapters)
+        adapters = adapter_names(deployment)
+        full = {adapter_key(key, adapter) for adapter in adapters}
+        base = tuple(name for name in owned if name not in full and name not in adapters)
         routes.append(_deployment_route(deployment, key, key, base))
-        for adapter in sorted(adapters):
-            target = f"{key}:{adapter}"
+        for adapter in adapters:
+            target = adapter_key(key, adapter)
             upstreams[target] = Upstream(
                 target, generation, adapter, endpoints, asks_usage=asks, affinity=affinity
             )
-            if adapter in owned:
-                routes.append(_deployment_route(deployment, target, target, (adapter,)))
+            models = (adapter, target) if adapter in owned and adapter not in full else (target,)
+            routes.append(_deployment_route(deployment, target, target, models))
     externals: dict[str, ExternalUpstream] = {}
     closed_names = sovereign_names(snapshot.routes.values())
     for key, route in sorted(snapshot.routes.items()):

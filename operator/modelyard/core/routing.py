@@ -230,6 +230,16 @@ def route_name(key: str) -> str:
     return f"{key}@route"
 
 
+def adapter_key(deployment: str, adapter: str) -> str:
+    """Return the key of a deployment's adapter, which is also a name that always leads to it."""
+    return f"{deployment}:{adapter}"
+
+
+def deployment_key(upstream: str) -> str:
+    """Return the key of the deployment that an upstream belongs to: its own, or that of its adapter."""
+    return upstream.partition(":")[0]
+
+
 def cluster_name(deployment: str, generation: int) -> str:
     """Return the Envoy cluster name of one generation of a deployment."""
     return f"{deployment}~z{generation}"

@@ -16,15 +16,16 @@ REMOTE = "hf://"
 
 
 def sovereign_names(routes: Iterable[LLMRoute]) -> frozenset[tuple[str, str]]:
-    """Return namespace and model name of every route that no request may leave the cluster through.
+    """Return namespace and name of every route that no request may leave the cluster through, under both its names.
 
     Two routes of one namespace may want the same name, and only one gets it. If either is sovereign the name is: a
     mistake in the other must not send its requests outside.
     """
     return frozenset(
-        (route.metadata.namespace, route.spec.model)
+        (route.metadata.namespace, name)
         for route in routes
         if route.spec.data_policy == "Sovereign"
+        for name in (route.spec.model, route.key)
     )
 
 

@@ -15,7 +15,7 @@ from modelyard.api.llmprovider import ProviderModel
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.routetargets import RouteTarget
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.routing import ExternalUpstream, WeightedTarget
+from modelyard.core.routing import ExternalUpstream, WeightedTarget, adapter_key
 from modelyard.core.snapshot import Provider, Snapshot
 
 HTTPS_PORT = 443
@@ -74,6 +74,12 @@ def explain_invalid(key: str, error: str) -> str:
     return f"LLMRoute {key} cannot be read: {error}; correct it"
 
 
+def adapter_names(deployment: LLMDeployment) -> tuple[str, ...]:
+    """Return the names of a deployment's adapters, sorted; one that is called as the model itself has none."""
+    names = {adapter.name for adapter in deployment.spec.model.adapters}
+    return tuple(sorted(names - {deployment.served_name, deployment.key}))
+
+
 def explain_closed(deployment: LLMDeployment) -> Reason | None:
     """Return why no request can ever wake the deployment, or None if one can."""
     if deployment.spec.suspend:
@@ -88,12 +94,20 @@ def _judge_deployment(target: RouteTarget, route: LLMRoute, snapshot: Snapshot) 
     deployment = snapshot.deployments.get(key)
     if deployment is None:
         return _closed(Code.TARGET_NOT_FOUND, f"LLMDeployment {key} does not exist")
+    shown, upstream = f"LLMDeployment {key}", key
+    if target.adapter is not None:
+        if target.adapter not in adapter_names(deployment):
+            return _closed(
+                Code.TARGET_NOT_FOUND,
+                f"{shown} has no adapter {target.adapter}: add it to its model.adapters, or correct the target",
+            )
+        shown, upstream = f"adapter {target.adapter} of {shown}", adapter_key(key, target.adapter)
     if target.weight == 0:
         return JudgedTarget()
-    low = _explain_quality(f"LLMDeployment {key}", target.quality, route.spec.min_quality)
+    low = _explain_quality(shown, target.quality, route.spec.min_quality)
     if (reason := low or explain_closed(deployment)) is not None:
         return JudgedTarget(closed=reason)
-    return JudgedTarget(WeightedTarget(key, target.weight))
+    return JudgedTarget(WeightedTarget(upstream, target.weight))
 
 
 def _judge_provider(

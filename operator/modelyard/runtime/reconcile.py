@@ -11,7 +11,7 @@ from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
 from modelyard.core.decide import decide_deployment
 from modelyard.core.external import take_over
-from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name
+from modelyard.core.names import explain_deployment, explain_route
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.replicas import SizeMemory
@@ -214,11 +214,9 @@ class Reconciler:
     ) -> None:
         """Write the status if it differs from what stands."""
         key = deployment.key
-        owner = self._fleet.owners.get(deployment.served_name)
-        name = (
-            (True, Reason(Code.ROUTED, f"requests for {deployment.served_name} come here"))
-            if owner is None
-            else explain_name(deployment.served_name, DEPLOYMENT, key, owner)
+        name = explain_deployment(deployment, self._fleet.owners) or (
+            True,
+            Reason(Code.ROUTED, f"requests for {deployment.served_name} come here"),
         )
         cost = None
         if now - self._cost_written.get(key, 0.0) >= self._settings.cost_interval:
@@ -298,10 +296,9 @@ class Reconciler:
 
     def _build_route_status(self, key: str, route: LLMRoute, now: float) -> LLMRouteStatus | None:
         """Return the status that follows from what is known of a route; None before its name was resolved."""
-        owner = self._fleet.owners.get(route.spec.model)
-        if owner is None:
+        name = explain_route(route, self._fleet.owners)
+        if name is None:
             return None
-        name = explain_name(route.spec.model, ROUTE, key, owner)
         late = self._fleet.rollout.late.get(route_name(key))
         status = build_route_status(route, self._fleet.snapshot_names(), name, now, late)
         settled = self._fleet.is_settled(key, now, self._settings.route_interval)

@@ -1,6 +1,6 @@
 """Who owns a model name."""
 
-from modelyard.core.names import DEPLOYMENT, ROUTE, explain_name, resolve_names
+from modelyard.core.names import DEPLOYMENT, ROUTE, explain_deployment, explain_route, resolve_names
 from modelyard.core.reasons import Code
 from tests.unit.core.build import make_deployment, make_route, make_snapshot
 
@@ -72,9 +72,53 @@ def test_adapters_claim_their_own_names():
     assert _owners(first, second)["lora"] == (DEPLOYMENT, "a/llama")
 
 
+LORA = {"adapters": [{"name": "lora", "source": "hf://org/lora"}]}
+
+
+def test_an_adapter_is_always_reached_by_its_deployments_name_and_its_own():
+    first = make_deployment("a/llama", created=OLDER, model=LORA)
+    second = make_deployment("b/phi", created=NEWER, model=LORA)
+    owners = _owners(first, second)
+    assert owners["a/llama:lora"] == (DEPLOYMENT, "a/llama")
+    assert owners["b/phi:lora"] == (DEPLOYMENT, "b/phi")
+
+
+def test_nobody_takes_the_full_name_of_an_adapter():
+    deployment = make_deployment("b/llama", created=NEWER, model=LORA)
+    thief = make_deployment("b/thief", created=OLDER, model={"name": "b/llama:lora"})
+    route = make_route("b/front", "b/llama:lora", {"llama": 1}, created=OLDER)
+    assert _owners(thief, deployment, routes=(route,))["b/llama:lora"] == (DEPLOYMENT, "b/llama")
+
+
+def test_a_route_is_always_reached_by_its_full_name():
+    first = make_deployment("b/llama", created=OLDER)
+    thief = make_deployment("b/thief", created=OLDER, model={"name": "a/front"})
+    route = make_route("a/front", "llama", {"mine": 1}, created=NEWER)
+    owners = _owners(first, thief, routes=(route,))
+    assert (owners["llama"], owners["a/front"]) == ((DEPLOYMENT, "b/llama"), (ROUTE, "a/front"))
+
+
+def test_the_full_name_of_a_deployment_goes_before_that_of_a_route():
+    route = make_route("a/llama", "chat", {"llama": 1}, created=OLDER)
+    owners = _owners(make_deployment("a/llama", created=NEWER), routes=(route,))
+    assert (owners["a/llama"], owners["chat"]) == ((DEPLOYMENT, "a/llama"), (ROUTE, "a/llama"))
+
+
+def test_who_asks_for_a_full_name_inside_the_namespace_goes_before_the_route_that_is_called_so():
+    called = make_route("a/front", "chat", {"llama": 1}, created=OLDER)
+    asking = make_route("a/other", "a/front", {"llama": 1}, created=NEWER)
+    assert _owners(routes=(called, asking))["a/front"] == (ROUTE, "a/other")
+
+
 def _explain(name: str, kind: str, key: str, *deployments, routes=()):
-    owner = resolve_names(make_snapshot(*deployments, routes=routes))[name]
-    accepted, reason = explain_name(name, kind, key, owner)
+    snapshot = make_snapshot(*deployments, routes=routes)
+    owners = resolve_names(snapshot)
+    if kind == DEPLOYMENT:
+        assert snapshot.deployments[key].served_name == name
+        accepted, reason = explain_deployment(snapshot.deployments[key], owners)
+    else:
+        assert snapshot.routes[key].spec.model == name
+        accepted, reason = explain_route(snapshot.routes[key], owners)
     return accepted, reason.code, reason.message
 
 
@@ -101,4 +145,18 @@ def test_who_lost_a_name_is_told_the_owner_and_the_remedy():
     route = make_route("a/front", "llama", {"llama": 1}, created=NEWER)
     accepted, code, message = _explain("llama", ROUTE, "a/front", first, routes=(route,))
     assert (accepted, code) == (False, Code.SERVED_NAME_CONFLICT)
-    assert "another model name" in message
+    assert message.endswith("; clients can use a/front")
+    twin = make_deployment("a/front")
+    message = _explain("llama", ROUTE, "a/front", first, twin, routes=(route,))[2]
+    assert message.endswith("; choose another model name"), "the full name is the deployment's"
+
+
+def test_a_deployment_is_told_which_of_its_adapters_lost_their_names():
+    first = make_deployment("a/llama", created=OLDER, model=LORA)
+    second = make_deployment("b/phi", created=NEWER, model=LORA)
+    accepted, code, message = _explain("phi", DEPLOYMENT, "b/phi", first, second)
+    assert (accepted, code) == (False, Code.SERVED_NAME_CONFLICT)
+    assert message == (
+        "the name lora belongs to LLMDeployment a/llama, which had it first; clients can use b/phi:lora"
+    )
+    assert _explain("llama", DEPLOYMENT, "a/llama", first, second)[:2] == (True, Code.ROUTED)

@@ -98,11 +98,11 @@ def test_adapters_share_pods_and_generation_under_their_own_model_name():
     )
     table = _build(snapshot, {KEY: Exposure(generation=7)})
     assert table.upstreams[f"{KEY}:lora"] == Upstream(f"{KEY}:lora", 7, "lora", SERVED, affinity=True)
-    assert _route(table, f"{KEY}:lora").models == ("lora",)
+    assert _route(table, f"{KEY}:lora").models == ("lora", f"{KEY}:lora")
     assert _route(table, f"{KEY}:lora").targets == (WeightedTarget(f"{KEY}:lora"),)
     assert sorted(_route(table, KEY).models) == ["llama", KEY]
     assert _route(table, "old/taken").models.count("taken") == 1
-    assert f"{KEY}:taken" not in {route.name for route in table.routes}
+    assert _route(table, f"{KEY}:taken").models == (f"{KEY}:taken",), "its full name is always its own"
 
 
 def test_a_deployment_and_its_adapters_balance_alike():
@@ -121,7 +121,7 @@ def test_no_name_is_in_two_routes():
         routes=(make_route("a/front", "llama", {"llama": 1}), make_route("b/front", "llama", {"llama": 1})),
     )
     names = [name for route in _build(snapshot).routes for name in route.models]
-    assert sorted(names) == ["a/llama", "b/llama", "b/phi", "llama"]
+    assert sorted(names) == ["a/front", "a/llama", "b/front", "b/llama", "b/phi", "llama"]
 
 
 def test_an_llmroute_splits_by_weight_and_leaves_out_weight_zero():
@@ -132,7 +132,7 @@ def test_an_llmroute_splits_by_weight_and_leaves_out_weight_zero():
         routes=(make_route("a/chat", "chat", {"one": 9, "two": 1, "three": 0}),),
     )
     route = _route(_build(snapshot), "a/chat@route")
-    assert route.models == ("chat",)
+    assert sorted(route.models) == ["a/chat", "chat"]
     assert route.targets == (WeightedTarget("a/one", 9), WeightedTarget("a/two", 1))
     assert (route.hold_seconds, route.request_seconds, route.refusal) == (600, 600, None)
 
@@ -162,13 +162,15 @@ def test_an_llmroute_without_any_target_refuses_and_says_why():
     assert "unused" not in route.refusal
 
 
-def test_an_llmroute_that_lost_its_name_is_not_served():
+def test_an_llmroute_that_lost_its_name_is_served_under_its_full_name():
     snapshot = make_snapshot(
         make_deployment("old/chat", created="2026-01-01T00:00:00Z"),
         make_deployment("new/one", created="2026-02-01T00:00:00Z"),
         routes=(make_route("new/chat", "chat", {"one": 1}, created="2026-02-01T00:00:00Z"),),
     )
-    assert [route.name for route in _build(snapshot).routes] == ["new/one", "old/chat"]
+    table = _build(snapshot)
+    assert _route(table, "new/chat@route").models == ("new/chat",)
+    assert "chat" in _route(table, "old/chat").models
 
 
 def test_suspended_and_switched_off_deployments_refuse():

@@ -196,3 +196,39 @@ def test_the_status_of_a_provider_says_what_it_lacks():
     refused = build_provider_status(provider, Refusal(Code.SECRET_NOT_FOUND, "it is missing"), NOW)
     (ready,) = refused.conditions
     assert (ready.status, ready.reason, ready.message) == ("False", Code.SECRET_NOT_FOUND, "it is missing")
+
+
+LORA = {"adapters": [{"name": "lora", "source": "hf://org/lora"}]}
+
+
+def test_an_adapter_is_a_target_of_its_own_beside_its_model():
+    adapter = {**OWN, "adapter": "lora"}
+    route = make_targets_route("team/chat", "chat", {**adapter, "weight": 3}, OWN)
+    snapshot = _snapshot(route, model=LORA)
+    found = _route(snapshot)
+    assert found.targets == (WeightedTarget("team/llama:lora", 3), LLAMA)
+    assert _table(snapshot).upstreams["team/llama:lora"].model == "lora"
+    assert find_shares((found,), snapshot.deployments) == {
+        "team/llama": (Share("team/chat@route", 0.75), Share("team/chat@route", 0.25))
+    }
+    assert _ready(route, snapshot)[:2] == ("True", Code.ROUTED)
+
+
+def test_an_adapter_that_the_deployment_does_not_have_gets_no_request():
+    route = make_targets_route("team/chat", "chat", {**OWN, "adapter": "other"}, OWN)
+    snapshot = _snapshot(route, model=LORA)
+    assert _route(snapshot).targets == (LLAMA,)
+    assert _ready(route, snapshot) == (
+        "False",
+        Code.TARGET_NOT_FOUND,
+        "LLMDeployment team/llama has no adapter other: add it to its model.adapters, or correct the target",
+    )
+
+
+def test_the_full_name_of_a_sovereign_route_is_sovereign_whoever_has_it():
+    closed = make_targets_route("team/inner", "inside", OWN, dataPolicy="Sovereign")
+    other = make_targets_route("team/chat", "team/inner", ACME, OWN)
+    snapshot = _snapshot(closed, other)
+    assert resolve_names(snapshot)["team/inner"].key == "team/chat"
+    assert _route(snapshot).targets == (LLAMA,)
+    assert _ready(other, snapshot)[1] == Code.DATA_POLICY_VIOLATED

@@ -32,13 +32,18 @@ class Offer:
     """By `namespace/name`."""
 
     def parts(self) -> dict[str, float]:
-        """Return the part of its requests that each target should get by the spec; of a route where cost decides none.
+        """Return the part of its requests that each deployment and provider's model should get by the spec.
 
-        0 to 1, by key.
+        0 to 1, by key, adapters as their deployment; empty for a route where cost decides.
         """
         wanted = {} if self.view.lowest_cost else self.view.wanted()
         total = sum(wanted.values())
-        return {key: weight / total for key, weight in wanted.items() if weight}
+        parts: dict[str, float] = {}
+        for item in self.view.candidates:
+            if wanted.get(item.key):
+                key = item.deployment or item.key
+                parts[key] = parts.get(key, 0.0) + wanted[item.key] / total
+        return parts
 
 
 def make_offer(
@@ -52,7 +57,8 @@ def make_offer(
     keys = view.deployments
     expected = expected_shape(objects[keys[0]]) if keys else LoadShape()
     mix = mean_request(watch.shape, expected)
-    quality = {item.key: item.quality for item in view.candidates}
+    # Cost alone asks for it, and cost does not choose among adapters.
+    quality = {item.deployment: item.quality for item in view.candidates}
     own: dict[str, OwnTarget] = {}
     weighed: dict[str, WorkMemory] = {}
     for key in keys:

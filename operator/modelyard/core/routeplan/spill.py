@@ -13,6 +13,7 @@ from modelyard.core.breakeven.need import Work, answered, replicas_planned, work
 from modelyard.core.breakeven.spill import PARTS
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.routeplan.views import DeploymentView
+from modelyard.core.routing import deployment_key
 
 
 @dataclass
@@ -90,8 +91,8 @@ def spill(
     """Return where the requests of one route go first.
 
     `wanted`: weight of each target that should get requests; `order`: all targets that may, as they are tried one after
-    the other; `own`: those that are deployments. A provider takes all that comes. What nobody has room for stays, and
-    waits.
+    the other; `own`: the deployments among them, which adapters share with the model itself. A provider takes all that
+    comes. What nobody has room for stays, and waits.
     """
     order = tuple(order)
     rate = load.now if load is not None else 0.0
@@ -100,17 +101,18 @@ def spill(
     moved, reason = 0, None
     for place, key in enumerate(order):
         units = wanted.get(key, 0) * PARTS
-        tenths = rooms.tenths(key) if key in own and units else PARTS
+        here = deployment_key(key)
+        tenths = rooms.tenths(here) if here in own and units else PARTS
         left = wanted.get(key, 0) * (PARTS - tenths)
         for other in _others(order, place):
             if not left:
                 break
-            taken = left
-            if other in own:
+            taken, there = left, deployment_key(other)
+            if there in own:
                 each = rate * left / (total * PARTS)
-                taken = left * rooms.take(other, load, each, own[other]) // PARTS
+                taken = left * rooms.take(there, load, each, own[there]) // PARTS
             if taken:
-                reason = reason or rooms.explain(key)
+                reason = reason or rooms.explain(here)
             weights[other], moved, left = weights[other] + taken, moved + taken, left - taken
         weights[key] += wanted.get(key, 0) * tenths + left
     return Spilled(weights, moved / (total * PARTS) if total else 0.0, reason)

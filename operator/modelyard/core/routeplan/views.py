@@ -13,7 +13,7 @@ from modelyard.core.decide import choose_reference, counted_shape, find_bounds
 from modelyard.core.load import LoadShape
 from modelyard.core.place import measure_room
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.routing import Route, route_name
+from modelyard.core.routing import Route, adapter_key, deployment_key, route_name
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.scaling.starts import start_time
 from modelyard.core.snapshot import Pod, Snapshot
@@ -38,6 +38,11 @@ class Candidate:
     def key(self) -> str:
         """Key in the routing table."""
         return self.target.name
+
+    @property
+    def deployment(self) -> str | None:
+        """Key of the deployment that it is, or is an adapter of; None: a provider's model."""
+        return deployment_key(self.key) if self.target.own else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,10 @@ class RouteView:
 
     @property
     def deployments(self) -> tuple[str, ...]:
-        """Keys of its deployments."""
-        return tuple(item.key for item in self.candidates if item.target.own)
+        """Keys of its deployments, and of those whose adapters it leads to: each once."""
+        return tuple(
+            dict.fromkeys(item.deployment for item in self.candidates if item.deployment is not None)
+        )
 
     def wanted(self) -> dict[str, int]:
         """Return the weight of each candidate by the spec, where cost does not decide: 0 of one that only stands by."""
@@ -82,9 +89,10 @@ class RouteView:
 
 def needs_plan(route: LLMRoute) -> bool:
     """Say whether more than a route's spec may decide where its requests go."""
-    return route.spec.policy == "LowestCost" or (
-        route.spec.spill is not False and len(route.spec.targets) > 1
-    )
+    if route.spec.policy == "LowestCost":
+        # The API server refuses adapters here; of a route that came by all the same, the order decides.
+        return all(target.adapter is None for target in route.spec.targets)
+    return route.spec.spill is not False and len(route.spec.targets) > 1
 
 
 def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView, ...]:
@@ -140,7 +148,8 @@ def _obey_budgets(view: RouteView, route: Route) -> RouteView:
 def find_target(route: LLMRoute, target: RouteTarget) -> Target:
     """Return a target of a route under the key that the routing table has for it."""
     if target.deployment is not None:
-        return Target("Deployment", f"{route.metadata.namespace}/{target.deployment}")
+        key = f"{route.metadata.namespace}/{target.deployment}"
+        return Target("Deployment", key if target.adapter is None else adapter_key(key, target.adapter))
     return Target("Provider", f"provider:{target.provider}/{target.model}")
 
 
