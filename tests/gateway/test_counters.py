@@ -1,10 +1,22 @@
 """Counters of the real Envoy: names come back exactly, and every kind of end is counted."""
 
 import asyncio
+from dataclasses import replace
 
 from dev.envoy.process import EnvoyProcess
-from modelyard.core.routing import Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.limits.account import Limits
+from modelyard.core.routing import (
+    BudgetRule,
+    Exhausted,
+    Route,
+    RouteRule,
+    RoutingTable,
+    Tenant,
+    Upstream,
+    WeightedTarget,
+)
 from modelyard.gateway.counters import Answered, CounterTotals, read_counters
+from modelyard.runtime.readings import build_reading
 from tests.gateway.conftest import USAGE, table_of
 
 ODD = {
@@ -60,6 +72,97 @@ async def test_a_client_that_leaves_is_counted(gateway, make_backend):
         while not (counters := await gateway.counters()).requests:
             await asyncio.sleep(0.05)
     assert counters.requests == {(Answered("team/a", "a", ""), "0xx"): 1}
+    assert counters.ended == counters.arrivals == {"team/a": 1}
+
+
+KEYS = {f"sk-{name}-0123456789abcdef": name for name in ("acme", "other", "small")}
+
+
+async def test_what_ends_has_arrived_under_the_same_name(gateway, make_backend):
+    """What is refused before it arrives does not end either, and is counted as a request all the same."""
+    backend = await make_backend()
+    gateway.tenant_keys = KEYS
+    gateway.clock.stopped = 0
+    names = "abcde"
+    table = table_of(*((name, (backend.endpoint,), 0) for name in names), ("f", (), 0), hold_seconds=1)
+    routes = {route.name: route for route in table.routes}
+    own = RouteRule((WeightedTarget("team/b"),), tenants=frozenset({"acme"}))
+    changes = {
+        "team/b": {"rules": (own, RouteRule((), headers=(("x-tier", "none"),), refusal="None is served."))},
+        "team/c": {"budgets": (BudgetRule(closed=True, refusal=Exhausted("The budget is spent.")),)},
+        "team/d": {"refusal": "The model is suspended."},
+        "team/e": {"targets": ()},
+    }
+    tenants = {
+        "acme": Tenant(),
+        "other": Tenant(frozenset({"team/b"})),
+        "small": Tenant(limits=Limits(requests=3)),
+    }
+    await gateway.apply(
+        replace(
+            table,
+            routes=tuple(replace(route, **changes.get(name, {})) for name, route in routes.items()),
+            tenants=tenants,
+            anonymous=False,
+        )
+    )
+    for model, tenant, statuses, headers in (
+        ("a", "acme", [200, 200], {}),
+        ("a", "other", [403, 403], {}),
+        ("a", "nobody", [401], {}),
+        ("b", "acme", [200, 200, 200], {}),
+        ("b", "other", [200], {}),
+        ("b", "other", [503, 503], {"x-tier": "none"}),
+        ("c", "acme", [429, 429], {}),
+        ("d", "acme", [503], {}),
+        ("e", "acme", [503], {}),
+        ("f", "acme", [503], {}),
+        ("unknown", "acme", [404], {}),
+        ("a", "small", [200, 200], {}),
+        ("f", "small", [503], {}),
+        ("a", "small", [200, 429, 429, 429, 429], {}),
+        ("b", "small", [429], {}),
+    ):
+        sent = {"Authorization": f"Bearer sk-{tenant}-0123456789abcdef", **headers}
+        found = [(await gateway.post({"model": model}, headers=sent))[0] for _ in statuses]
+        assert found == statuses, (model, tenant)
+    counters = await gateway.counters()
+    expected = {
+        "team/a": 5,
+        "team/b": 1,
+        "team/b#0": 3,
+        "team/b#1": 2,
+        "team/d": 1,
+        "team/e": 1,
+        "team/f": 2,
+    }
+    assert counters.arrivals == expected
+    assert counters.ended == expected
+    refused = {
+        (key.model, key.tenant): count
+        for (key, code), count in counters.requests.items()
+        if code == "4xx" and key.route
+    }
+    assert refused == {("a", "small"): 4, ("b", "small"): 1}
+    reading = build_reading(counters, {"envoy-1": counters}, gateway.table.routes, 0.0)
+    assert set(reading.active.values()) == {0}
+
+
+async def test_what_was_held_ends_where_it_arrived(gateway, make_backend):
+    """Also if the rule that took it is gone by then."""
+    backend = await make_backend()
+    table = table_of(("a", (), 0))
+    rule = RouteRule((WeightedTarget("team/a"),), headers=(("x-tier", "gold"),))
+    await gateway.apply(replace(table, routes=(replace(table.routes[0], rules=(rule,)),)))
+    held = asyncio.create_task(gateway.post({"model": "a"}, headers={"x-tier": "gold"}))
+    await gateway.wait_waiting({"team/a#0": 1})
+    counters = await gateway.counters()
+    assert (counters.arrivals, counters.ended) == ({"team/a": 0, "team/a#0": 1}, {})
+    await gateway.apply(table_of(("a", (backend.endpoint,), 0)))
+    assert (await held)[0] == 200
+    counters = await gateway.counters()
+    assert counters.ended == {"team/a#0": 1}
+    assert counters.arrivals == {"team/a": 0, "team/a#0": 1}, "those of a rule that is gone stay"
 
 
 async def test_counts_go_on_over_generations_and_route_changes(gateway, make_backend):

@@ -220,11 +220,6 @@ def rule_name(route: str, number: int) -> str:
     return f"{route}#{number}"
 
 
-def ruled_route(counted: str) -> str:
-    """Return the route that arrivals counted under this name came to, be it by a rule."""
-    return counted.partition("#")[0]
-
-
 def route_name(key: str) -> str:
     """Return the `Route.name` of an LLMRoute: it may have the name of a deployment, and counters must not mix them."""
     return f"{key}@route"

@@ -20,6 +20,7 @@ READ_SECONDS = 5.0
 """How long one read may take; the page is made in Envoy's main thread, which may be busy with a large update."""
 
 _ARRIVALS = "envoy_modelyard_arrivals_http_local_rate_limit_enabled"
+_ENDED = "envoy_modelyard_ended"
 _REQUESTS = "envoy_modelyard_requests"
 _TOKENS = {f"envoy_modelyard_{name}": name for name in (*TOKENS, *ESTIMATED_TOKENS, ESTIMATED_REQUESTS)}
 """Counters of tokens by the names of their samples."""
@@ -57,7 +58,8 @@ class GatewayCounters:
     """Counts since the start of one Envoy, or totals over several."""
 
     arrivals: Mapping[str, int] = field(default_factory=dict)
-    """Requests by `Route.name` that passed the model scan, counted before any hold."""
+    """Requests by `Route.name`, or by `rule_name` of what a rule took, that passed the model scan and limits, counted
+    before any hold."""
     requests: Mapping[tuple[Answered, str], int] = field(default_factory=dict)
     """Finished requests by labels and class of the response code: `2xx`, `4xx`, `5xx`; `0xx`: the client left."""
     prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
@@ -69,6 +71,8 @@ class GatewayCounters:
     """Requests whose answer ended before it told its usage; their tokens are estimates, not part of those above."""
     estimated_prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
     estimated_completion_tokens: Mapping[Answered, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
+    """Those of the arrivals that ended, by the same names."""
     uptime: int | None = None
     """Seconds since the process started, up to 5 s old (`stats_flush_interval`); None if the page does not say."""
 
@@ -76,6 +80,7 @@ class GatewayCounters:
 def parse_counters(text: str) -> GatewayCounters:
     """Return the counters on one page of Envoy's statistics; other statistics are ignored."""
     arrivals: dict[str, int] = {}
+    ended: dict[str, int] = {}
     requests: dict[tuple[Answered, str], int] = {}
     tokens: dict[str, dict[Answered, int]] = {name: {} for name in _TOKENS.values()}
     uptime = None
@@ -83,6 +88,9 @@ def parse_counters(text: str) -> GatewayCounters:
         (answered, code), value = _read_labels(raw), int(digits)
         if name == _ARRIVALS:
             arrivals[answered.route] = value
+        elif name == _ENDED:
+            if answered.route:
+                ended[answered.route] = value
         elif name == _REQUESTS:
             requests[answered, code] = requests.get((answered, code), 0) + value
         elif name in _TOKENS:
@@ -101,6 +109,7 @@ def parse_counters(text: str) -> GatewayCounters:
         tokens[ESTIMATED_REQUESTS],
         tokens["estimated_prompt_tokens"],
         tokens["estimated_completion_tokens"],
+        ended,
         uptime,
     )
 
@@ -147,6 +156,7 @@ class CounterTotals:
         total = self.totals
         totals = GatewayCounters(
             arrivals=_add(total.arrivals, before.arrivals, counters.arrivals),
+            ended=_add(total.ended, before.ended, counters.ended),
             requests=_add(total.requests, before.requests, counters.requests),
             prompt_tokens=_add(total.prompt_tokens, before.prompt_tokens, counters.prompt_tokens),
             cached_tokens=_add(total.cached_tokens, before.cached_tokens, counters.cached_tokens),

@@ -10,7 +10,7 @@ import aiohttp
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
 from modelyard.core.decide import decide_deployment, observe_demand
 from modelyard.core.plan import DeploymentPlan
-from modelyard.core.routing import Route, ruled_route
+from modelyard.core.routing import EXTERNAL_PREFIX, Route, WeightedTarget, rule_name
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import Memory
 from modelyard.core.status import hourly_cost
@@ -145,22 +145,19 @@ def build_reading(
     """Return the counters in the form that the decision reads.
 
     Requests in progress are what arrived less what ended, counted per Envoy that is there: an Envoy that died took
-    its requests with it.
+    its requests with it. They are the work of the targets that they came to, be it by a rule.
     """
     waiting: dict[str, int] = {}
     for counters in present.values():
         for name, arrived in counters.arrivals.items():
-            route = ruled_route(name)
-            waiting[route] = waiting.get(route, 0) + arrived
-        for (answered, _), ended in counters.requests.items():
-            if answered.route:
-                waiting[answered.route] = waiting.get(answered.route, 0) - ended
+            waiting[name] = waiting.get(name, 0) + arrived - counters.ended.get(name, 0)
     active: dict[str, int] = {}
     for entry in routes:
-        # One that only stands by has no share in what is under way.
-        listed = (*entry.targets, *(target for rule in entry.rules for target in rule.targets))
-        for key in {target.upstream.partition(":")[0] for target in listed if target.weight > 0}:
-            active[key] = active.get(key, 0) + max(waiting.get(entry.name, 0), 0)
+        rules = ((rule_name(entry.name, number), rule.targets) for number, rule in enumerate(entry.rules))
+        for name, targets in ((entry.name, entry.targets), *rules):
+            # One that only stands by has no share in what is under way.
+            for key in {target.upstream.partition(":")[0] for target in targets if _has_share(target)}:
+                active[key] = active.get(key, 0) + max(waiting.get(name, 0), 0)
     return GatewayReading(
         time=now,
         arrivals=totals.arrivals,
@@ -175,11 +172,14 @@ def build_reading(
     )
 
 
+def _has_share(target: WeightedTarget) -> bool:
+    """Return whether a deployment is sent requests; providers never sleep."""
+    return target.weight > 0 and not target.upstream.startswith(EXTERNAL_PREFIX)
+
+
 def _answers(counts: Mapping[tuple[Answered, str], int], find: Callable[[Answered], str]) -> dict[str, float]:
     """Return the requests that were answered well, by what `find` gives."""
-    return _sum_by(
-        ((answered, value) for (answered, code), value in sorted(counts.items()) if code == "2xx"), find
-    )
+    return _sum_by(((answered, value) for (answered, code), value in counts.items() if code == "2xx"), find)
 
 
 def _sum_by(counts: Iterable[tuple[Answered, int]], find: Callable[[Answered], str]) -> dict[str, float]:

@@ -98,13 +98,21 @@ def test_what_a_rule_takes_is_its_own_demand():
     assert find_shares((first,), {"team/llama": None}) == {"team/llama": (Share("r@route", 1.0),)}
 
 
-def test_requests_under_way_are_those_of_the_route_and_its_rules():
+def test_what_is_under_way_is_the_work_of_the_targets_that_it_came_to():
+    """Requests to one branch of a route keep no target of another awake, nor does what was refused let one sleep."""
+    own = replace(RULED, rules=(RouteRule((WeightedTarget("team/gold"),)), *RULED.rules))
+    refused = {(Answered("r@route", "chat", ""), "4xx"): 50}
     counters = GatewayCounters(
-        arrivals={"r@route": 3, "r@route#0": 4, "r@route#1": 1},
-        requests={(Answered("r@route", "chat", "team/llama"), "2xx"): 6},
+        arrivals={"r@route": 103, "r@route#0": 4, "r@route#1": 4, "r@route#2": 1},
+        ended={"r@route": 100, "r@route#0": 4, "r@route#1": 2},
+        requests={(Answered("r@route", "chat", "team/llama"), "2xx"): 106, **refused},
     )
-    reading = build_reading(counters, {"envoy": counters}, (RULED,), NOW)
-    assert reading.active == {"team/llama": 2, "provider": 2}
+    reading = build_reading(counters, {"envoy": counters}, (own,), NOW)
+    assert reading.active == {"team/gold": 0, "team/llama": 3 + 2}
+    gone = GatewayCounters(arrivals={"r@route#0": 9}, ended={"r@route#0": 2})
+    assert build_reading(gone, {"envoy": counters}, (own,), NOW).active["team/gold"] == 0, (
+        "of those there are"
+    )
 
 
 def test_budgets_hold_in_rules():

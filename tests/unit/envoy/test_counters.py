@@ -15,6 +15,8 @@ envoy_modelyard_requests{route="team/a",model="llama",deployment="",code="0"} 2
 envoy_modelyard_requests{route="",model="",deployment="",code="404"} 3
 envoy_modelyard_arrivals_http_local_rate_limit_enabled{route="team/a_2e1"} 9
 envoy_modelyard_arrivals_http_local_rate_limit_ok{route="team/a_2e1"} 1
+envoy_modelyard_ended{route="team/a_2e1_230"} 8
+envoy_modelyard_ended{route=""} 6
 envoy_modelyard_prompt_tokens{route="team/a",model="_2522",deployment="we\\"ird\\\\"} 12345678901234
 envoy_modelyard_prompt_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 70
 envoy_modelyard_cached_tokens{route="team/a",model="llama",deployment="team/a",tenant="blue.team"} 30
@@ -31,6 +33,7 @@ def test_parse():
     counters = parse_counters(PAGE)
     llama = Answered("team/a", "llama", "team/a")
     assert counters.arrivals == {"team/a.1": 9}
+    assert counters.ended == {"team/a.1#0": 8}, "what was refused before it arrived ends under no name"
     assert counters.requests == {
         (llama, "2xx"): 6,
         (Answered("team/a", "llama", ""), "0xx"): 2,

@@ -9,7 +9,14 @@ from modelyard.render.envoy.affinity import keep_affinity
 from modelyard.render.envoy.certificates import downstream_tls
 from modelyard.render.envoy.errors import local_reply
 from modelyard.render.envoy.limits import held_filter, limit_filter
-from modelyard.render.envoy.metering import request_counter, streamed_usage, token_counters, unary_usage
+from modelyard.render.envoy.metering import (
+    end_counter,
+    note_arrival,
+    request_counter,
+    streamed_usage,
+    token_counters,
+    unary_usage,
+)
 from modelyard.render.envoy.names import INTERNAL_PREFIX
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
@@ -71,7 +78,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
             )
         ],
         "local_reply_config": local_reply(settings),
-        "access_log": [request_counter(), *token_counters()],
+        "access_log": [request_counter(), end_counter(), *token_counters()],
         "http_filters": [
             _health_check(),
             extension(
@@ -92,6 +99,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                 "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
                 {"stat_prefix": "unused"},
             ),
+            note_arrival(),
             extension("envoy.filters.http.on_demand", "envoy.extensions.filters.http.on_demand.v3.OnDemand"),
             held_filter(settings),
             streamed_usage(),

@@ -41,6 +41,12 @@ ESTIMATED_TOKENS = ("estimated_prompt_tokens", "estimated_completion_tokens")
 ESTIMATED_REQUESTS = "estimated_requests"
 """Counter of the requests that were charged by estimate."""
 
+ARRIVED_KEY = "counted_as"
+"""Key in the metadata of routes: the name that their requests arrive, and end, under."""
+
+_ARRIVED = f"{METADATA}.arrived"
+"""Filter state of a request that was counted as an arrival: under which name."""
+
 # Nothing here is text of a client: the metadata comes from our own table, the tenant from the key that was checked.
 _TAGS = [
     {"name": "route", "value_format": f"%METADATA(ROUTE:{METADATA}:route)%"},
@@ -102,6 +108,41 @@ def request_counter() -> Json:
     """Return the counter of finished requests."""
     code = {"name": "code", "value_format": "%RESPONSE_CODE%"}
     return _stats_logger([{"stat": {"name": "requests", "tags": [*_TAGS, code]}, "value_fixed": 1}])
+
+
+def note_arrival() -> Json:
+    """Return the filter that keeps under which name a request arrived; it stands behind the counter of arrivals.
+
+    Its route may be another one at its end: a request that was held is routed again.
+    """
+    return extension(
+        "modelyard.arrived",
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        {
+            "on_request_headers": [
+                {
+                    "object_key": _ARRIVED,
+                    "factory_key": "envoy.string",
+                    "format_string": {
+                        "text_format_source": {
+                            "inline_string": f"%METADATA(ROUTE:{METADATA}:{ARRIVED_KEY})%"
+                        },
+                        "omit_empty_values": True,
+                    },
+                    "skip_if_empty": True,
+                }
+            ]
+        },
+    )
+
+
+def end_counter() -> Json:
+    """Return the counter of requests that ended, by the name that they arrived under; none: they were refused before.
+
+    What arrived and has not ended is under way.
+    """
+    tags = [{"name": "route", "value_format": f"%FILTER_STATE({_ARRIVED}:PLAIN)%"}]
+    return _stats_logger([{"stat": {"name": "ended", "tags": tags}, "value_fixed": 1}])
 
 
 def token_counters() -> list[Json]:

@@ -12,6 +12,7 @@ from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.errors import direct_error, direct_json
 from modelyard.render.envoy.forwarding import forward, split
 from modelyard.render.envoy.limits import limit_tenants, unlimited
+from modelyard.render.envoy.metering import ARRIVED_KEY
 from modelyard.render.envoy.models import model_info_body, model_list_body
 from modelyard.render.envoy.names import (
     METADATA,
@@ -155,7 +156,11 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
     passing: Json = {
         "metadata": {
             "filter_metadata": {
-                METADATA: {"route": encode_stat(route.name), "model": encode_stat(encode_model(model))},
+                METADATA: {
+                    "route": encode_stat(route.name),
+                    "model": encode_stat(encode_model(model)),
+                    ARRIVED_KEY: encode_stat(branch.counted_as),
+                },
                 # What the request scan reads.
                 "envoy.filters.http.lua": {"route": route.name},
             }
