@@ -19,6 +19,11 @@ STATS_PATH = "/stats/prometheus"
 READ_SECONDS = 5.0
 """How long one read may take; the page is made in Envoy's main thread, which may be busy with a large update."""
 
+START_SECONDS = 2
+"""Seconds by which an Envoy may be older than the time since the last reading and still have served nothing before it:
+it has no routes until the operator has sent them, which is within a second of its start (`retry_back_off` of the
+bootstrap)."""
+
 _ARRIVALS = "envoy_modelyard_arrivals_http_local_rate_limit_enabled"
 _ENDED = "envoy_modelyard_ended"
 _REQUESTS = "envoy_modelyard_requests"
@@ -147,11 +152,16 @@ class CounterTotals:
     last: Mapping[str, GatewayCounters] = field(default_factory=dict)
     """What each Envoy said last, by node id."""
 
-    def advance(self, node_id: str, counters: GatewayCounters) -> "CounterTotals":
+    def advance(self, node_id: str, counters: GatewayCounters, since: float | None = None) -> "CounterTotals":
         """Return the totals after a read of one Envoy.
 
-        A counter below its last value has started again at zero, so all of it is new.
+        A counter below its last value has started again at zero, so all of it is new. `since` is the time in seconds
+        since anybody was shown totals, None if nobody was. What an Envoy that is not known had counted before is not
+        new: one that was there longer counts from here.
         """
+        age = counters.uptime
+        if node_id not in self.last and since is not None and age is not None and age > since + START_SECONDS:
+            return CounterTotals(self.totals, {**self.last, node_id: counters})
         before = self.last.get(node_id, GatewayCounters())
         total = self.totals
         totals = GatewayCounters(

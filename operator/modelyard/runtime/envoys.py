@@ -92,6 +92,8 @@ class EnvoyReader:
         self._counts = counts
         self._states: dict[str, _State] = {}
         self._tries: dict[str, asyncio.Task[_Try]] = {}
+        self._shown: float | None = None
+        """Monotonic time of the last complete round; None: there was none."""
         self.totals = CounterTotals()
 
     async def round(self, session: aiohttp.ClientSession) -> Round:
@@ -119,6 +121,8 @@ class EnvoyReader:
             name: self.totals.last[name] for name in nodes if name in self._states and self._states[name].good
         }
         complete = bool(present) and all(name in present for name, node in nodes.items() if node.connected)
+        if complete:
+            self._shown = time.monotonic()
         return Round(complete, until, len(nodes), present, longest, news)
 
     async def close(self) -> None:
@@ -132,7 +136,8 @@ class EnvoyReader:
         """Take in what a try found. Returns whether it was good."""
         state = self._states.setdefault(node.id, _State())
         if isinstance(made.found, GatewayCounters):
-            self.totals = self.totals.advance(node.id, made.found)
+            since = None if self._shown is None else time.monotonic() - self._shown
+            self.totals = self.totals.advance(node.id, made.found, since)
             reading = count_use(made.found, made.ended)
             self._counts[node.id] = keep_reading(self._counts.get(node.id, ()), reading)
             self._states[node.id] = _State(read=made.began, good=True)
@@ -161,6 +166,7 @@ class EnvoyReader:
                 self._server.forget(name)
                 del nodes[name]
             del self._states[name]
+            self.totals = self.totals.forget(name)
 
 
 async def _try(session: aiohttp.ClientSession, node: Node) -> _Try:

@@ -79,6 +79,23 @@ def test_several_envoys_add_up_and_may_be_forgotten():
     assert totals.last.keys() == {"y"}
 
 
+def test_an_envoy_that_is_not_known_counts_from_its_first_reading_if_it_is_old():
+    """Another operator's, or one that was cut off: its lifetime would be the demand of one moment."""
+
+    def old(count, uptime):
+        return GatewayCounters(arrivals={"a": count}, uptime=uptime)
+
+    first = CounterTotals().advance("x", old(1_000_000, 86_400), None)
+    assert first.totals.arrivals == {"a": 1_000_000}, "nobody was shown totals that these would be added to"
+    found = first.advance("y", old(2_000_000, 86_400), 2.0)
+    assert found.totals == first.totals
+    assert found.advance("y", old(2_000_010, 86_402), 2.0).totals.arrivals == {"a": 1_000_010}
+    assert found.advance("z", old(8, 3), 2.0).totals.arrivals == {"a": 1_000_008}, "it has just started"
+    assert found.advance("y", old(5, 1), 2.0).totals.arrivals == {"a": 1_000_005}, "it started again"
+    waited = first.advance("z", old(90, 50), 60.0)
+    assert waited.totals.arrivals == {"a": 1_000_090}, "the reading before is older than the Envoy"
+
+
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.booleans(), st.integers(0, 50))))
 def test_totals_equal_what_was_counted(steps):
     """Each step is a number of new requests at one Envoy, perhaps after it was restarted."""

@@ -34,6 +34,7 @@ class Gateway:
         self.session = session
         self.passed = 0.0
         self.requests: dict[str, int] = {}
+        self.uptimes: dict[str, int] = {}
         self._runners: dict[str, web.AppRunner] = {}
         real = time.monotonic
         monkeypatch.setattr(envoys.time, "monotonic", lambda: real() + self.passed)
@@ -78,7 +79,8 @@ class Gateway:
 
     def _page(self, name: str) -> str:
         labels = 'envoy_response_code_class="2",route="team/chat@route",model="chat",deployment="team/own"'
-        return f"envoy_modelyard_requests{{{labels}}} {self.requests[name]}\n"
+        uptime = f"envoy_server_uptime{{}} {self.uptimes[name]}\n" if name in self.uptimes else ""
+        return f"envoy_modelyard_requests{{{labels}}} {self.requests[name]}\n{uptime}"
 
 
 @pytest.fixture
@@ -215,3 +217,32 @@ def test_an_address_has_one_envoy() -> None:
     identity.metadata.fields[STATS_PORT_KEY].number_value = 9901
     server._connect(Stream(demand=lambda *_: None), identity, "ipv4:10.0.0.7:40000")
     assert server.nodes.keys() == {"new", "other"}
+
+
+async def test_the_lifetime_of_an_envoy_that_comes_back_is_no_demand(gateway: Gateway) -> None:
+    """Nor is that of one that another operator served before; one that is gone is forgotten."""
+
+    def total() -> int:
+        return sum(gateway.reader.totals.totals.requests.values())
+
+    node = await gateway.start("one")
+    await gateway.start("two")
+    gateway.requests.update(one=5_000_000, two=3)
+    gateway.uptimes.update(one=86_400, two=86_400)
+    assert (await gateway.read()).complete
+    assert total() == 5_000_003, "the first reading is what later ones are compared with"
+    await gateway.stop("one")
+    node.connected = False
+    await gateway.read()
+    assert gateway.reader.totals.last.keys() == {"one", "two"}
+    gateway.passed += CLOSED_SECONDS
+    await gateway.read()
+    assert gateway.reader.totals.last.keys() == {"two"}
+    assert gateway.server.nodes.keys() == {"two"}
+    gateway.requests.update(one=5_000_100, two=4)
+    await gateway.start("one")
+    assert (await gateway.read()).complete
+    assert total() == 5_000_004
+    gateway.requests["one"] += 7
+    await gateway.read()
+    assert total() == 5_000_011
