@@ -46,8 +46,11 @@ def decide_targets(
     routes: dict[str, RouteChoice] = {}
     remembered: dict[str, RouteMemory] = {}
     asked = {item.name: _ask_unused(item, policy) for item in data.deployments}
+    places = {name: place for place, name in enumerate(deployments)}
     for members in form_groups(data.routes, allowed):
-        group = _make_group(members, allowed, deployments, memory, policy)
+        used = {item.deployment for route in members for item in allowed[route.name].own}
+        shared = {name: deployments[name] for name in sorted(used, key=places.__getitem__)}
+        group = _make_group(members, allowed, shared, memory, policy)
         settled = settle(group, memory, now)
         for route in members:
             before = memory.routes.get(route.name)
@@ -106,12 +109,11 @@ def _make_group(
     memory: BreakEvenMemory,
     policy: BreakEvenPolicy,
 ) -> Group:
-    used = {item.deployment for route in members for item in allowed[route.name].own}
     return Group(
         routes=members,
         allowed={route.name: allowed[route.name] for route in members},
         loads={route.name: load_of(route, memory.routes.get(route.name)) for route in members},
-        deployments={name: item for name, item in deployments.items() if name in used},
+        deployments=deployments,
         policy=policy,
     )
 

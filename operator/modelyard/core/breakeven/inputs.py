@@ -1,6 +1,7 @@
 """What the choice between own deployments and providers is made from, and what comes of it. Plain values."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -224,6 +225,6 @@ class BreakEvenInput:
 
 
 def _check_unique(field_name: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"{field_name} has {name} twice: name it once")

@@ -118,23 +118,23 @@ def form_groups(
     routes: Sequence[RouteInput], allowed: Mapping[str, Allowed]
 ) -> Iterator[tuple[RouteInput, ...]]:
     """Yield the routes that share deployments, directly or through others; in the order of their first."""
-    left = list(routes)
-    while left:
-        members = [left.pop(0)]
-        reached = {item.deployment for item in allowed[members[0].name].own}
-        while True:
-            more = [
-                route
-                for route in left
-                if reached.intersection(item.deployment for item in allowed[route.name].own)
-            ]
-            if not more:
-                break
-            for route in more:
-                left.remove(route)
-                reached.update(item.deployment for item in allowed[route.name].own)
-            members += more
-        yield tuple(members)
+    above = list(range(len(routes)))
+    """Of each route an earlier one of its group, or itself."""
+
+    def first_of(place: int) -> int:
+        while above[place] != place:
+            above[place] = place = above[above[place]]
+        return place
+
+    seen: dict[str, int] = {}
+    for place, route in enumerate(routes):
+        for item in allowed[route.name].own:
+            one, other = first_of(place), first_of(seen.setdefault(item.deployment, place))
+            above[max(one, other)] = min(one, other)
+    groups: dict[int, list[RouteInput]] = {}
+    for place, route in enumerate(routes):
+        groups.setdefault(first_of(place), []).append(route)
+    yield from (tuple(members) for members in groups.values())
 
 
 def find_cheapest(

@@ -5,12 +5,12 @@
 Routes whose specs alone say where requests go are left to `build_routing_table`. Pure, as every decision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelyard.api.quantities import parse_duration
 from modelyard.core.breakeven.decide import decide_targets
-from modelyard.core.breakeven.inputs import RouteLoad, Target
+from modelyard.core.breakeven.inputs import RouteLoad
 from modelyard.core.breakeven.load import LoadRules, expect_load
 from modelyard.core.breakeven.memory import (
     BreakEvenChoice,
@@ -24,13 +24,22 @@ from modelyard.core.breakeven.spill import PARTS
 from modelyard.core.names import unix_time
 from modelyard.core.routeplan.model import OthersWatch, RoutePlan, RoutesMemory, RoutesPlan
 from modelyard.core.routeplan.observe import observe_routes, route_lead
-from modelyard.core.routeplan.offers import Offer, make_input, make_offer, other_work
+from modelyard.core.routeplan.offers import Offer, Senders, find_senders, make_input, make_offer, other_work
 from modelyard.core.routeplan.spill import Rooms, Spilled, spill
-from modelyard.core.routeplan.views import DeploymentView, RouteView, view_deployment, view_routes
+from modelyard.core.routeplan.views import (
+    DeploymentView,
+    RouteView,
+    find_waiting,
+    view_deployment,
+    view_routes,
+)
 from modelyard.core.routing import Route, WeightedTarget
 from modelyard.core.snapshot import Asked, Snapshot
 from modelyard.core.state import DeploymentMemory, Policy
 from modelyard.core.variants import DEFAULT_START_TIME
+
+Chosen = Mapping[str, Sequence[Offer]]
+"""Routes that cost sends to a deployment, by its `namespace/name`; one without any is not in it."""
 
 
 def decide_routes(
@@ -50,8 +59,9 @@ def decide_routes(
     if not views:
         return RoutesPlan(), RoutesMemory()
     rules = LoadRules(policy.size.load.forecast, policy.size.load.headroom)
+    waiting = find_waiting(snapshot.pods, deployments)
     known = {
-        key: view_deployment(key, snapshot, deployments, expected, now)
+        key: view_deployment(key, snapshot, deployments, waiting, expected, now)
         for key, expected in _expected_loads(views, memory, now, rules).items()
     }
     memory = observe_routes(views, known, table, snapshot.reading, memory, rules)
@@ -64,13 +74,15 @@ def decide_routes(
         offers[view.key], watches[view.key] = make_offer(view, watch, load, known, snapshot.deployments)
     memory = replace(memory, routes=watches)
     others = _other_loads(snapshot, known, memory, now, rules)
-    data = make_input(offers, known, others)
+    senders = find_senders(offers.values())
+    data = make_input(offers.values(), senders, known, others)
     recalled = _recall(views, memory.breakeven, now)
     choice, breakeven = decide_targets(data, recalled, now, policy.breakeven)
     memory = replace(memory, breakeven=breakeven)
-    rooms = _measure_rooms(offers, choice, known, others, policy)
+    chosen = _find_chosen(offers, choice)
+    rooms = _measure_rooms(senders, chosen, known, others, policy)
     routes = {key: _plan(offer, choice.routes.get(key), memory, rooms) for key, offer in offers.items()}
-    return RoutesPlan(routes, _ask(offers, choice, memory, others, routes, rooms)), memory
+    return RoutesPlan(routes, _ask(offers, senders, chosen, choice, memory, others, routes, rooms)), memory
 
 
 def _expected_loads(
@@ -125,9 +137,18 @@ def _recall(views: tuple[RouteView, ...], memory: BreakEvenMemory, now: float) -
     return BreakEvenMemory(routes)
 
 
+def _find_chosen(offers: Mapping[str, Offer], choice: BreakEvenChoice) -> Chosen:
+    """Return the routes whose requests should go to each deployment because that costs least."""
+    chosen: dict[str, list[Offer]] = {}
+    for name, found in choice.routes.items():
+        if found.target is not None and found.target.own:
+            chosen.setdefault(found.target.name, []).append(offers[name])
+    return chosen
+
+
 def _measure_rooms(
-    offers: Mapping[str, Offer],
-    choice: BreakEvenChoice,
+    senders: Senders,
+    chosen: Chosen,
     deployments: Mapping[str, DeploymentView],
     others: Mapping[str, RouteLoad],
     policy: Policy,
@@ -135,10 +156,9 @@ def _measure_rooms(
     """Return the present work of each deployment, if all went where it should."""
     rooms = Rooms(deployments, policy.breakeven)
     for key, view in deployments.items():
-        work = other_work(view, offers, others, ahead=False)
-        for name, chosen in choice.routes.items():
-            offer = offers[name]
-            if offer.load is not None and chosen.target == Target("Deployment", key):
+        work = other_work(view, senders, others, ahead=False)
+        for offer in chosen.get(key, ()):
+            if offer.load is not None:
                 work += work_of(offer.load, offer.load.now, offer.own[key])
         rooms.work[key] = work
     return rooms
@@ -204,6 +224,8 @@ def _tell_closed(choice: RouteChoice, view: RouteView) -> RouteChoice:
 
 def _ask(
     offers: Mapping[str, Offer],
+    senders: Senders,
+    chosen: Chosen,
     choice: BreakEvenChoice,
     memory: RoutesMemory,
     others: Mapping[str, RouteLoad],
@@ -211,55 +233,40 @@ def _ask(
     rooms: Rooms,
 ) -> dict[str, Asked]:
     """Return what is asked of deployments: size by the routes of lowest cost, and whether what they lack waits."""
+    users: dict[str, list[str]] = {}
+    for name, offer in offers.items():
+        for key in offer.own if offer.view.lowest_cost else ():
+            users.setdefault(key, []).append(name)
     asked: dict[str, Asked] = {}
     for key in rooms.deployments:
-        relieved = key not in others and _is_relieved(key, offers, choice, plans, rooms)
+        coming = [*(sender.offer for sender in senders.get(key, ())), *chosen.get(key, ())]
+        relieved = key not in others and _is_relieved(key, coming, plans, rooms)
         asked[key] = Asked(relieved=relieved)
-        users = [name for name, offer in offers.items() if offer.view.lowest_cost and key in offer.own]
-        if not users:
+        if key not in users:
             continue
-        here = Target("Deployment", key)
         # A route that has no other target adds nothing: that is the size rule's question.
-        chosen = any(
-            choice.routes[name].target == here and len(_order(choice.routes[name])) > 1 for name in users
-        )
-        count = choice.deployments[key].replicas if chosen else 0
-        asked[key] = Asked(count, _released_at(key, users, offers, choice, memory, others), relieved)
+        sized = any(len(_order(choice.routes[offer.view.key])) > 1 for offer in chosen.get(key, ()))
+        count = choice.deployments[key].replicas if sized else 0
+        released = None if coming else _released_at(key, users[key], choice, memory, others)
+        asked[key] = Asked(count, released, relieved)
     return asked
 
 
-def _is_relieved(
-    key: str,
-    offers: Mapping[str, Offer],
-    choice: BreakEvenChoice,
-    plans: Mapping[str, RoutePlan],
-    rooms: Rooms,
-) -> bool:
+def _is_relieved(key: str, coming: Sequence[Offer], plans: Mapping[str, RoutePlan], rooms: Rooms) -> bool:
     """Say whether what a deployment has no room for goes elsewhere, of every route that should come to it."""
-    if rooms.tenths(key) == PARTS:
-        return True
-    senders = [
-        name
-        for name, offer in offers.items()
-        if offer.parts().get(key)
-        or (name in choice.routes and choice.routes[name].target == Target("Deployment", key))
-    ]
-    return all(plans[name].spilled for name in senders)
+    return rooms.tenths(key) == PARTS or all(plans[offer.view.key].spilled for offer in coming)
 
 
 def _released_at(
     key: str,
-    users: list[str],
-    offers: Mapping[str, Offer],
+    users: Sequence[str],
     choice: BreakEvenChoice,
     memory: RoutesMemory,
     others: Mapping[str, RouteLoad],
 ) -> float | None:
-    """Return since when nothing is expected to come to a deployment any more; None: something is."""
+    """Return since when nothing is expected to come to a deployment that no route sends to now; None: something is."""
     names = {share.route.partition(":")[0] for share in memory.others[key].shares}
     if not choice.deployments[key].may_sleep or key in others or names - {key}:
-        return None
-    if any(offer.parts().get(key) for offer in offers.values()):
         return None
     if any(choice.routes[name].target is None for name in users):
         return None

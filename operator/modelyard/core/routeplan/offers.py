@@ -1,6 +1,6 @@
 """From routes and deployments to what the break-even is decided from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -31,19 +31,38 @@ class Offer:
     own: Mapping[str, OwnTarget]
     """By `namespace/name`."""
 
-    def parts(self) -> dict[str, float]:
-        """Return the part of its requests that each deployment and provider's model should get by the spec.
 
-        0 to 1, by key, adapters as their deployment; empty for a route where cost decides.
-        """
-        wanted = {} if self.view.lowest_cost else self.view.wanted()
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A route that should send to a deployment whatever anything costs."""
+
+    offer: Offer
+    part: float
+    """Of the route's requests; above 0, to 1."""
+
+
+Senders = Mapping[str, Sequence[Sender]]
+"""By `namespace/name` of the deployment; one that no such route sends to is not in it."""
+
+
+def find_senders(offers: Iterable[Offer]) -> dict[str, list[Sender]]:
+    """Return the routes that send to each deployment; of those that cost decides on, none.
+
+    Found once for all deployments: a look through all routes for each would take as many steps as there are pairs.
+    """
+    senders: dict[str, list[Sender]] = {}
+    for offer in offers:
+        wanted = {} if offer.view.lowest_cost else offer.view.wanted()
         total = sum(wanted.values())
         parts: dict[str, float] = {}
-        for item in self.view.candidates:
-            if wanted.get(item.key):
-                key = item.deployment or item.key
+        for item in offer.view.candidates:
+            # An adapter is answered by its deployment.
+            key = item.deployment or item.key
+            if key in offer.own and wanted.get(item.key):
                 parts[key] = parts.get(key, 0.0) + wanted[item.key] / total
-        return parts
+        for key, part in parts.items():
+            senders.setdefault(key, []).append(Sender(offer, part))
+    return senders
 
 
 def make_offer(
@@ -71,17 +90,20 @@ def make_offer(
 
 
 def make_input(
-    offers: Mapping[str, Offer], deployments: Mapping[str, DeploymentView], others: Mapping[str, RouteLoad]
+    offers: Iterable[Offer],
+    senders: Senders,
+    deployments: Mapping[str, DeploymentView],
+    others: Mapping[str, RouteLoad],
 ) -> BreakEvenInput:
     """Return what the routes of lowest cost are decided from.
 
     `others`: the load of each deployment that comes through no watched route.
     """
-    asking = [offer for offer in offers.values() if offer.view.lowest_cost]
+    asking = [offer for offer in offers if offer.view.lowest_cost]
     keys = sorted({key for offer in asking for key in offer.own})
     return BreakEvenInput(
         routes=tuple(_route_input(offer, deployments) for offer in asking),
-        deployments=tuple(_deployment_input(deployments[key], offers, others) for key in keys),
+        deployments=tuple(_deployment_input(deployments[key], senders, others) for key in keys),
     )
 
 
@@ -114,9 +136,9 @@ def _is_fast(view: DeploymentView) -> bool:
 
 
 def _deployment_input(
-    view: DeploymentView, offers: Mapping[str, Offer], others: Mapping[str, RouteLoad]
+    view: DeploymentView, senders: Senders, others: Mapping[str, RouteLoad]
 ) -> DeploymentInput:
-    work = other_work(view, offers, others, ahead=True)
+    work = other_work(view, senders, others, ahead=True)
     variant = view.variant
     return DeploymentInput(
         name=view.key,
@@ -135,7 +157,7 @@ def _deployment_input(
 
 
 def other_work(
-    view: DeploymentView, offers: Mapping[str, Offer], others: Mapping[str, RouteLoad], *, ahead: bool
+    view: DeploymentView, senders: Senders, others: Mapping[str, RouteLoad], *, ahead: bool
 ) -> Work:
     """Return the work of a deployment that cost does not decide: names of its own, and routes of other policies.
 
@@ -146,9 +168,9 @@ def other_work(
     if load is not None:
         rate = load.ahead if ahead else load.now
         total += work_of(load, rate, OwnTarget(view.key, view.capacity))
-    for offer in offers.values():
-        part, load = offer.parts().get(view.key, 0.0), offer.load
-        if part and load is not None:
-            rate = part * (load.ahead if ahead else load.now)
-            total += work_of(load, rate, offer.own[view.key])
+    for sender in senders.get(view.key, ()):
+        load = sender.offer.load
+        if load is not None:
+            rate = sender.part * (load.ahead if ahead else load.now)
+            total += work_of(load, rate, sender.offer.own[view.key])
     return total

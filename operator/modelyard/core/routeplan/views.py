@@ -1,6 +1,7 @@
 """Routes and deployments as the decision about routes sees them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -221,10 +222,14 @@ def view_deployment(
     key: str,
     snapshot: Snapshot,
     memories: Mapping[str, DeploymentMemory],
+    waiting: Mapping[str, AbstractSet[str]],
     expected_load: float,
     now: float,
 ) -> DeploymentView:
-    """Return a deployment as routes see it. `expected_load`: requests per second that may come to it."""
+    """Return a deployment as routes see it.
+
+    `waiting`: `find_waiting`; `expected_load`: requests per second that may come to it.
+    """
     deployment, memory = snapshot.deployments[key], memories.get(key)
     pods = snapshot.pods.get(key, ())
     serving, present = sum(pod.serving for pod in pods), sum(pod.live for pod in pods)
@@ -268,7 +273,7 @@ def view_deployment(
         maximum=most,
         start_time=start_time(memory.size.starts, variant.start_time),
         measured=variant.speed is not None or _is_declared(deployment, variant),
-        contested=_is_contested(key, variant, snapshot.pods, memories),
+        contested=bool(waiting.get(accelerator.metadata.name, frozenset()) - {key}),
     )
 
 
@@ -314,26 +319,24 @@ def _is_declared(deployment: LLMDeployment, variant: Variant) -> bool:
     return any(option.class_name == name and option.requests_per_minute is not None for option in options)
 
 
-def _is_contested(
-    key: str,
-    variant: Variant,
-    pods: Mapping[str, tuple[Pod, ...]],
-    memories: Mapping[str, DeploymentMemory],
-) -> bool:
-    """Say whether another deployment waits for accelerators of the variant's class: pods without a node, or a shortage.
+def find_waiting(
+    pods: Mapping[str, tuple[Pod, ...]], memories: Mapping[str, DeploymentMemory]
+) -> dict[str, set[str]]:
+    """Return the deployments that wait for accelerators, by class: they have pods without a node, or a shortage.
 
     A pod that waits elsewhere because nothing of its class is to be had is told by the shortage alone.
     """
-    name = variant.accelerator.metadata.name
-    for other, found in pods.items():
-        if other != key and any(pod.live and not pod.scheduled and pod.accelerator == name for pod in found):
-            return True
-    for other, memory in memories.items():
+    waiting: dict[str, set[str]] = {}
+    for key, found in pods.items():
+        for pod in found:
+            if pod.live and not pod.scheduled and pod.accelerator is not None:
+                waiting.setdefault(pod.accelerator, set()).add(key)
+    for key, memory in memories.items():
         shortages = memory.availability.shortages
-        if other == key or not shortages or memory.choice is None:
+        if not shortages or memory.choice is None:
             continue
         answer = memory.choice.answer
-        variants = answer.variants if isinstance(answer, VariantList) else ()
-        if any(item.name in shortages and item.accelerator.metadata.name == name for item in variants):
-            return True
-    return False
+        for item in answer.variants if isinstance(answer, VariantList) else ():
+            if item.name in shortages:
+                waiting.setdefault(item.accelerator.metadata.name, set()).add(key)
+    return waiting
