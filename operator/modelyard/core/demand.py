@@ -128,13 +128,16 @@ def observe_share(
     return observe(memory, time, total, policy)
 
 
+def wanted_weights(targets: tuple[WeightedTarget, ...], *, priority: bool) -> dict[str, int]:
+    """Return the share of the requests that each of these upstreams should have, by key, on the scale of weights."""
+    if priority:
+        return {target.upstream: 1 for target in [item for item in targets if item.used][:1]}
+    return {target.upstream: target.weight if target.wanted is None else target.wanted for target in targets}
+
+
 def wanted_parts(targets: tuple[WeightedTarget, ...], *, priority: bool) -> dict[str, float]:
     """Return the part of the requests that each of these upstreams should have, by key; 0 to 1."""
-    if priority:
-        return {target.upstream: 1.0 for target in [item for item in targets if item.used][:1]}
-    wanted = {
-        target.upstream: target.weight if target.wanted is None else target.wanted for target in targets
-    }
+    wanted = wanted_weights(targets, priority=priority)
     total = sum(wanted.values())
     return {upstream: weight / total for upstream, weight in wanted.items()} if total else {}
 

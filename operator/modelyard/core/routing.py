@@ -120,6 +120,8 @@ class BudgetRule:
     """Every request is refused."""
     without: tuple[str, ...] = ()
     """Upstreams that get no request, sorted."""
+    unknown: tuple[str, ...] = ()
+    """Those of them that get none only because what was spent is not known: for a moment, as a rule."""
     order: tuple[str, ...] = ()
     """Upstreams in the order in which they are tried, the cheapest first; empty: the route's own."""
     refusal: Exhausted | None = None

@@ -182,3 +182,100 @@ def test_a_provider_that_a_budget_takes_away_is_left_and_stays_away():
     assert stage.replicas(KEY) >= 1
     # The budget still sees the target that it is about.
     assert API in {target.upstream for target in stage.route(ROUTE).targets}
+
+
+UNKNOWN = BudgetRule(
+    without=(API,), unknown=(API,), refusal=Exhausted("What was spent of budget search is not known.")
+)
+
+
+def test_a_moment_of_unknown_spend_changes_where_requests_go_and_not_what_was_chosen():
+    stage = make_stage(start=30.0)
+    stage.run(120, {NAME: 0.5})
+    since = stage.decided(ROUTE).since
+    stage.budgets = (UNKNOWN,)
+    stage.build()
+    obeyed, _ = divide(stage.route(ROUTE))
+    assert [target.upstream for target in obeyed.targets] == [KEY]
+    stage.run(6, {NAME: 0.5})
+    plan = stage.decided(ROUTE)
+    assert plan.choice.target.name == API
+    assert plan.choice.reason.code == Code.BUDGET_LIMITED
+    assert "not known" in plan.choice.reason.message
+    assert plan.targets[1].upstream == KEY
+    assert plan.targets[1].wanted == 1
+    # Requests come to it, and they are not left to wait for a replica that never starts.
+    assert stage.plan.asked[KEY].released_at is None
+    assert not stage.plan.asked[KEY].relieved
+    stage.budgets = ()
+    stage.build()
+    stage.run(4, {NAME: 0.5})
+    plan = stage.decided(ROUTE)
+    assert (plan.choice.target.name, plan.since) == (API, since)
+    assert plan.targets[0] == WeightedTarget(API, 10, wanted=1)
+    assert stage.replicas(KEY) == 0
+    assert [name for _, name in stage.changes] == [API]
+
+
+def test_a_restart_that_does_not_know_the_spend_yet_goes_on_with_the_choice_and_starts_nothing():
+    stage = make_stage(start=30.0)
+    route = stage.snapshot.routes[ROUTE]
+    told = {"target": API, "since": "2026-12-31T00:00:00Z", "reason": "ProviderCheaper"}
+    status = route.status.model_validate({"choice": told})
+    stage.snapshot = replace(stage.snapshot, routes={ROUTE: route.model_copy(update={"status": status})})
+    stage.budgets = (UNKNOWN,)
+    stage.build()
+    stage.run(4, {NAME: 0.0})
+    assert stage.decided(ROUTE).choice.target.name == API
+    stage.budgets = ()
+    stage.build()
+    stage.run(60, {NAME: 0.0})
+    assert stage.decided(ROUTE).choice.target.name == API
+    assert stage.decided(ROUTE).since == 1_798_675_200
+    assert stage.replicas(KEY) == 0
+
+
+def test_a_provider_of_unknown_spend_takes_nothing_that_own_replicas_have_no_room_for():
+    stage = make_stage(start=20.0)
+    stage.serve(KEY, 1)
+    stage.run(120, {NAME: 3.0})
+    stage.budgets = (UNKNOWN,)
+    stage.build()
+    stage.run(20, {NAME: 14.0})
+    assert stage.decided(ROUTE).choice.target.name == KEY
+    assert stage.decided(ROUTE).spilled == 0.0
+    assert not stage.plan.asked[KEY].relieved
+
+
+@pytest.mark.parametrize(
+    "rule", [BudgetRule(order=(API, KEY)), BudgetRule(closed=True, refusal=Exhausted("spent"))]
+)
+def test_what_budgets_send_elsewhere_or_refuse_is_no_load_beside_a_route_of_lowest_cost(rule):
+    other, counted = "team/a", "team/a@route"
+    stage = make_stage(start=10.0)
+    route = make_targets_route(other, "a-model", OWN, LARGE, policy="Priority")
+    stage.snapshot = replace(stage.snapshot, routes={**stage.snapshot.routes, other: route})
+    make = stage.build
+
+    def build():
+        make()
+        routes = tuple(
+            replace(item, budgets=(rule,) if item.name == counted else ()) for item in stage.table.routes
+        )
+        stage.table = replace(stage.table, routes=routes)
+
+    stage.build = build
+    stage.build()
+    stage.run(200, {NAME: 0.5, counted: 4.0})
+    assert stage.decided(ROUTE).choice.target.name == API
+    assert stage.decided(other).spilled == 0.0
+    assert stage.replicas(KEY) == 0
+
+
+def test_a_route_of_lowest_cost_that_a_budget_closes_is_no_load():
+    stage = make_stage(start=10.0)
+    stage.budgets = (BudgetRule(closed=True, refusal=Exhausted("spent")),)
+    stage.build()
+    stage.run(120, {NAME: 4.0})
+    assert stage.decided(ROUTE).choice.numbers["requestsPerSecond"] == 0.0
+    assert stage.replicas(KEY) == 0

@@ -113,6 +113,9 @@ def _combine(
     return BudgetRule(
         closed=bool(closing),
         without=without,
+        unknown=tuple(
+            name for name in without if name in prices and not any(item.exhausted for item in taken[name])
+        ),
         order=order,
         refusal=_explain(involved, closing, taken.values()),
     )

@@ -22,6 +22,7 @@ from modelyard.core.breakeven.memory import (
 from modelyard.core.breakeven.need import work_of
 from modelyard.core.breakeven.spill import PARTS
 from modelyard.core.names import unix_time
+from modelyard.core.reasons import Code, Reason
 from modelyard.core.routeplan.model import OthersWatch, RoutePlan, RoutesMemory, RoutesPlan
 from modelyard.core.routeplan.observe import observe_routes, route_lead
 from modelyard.core.routeplan.offers import Offer, Senders, find_senders, make_input, make_offer, other_work
@@ -138,12 +139,20 @@ def _recall(views: tuple[RouteView, ...], memory: BreakEvenMemory, now: float) -
 
 
 def _find_chosen(offers: Mapping[str, Offer], choice: BreakEvenChoice) -> Chosen:
-    """Return the routes whose requests should go to each deployment because that costs least."""
+    """Return the routes whose requests should go to each deployment: it costs least, or may be used for now."""
     chosen: dict[str, list[Offer]] = {}
     for name, found in choice.routes.items():
-        if found.target is not None and found.target.own:
-            chosen.setdefault(found.target.name, []).append(offers[name])
+        key = _stand_in(found, offers[name].view)
+        if key in offers[name].own:
+            chosen.setdefault(key, []).append(offers[name])
     return chosen
+
+
+def _stand_in(choice: RouteChoice, view: RouteView) -> str:
+    """Return where requests should go now: to the chosen target, or to the next while budgets withhold that."""
+    if choice.target is None:
+        return ""
+    return next((key for key in _order(choice) if key not in view.withheld), choice.target.name)
 
 
 def _measure_rooms(
@@ -167,7 +176,7 @@ def _measure_rooms(
 def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms: Rooms) -> RoutePlan:
     view, known = offer.view, offer.load is not None
     if choice is None:
-        wanted, order = view.wanted(), tuple(item.key for item in view.candidates)
+        wanted, order = view.wanted, tuple(item.key for item in view.candidates)
         spilled = spill(wanted, order, offer.own, offer.load, rooms)
         if not spilled.part:
             # As the spec says, and as it would be without this decision.
@@ -182,14 +191,23 @@ def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms:
         # Nothing may be chosen for its cost. What could run goes on as under Priority.
         targets = tuple(WeightedTarget(item.key) for item in view.candidates)
         return replace(plan, targets=targets, priority=True)
-    wanted, order = {choice.target.name: 1}, _order(choice)
-    if len(choice.shares) > 1 or choice.shares[0].target != choice.target:
+    now, order = _stand_in(choice, view), _order(choice)
+    wanted, able = {now: 1}, tuple(key for key in order if key not in view.withheld)
+    withheld = now != choice.target.name or any(share.target.name in view.withheld for share in choice.shares)
+    if now != choice.target.name and plan.choice is not None:
+        told = f"goes to {now} for now: {view.withheld[choice.target.name].message}"
+        plan = replace(plan, choice=replace(plan.choice, reason=Reason(Code.BUDGET_LIMITED, told)))
+    if withheld and now in offer.own and view.spills:
+        spilled = spill(wanted, able, offer.own, offer.load, rooms)
+    elif withheld:
+        spilled = Spilled({now: PARTS}, 0.0, None)
+    elif len(choice.shares) > 1 or choice.shares[0].target != choice.target:
         weights = {share.target.name: round(share.part * PARTS) for share in choice.shares}
         part = 1.0 - sum(share.part for share in choice.shares if share.target == choice.target)
         spilled = Spilled(weights, part, rooms.explain(choice.target.name))
     elif choice.target.own and view.spills:
         # No provider may help; another deployment may.
-        spilled = spill(wanted, order, offer.own, offer.load, rooms)
+        spilled = spill(wanted, able, offer.own, offer.load, rooms)
     else:
         spilled = Spilled({choice.target.name: PARTS}, 0.0, None)
     targets = _weigh(order, spilled.weights, wanted)
@@ -264,7 +282,7 @@ def _released_at(
     memory: RoutesMemory,
     others: Mapping[str, RouteLoad],
 ) -> float | None:
-    """Return since when nothing is expected to come to a deployment that no route sends to now; None: something is."""
+    """Return since when nothing is expected at a deployment that no route should send to; None: something is."""
     names = {share.route.partition(":")[0] for share in memory.others[key].shares}
     if not choice.deployments[key].may_sleep or key in others or names - {key}:
         return None

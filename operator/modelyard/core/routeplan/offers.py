@@ -52,7 +52,7 @@ def find_senders(offers: Iterable[Offer]) -> dict[str, list[Sender]]:
     """
     senders: dict[str, list[Sender]] = {}
     for offer in offers:
-        wanted = {} if offer.view.lowest_cost else offer.view.wanted()
+        wanted = offer.view.wanted
         total = sum(wanted.values())
         parts: dict[str, float] = {}
         for item in offer.view.candidates:
@@ -86,6 +86,9 @@ def make_offer(
             known = watch.weighed.get(key, WorkMemory())
             worth, weighed[key] = weigh_request(known, found.variant, found.shape, mix)
         own[key] = OwnTarget(key, found.capacity / worth, quality[key])
+    if load is not None and view.refused:
+        # It is counted, and nothing has to answer it.
+        load = RouteLoad(0.0, 0.0, 0.0)
     return Offer(view, load, mix, own), replace(watch, weighed=weighed)
 
 

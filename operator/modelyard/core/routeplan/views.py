@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.routetargets import RouteTarget
 from modelyard.core.breakeven.inputs import Target, TokenPrice
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
+from modelyard.core.budget.rules import divide
 from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, UNKNOWN_PRICE, expected_shape
 from modelyard.core.decide import choose_reference, counted_shape, find_bounds
+from modelyard.core.demand import wanted_weights
 from modelyard.core.load import LoadShape
 from modelyard.core.place import measure_room
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.routing import Route, adapter_key, deployment_key, route_name
+from modelyard.core.routing import Route, WeightedTarget, adapter_key, deployment_key, route_name
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.scaling.starts import start_time
 from modelyard.core.snapshot import Pod, Snapshot
@@ -56,6 +58,16 @@ class RouteView:
     """In the order of the spec."""
     closed: tuple[tuple[Target, Reason], ...]
     """Targets that may get no requests, and why."""
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    """Weight of each target that should get requests, where cost does not decide, under everybody's budgets.
+
+    Empty: every request is refused.
+    """
+    withheld: Mapping[str, Reason] = field(default_factory=dict)
+    """Candidates, by key, that get no request while it is not known what was spent. Where cost decides they stay
+    chosen: a moment says nothing about what is cheaper."""
+    refused: bool = False
+    """Whether a budget refuses every request."""
 
     @property
     def key(self) -> str:
@@ -78,14 +90,6 @@ class RouteView:
         return tuple(
             dict.fromkeys(item.deployment for item in self.candidates if item.deployment is not None)
         )
-
-    def wanted(self) -> dict[str, int]:
-        """Return the weight of each candidate by the spec, where cost does not decide: 0 of one that only stands by."""
-        first = self.route.spec.policy == "Priority"
-        return {
-            item.key: (1 if number == 0 else 0) if first else item.weight
-            for number, item in enumerate(self.candidates)
-        }
 
 
 def needs_plan(route: LLMRoute) -> bool:
@@ -134,16 +138,31 @@ def _view_route(route: LLMRoute, snapshot: Snapshot, *, sovereign: bool) -> Rout
 
 def _obey_budgets(view: RouteView, route: Route) -> RouteView:
     """Return a route without the targets that budgets let nobody use. Single tenants' rules do not count here."""
+    view = replace(view, wanted=_find_wanted(view, route))
     rule = next((item for item in route.budgets if item.tenant is None), None)
-    if rule is None or not rule.without:
+    if rule is None:
         return view
     message = rule.refusal.message if rule.refusal is not None else "a budget lets it have no request"
-    taken = tuple(item for item in view.candidates if item.key in rule.without)
+    reason = Reason(Code.BUDGET_LIMITED, message)
+    withheld = rule.unknown if view.lowest_cost else ()
+    taken = tuple(item for item in view.candidates if item.key in rule.without and item.key not in withheld)
     return replace(
         view,
         candidates=tuple(item for item in view.candidates if item not in taken),
-        closed=(*view.closed, *((item.target, Reason(Code.BUDGET_LIMITED, message)) for item in taken)),
+        closed=(*view.closed, *((item.target, reason) for item in taken)),
+        withheld={item.key: reason for item in view.candidates if item.key in withheld},
+        refused=rule.closed,
     )
+
+
+def _find_wanted(view: RouteView, route: Route) -> dict[str, int]:
+    """Return the weights by the spec as budgets change them, read as the demand of deployments reads them."""
+    if view.lowest_cost:
+        return {}
+    targets = tuple(WeightedTarget(item.key, item.weight) for item in view.candidates)
+    priority = view.route.spec.policy == "Priority"
+    rest, _ = divide(replace(route, targets=targets, rules=(), priority=priority))
+    return wanted_weights(rest.targets, priority=rest.priority)
 
 
 def find_target(route: LLMRoute, target: RouteTarget) -> Target:
