@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.api.llmbudget import LLMBudget
-from modelyard.core.budget.decide import apply_budgets, limit_sizes
+from modelyard.core.budget.decide import RuleMemory, apply_budgets, limit_sizes
 from modelyard.core.budget.judge import STALE_AFTER, SpendSums, judge_budgets
 from modelyard.core.budget.limits import limit_bounds
 from modelyard.core.budget.period import period_at
@@ -242,10 +242,11 @@ def test_a_refusal_names_its_budgets_and_a_time_to_come(table, held, spend, cost
     for known in (spend, None):
         for route in apply_budgets(table, judge_budgets(held, known, NOW), costs):
             for rule in route.budgets:
-                assert (rule.refusal is not None) == (rule.closed or bool(rule.without))
-                if rule.refusal is not None:
-                    assert any(f"udget {item.name} " in rule.refusal.message for item in held)
-                    assert rule.refusal.until is None or rule.refusal.until > NOW
+                told = [told for told in (rule.refusal, *rule.rule_refusals) if told is not None]
+                assert bool(told) == (rule.closed or bool(rule.without))
+                for refusal in told:
+                    assert any(f"udget {item.name} " in refusal.message for item in held)
+                    assert refusal.until is None or refusal.until > NOW
             assert route.budgets.count(BudgetRule()) <= 1
             assert [rule.tenant for rule in route.budgets if rule.tenant is None] in ([], [None])
 
@@ -281,6 +282,45 @@ def test_preferring_the_cheapest_sends_nothing_where_the_plan_sends_nothing(chos
             assert target.weight <= was.weight, "no more than its replicas can take"
     first = [target.upstream for target in rest.targets][: len([item for item in chosen if item.weight])]
     assert first == [name for name in order if name in before and before[name].weight]
+
+
+@settings(max_examples=60, deadline=None)
+@given(routes, several, spends)
+def test_every_request_that_is_refused_is_told_when_to_come_again(table, held, spend):
+    """At that time, and not before, some target is left to it if nothing else is spent and all prices are known."""
+    costs = dict.fromkeys(TARGETS, 0.01)
+    for route in apply_budgets(table, judge_budgets(held, spend, NOW), costs):
+        rest, named = divide(route)
+        for part in (rest, *(own for _, own in named)):
+            for branch in (*part.rules, part):
+                if not branch.targets:
+                    assert branch.exhausted is not None
+        for tenant in TENANTS:
+            own = dict(named).get(tenant, rest)
+            refused = [branch.exhausted for branch in (*own.rules, own)]
+            if own.exhausted is not None and not own.rules:
+                refused = [own.exhausted] * len(parts(route))
+            for number, refusal in enumerate(refused):
+                if refusal is None or refusal.until is None:
+                    continue
+                for moment, opens in ((refusal.until - 1, False), (refusal.until, True)):
+                    # Those that have reset by then are as if they did not exist.
+                    left = [
+                        item
+                        for item in judge_budgets(held, spend, NOW)
+                        if item.period is not None and not (item.exhausted and item.period.end <= moment)
+                    ]
+                    (then,) = apply_budgets((replace(route, budgets=()),), left, costs)
+                    assert bool(reached(then, tenant)[number]) == opens
+
+
+@settings(max_examples=60, deadline=None)
+@given(routes, several, st.lists(spends, min_size=2, max_size=4), prices)
+def test_rules_that_are_kept_are_those_that_are_worked_out(table, held, readings, costs):
+    memory = RuleMemory()
+    for spend in readings:
+        standings = judge_budgets(held, spend, NOW)
+        assert apply_budgets(table, standings, costs, (), memory) == apply_budgets(table, standings, costs)
 
 
 @settings(max_examples=200, deadline=None)

@@ -126,6 +126,8 @@ class BudgetRule:
     """Upstreams in the order in which they are tried, the cheapest first; empty: the route's own."""
     refusal: Exhausted | None = None
     """What is answered where it is closed or no upstream is left."""
+    rule_refusals: tuple[Exhausted | None, ...] = ()
+    """The same for each of the route's rules; empty: `refusal` for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from modelyard.core.budget.decide import apply_budgets
+from modelyard.core.budget.decide import RuleMemory, apply_budgets
 from modelyard.core.budget.prices import price_targets
 from modelyard.core.certificates import Certificate
 from modelyard.core.load import LoadShape
@@ -31,6 +31,7 @@ class Publisher:
         self._limits = limits
         self._settings = settings
         self._builder = ResourceBuilder(settings.gateway)
+        self._rules = RuleMemory()
         self._asked = asyncio.Event()
         self._offered = False
         self._secrets: tuple[dict[str, str], Certificate | None, dict[str, str]] = ({}, None, {})
@@ -87,4 +88,5 @@ class Publisher:
         prices = price_targets(table, snapshot.deployments, snapshot.providers.values(), LoadShape())
         routes = snapshot.routes.items()
         by_cost = {route_name(key) for key, route in routes if route.spec.policy == "LowestCost"}
-        return replace(table, routes=apply_budgets(table.routes, self._fleet.budgets, prices, by_cost))
+        limited = apply_budgets(table.routes, self._fleet.budgets, prices, by_cost, self._rules)
+        return replace(table, routes=limited)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from modelyard.api.llmbudget import LLMBudget
-from modelyard.core.budget.decide import apply_budgets, limit_sizes
+from modelyard.core.budget import decide
+from modelyard.core.budget.decide import RuleMemory, apply_budgets, limit_sizes
 from modelyard.core.budget.judge import STALE_AFTER, Standing, judge_budgets
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
 from modelyard.core.budget.period import period_at
@@ -25,6 +26,7 @@ from modelyard.core.routing import (
     Exhausted,
     ExternalUpstream,
     Route,
+    RouteRule,
     RoutingTable,
     Upstream,
     WeightedTarget,
@@ -224,6 +226,72 @@ def test_a_route_opens_with_the_first_target_that_is_free_of_all_its_budgets():
     (rule,) = rules(route(OWN, LARGE), day, both, month, spend=known)
     assert rule.refusal is not None
     assert rule.refusal.until == int(at("2026-11-23T00:00:00+00:00"))
+
+
+def test_a_rule_with_another_target_opens_at_its_own_time():
+    """The route goes to its deployment until the day ends, its rule to a provider until the month does."""
+    table = replace(route(OWN), rules=(RouteRule((WeightedTarget(LARGE),), headers=(("x-class", "best"),)),))
+    day = budget("day", "1", "Day", scope={"deployments": [OWN]})
+    month = budget("month", "1", scope={"providers": ["acme"]})
+    known = spent(line(5, target=OWN), line(5, target=LARGE))
+    (rule,) = rules(table, day, month, spend=known)
+    rest, _ = divide(replace(table, budgets=(rule,)))
+    tomorrow, december = int(at("2026-11-19T00:00:00+00:00")), int(at("2026-12-01T00:00:00+00:00"))
+    assert rest.exhausted is not None
+    assert rest.rules[0].exhausted is not None
+    assert (rest.exhausted.until, rest.rules[0].exhausted.until) == (tomorrow, december)
+    assert "month" not in rest.exhausted.message.split("resets")[0]
+    # Closed as a whole until the week ends, the rule stays closed longer.
+    week = budget("week", "1", "Week")
+    (rule,) = rules(table, day, month, week, spend=known)
+    rest, _ = divide(replace(table, budgets=(rule,)))
+    assert (rest.targets, rest.rules[0].targets) == ((), ())
+    assert rest.exhausted is not None
+    assert rest.rules[0].exhausted is not None
+    assert (rest.exhausted.until, rest.rules[0].exhausted.until) == (
+        int(at("2026-11-23T00:00:00+00:00")),
+        december,
+    )
+
+
+def test_budgets_that_do_nothing_cost_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Beyond one look at each, however many routes there are; and routes stay the same objects."""
+    looks = []
+    monkeypatch.setattr(decide, "names_route", lambda *_: looks.append(1))
+    budgets = [budget(f"b{number}", scope={"tenants": [f"t{number}"]}) for number in range(20)]
+    table = tuple(route(OWN, LARGE, name=f"team/r{number}@route") for number in range(50))
+    standings = judge_budgets(budgets, spent(line(1, tenant="t1")), NOW)
+    assert all(
+        new is old for new, old in zip(apply_budgets(table, standings, {LARGE: 0.1}), table, strict=True)
+    )
+    assert looks == []
+
+
+def test_alike_routes_and_tenants_share_their_rules_from_table_to_table(monkeypatch: pytest.MonkeyPatch):
+    combined = []
+    plain = decide._combine
+    monkeypatch.setattr(decide, "_combine", lambda *args: combined.append(1) or plain(*args))
+    many = budget("many", scope={"tenants": [f"t{number}" for number in range(40)]})
+    one = budget("one", "10", scope={"tenants": ["t1"]})
+    memory = RuleMemory()
+
+    def table(dollars: float, weight: int) -> tuple[Route, ...]:
+        plain = (route(f"team/d{number}", LARGE, name=f"team/r{number}@route") for number in range(50))
+        weighted = (
+            replace(item, targets=(replace(item.targets[0], weight=weight), *item.targets[1:]))
+            for item in plain
+        )
+        known = spent(line(dollars, tenant="t1"))
+        return apply_budgets(weighted, judge_budgets((many, one), known, NOW), {LARGE: 0.1}, (), memory)
+
+    first = table(200, 1)
+    assert len(first[0].budgets) == 40
+    assert all(item.budgets is first[0].budgets for item in first)
+    assert len(combined) == 3, "everybody else, t1, and the other 39"
+    again = table(300, 2)
+    assert len(combined) == 3, "weights and sums have changed, but not what is spent out"
+    assert again[0].budgets is first[0].budgets
+    assert [rule.tenant for rule in table(50, 1)[0].budgets] == ["t1"]
 
 
 def test_what_is_not_known_takes_providers_away():

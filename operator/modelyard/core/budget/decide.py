@@ -7,11 +7,13 @@ model without a price is never known.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
+from modelyard.api.llmbudget import LLMBudget
 from modelyard.core.budget.judge import Standing
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.budget.scope import names_deployment, names_every_target, names_route, names_target
@@ -23,22 +25,90 @@ SOON = 0.0
 _OF = {"Day": "today", "Week": "this week", "Month": "this month"}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Act:
+    """What a budget does to routes. The same object as long as that stays the same, whatever is spent meanwhile."""
+
+    budget: LLMBudget
+    exhausted: bool
+    unknown: bool
+    refuses: bool
+    prefers: bool
+    end: float
+    """Unix time at which it resets, where it is exhausted."""
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """What makes two of them alike."""
+        return (self.budget.spec, self.exhausted, self.unknown, self.refuses, self.prefers, self.end)
+
+
+Branches = tuple[tuple[str, ...], ...]
+"""Upstreams of each of a route's rules, and those of the route itself last. Empty names: nobody takes them away."""
+
+_Key = tuple[Branches, tuple[Act, ...], tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class RuleMemory:
+    """What the last table needed: routes change all the time, what budgets make of them hardly ever does."""
+
+    acts: dict[str, Act] = field(default_factory=dict)
+    """By name of the budget."""
+    rules: dict[_Key, tuple[BudgetRule, ...]] = field(default_factory=dict)
+    """By branches, by the budgets that act on them, and by the order of the cheapest."""
+
+
 def apply_budgets(
     routes: Iterable[Route],
     standings: Sequence[Standing],
     prices: Mapping[str, float],
     by_cost: Collection[str] = (),
+    memory: RuleMemory | None = None,
 ) -> tuple[Route, ...]:
-    """Return the routes with their budget rules.
+    """Return the routes with their budget rules; those on which nothing acts are returned as they are.
 
     `prices`: US dollars for the mean request, by upstream, if known. `by_cost`: names of routes that go where requests
-    cost least anyway, for which prices alone would be a step back.
+    cost least anyway, for which prices alone would be a step back. `memory`: that of the last call, where it is kept.
     """
-    acting = [standing for standing in standings if _refuses(standing) or _prefers(standing)]
-    return tuple(
-        replace(route, budgets=tuple(_rules(route, acting, prices, prefers=route.name not in by_cost)))
+    routes = tuple(routes)
+    memory = RuleMemory() if memory is None else memory
+    uncounted = frozenset(
+        name
         for route in routes
+        for name in route.upstreams
+        if name.startswith(EXTERNAL_PREFIX) and name not in prices
     )
+    acts = [act for act in map(_act, standings) if _acts(act, uncounted)]
+    memory.acts = {act.budget.name: _known(act, memory.acts) for act in acts}
+    # Whether a budget acts on a route is the same for all that differ in their tenants.
+    alike: dict[object, list[Act]] = {}
+    for act in memory.acts.values():
+        scope = act.budget.spec.scope.model_copy(update={"tenants": None})
+        alike.setdefault((scope, *act.essence[1:-1]), []).append(act)
+    groups = [tuple(group) for group in alike.values()]
+    rules: dict[_Key, tuple[BudgetRule, ...]] = {}
+    found: dict[tuple[Branches, tuple[int, ...], tuple[str, ...]], tuple[BudgetRule, ...]] = {}
+    limited = []
+    for route in routes:
+        prefers = route.name not in by_cost
+        places = tuple(
+            number
+            for number, (first, *_) in enumerate(groups)
+            if _concerns(first, route, uncounted, prefers=prefers)
+        )
+        branches, order = _outline(route, [groups[place][0] for place in places], uncounted, prices, prefers)
+        place = (branches, places, order)
+        if places and place not in found:
+            about = tuple(act for number in places for act in groups[number])
+            key = (branches, about, order)
+            found[place] = rules[key] = memory.rules.get(key) or tuple(
+                _rules(branches, about, order, uncounted)
+            )
+        budgets = found[place] if places else ()
+        limited.append(route if route.budgets == budgets else replace(route, budgets=budgets))
+    memory.rules = rules
+    return tuple(limited)
 
 
 def limit_sizes(keys: Iterable[str], standings: Sequence[Standing]) -> dict[str, SizeLimit]:
@@ -58,103 +128,148 @@ def limit_sizes(keys: Iterable[str], standings: Sequence[Standing]) -> dict[str,
     return found
 
 
-def _refuses(standing: Standing) -> bool:
-    return standing.budget.spec.hard.action == "Refuse"
+def _act(standing: Standing) -> Act:
+    spec = standing.budget.spec
+    return Act(
+        standing.budget,
+        exhausted=standing.exhausted,
+        unknown=standing.unknown is not None,
+        refuses=spec.hard.action == "Refuse",
+        prefers=spec.soft is not None and spec.soft.action == "PreferCheaper" and standing.soft_reached,
+        end=standing.period.end if standing.exhausted and standing.period is not None else SOON,
+    )
 
 
-def _prefers(standing: Standing) -> bool:
-    soft = standing.budget.spec.soft
-    return soft is not None and soft.action == "PreferCheaper" and standing.soft_reached
+def _known(act: Act, known: Mapping[str, Act]) -> Act:
+    before = known.get(act.budget.name)
+    return before if before is not None and before.essence == act.essence else act
+
+
+def _acts(act: Act, uncounted: Collection[str]) -> bool:
+    """Say whether a budget may do something to any route at all."""
+    if act.prefers or (act.refuses and (act.exhausted or act.unknown)):
+        return True
+    return act.refuses and any(names_target(act.budget.spec.scope, name) for name in uncounted)
+
+
+def _concerns(act: Act, route: Route, uncounted: Collection[str], *, prefers: bool) -> bool:
+    """Say whether a budget does something to a route, for anybody."""
+    scope = act.budget.spec.scope
+    if not names_route(scope, route.name):
+        return False
+    if _closes(act) or (prefers and _orders(act, route.upstreams)):
+        return True
+    return any(_takes(act, name, uncounted) for name in route.upstreams)
+
+
+def _outline(
+    route: Route, about: Sequence[Act], uncounted: Collection[str], prices: Mapping[str, float], prefers: bool
+) -> tuple[Branches, tuple[str, ...]]:
+    """Return all of a route that its rules depend on, so that routes that are alike share them.
+
+    Second its upstreams, the cheapest first, where a budget wants that.
+    """
+    upstreams = route.upstreams
+    order: tuple[str, ...] = ()
+    if prefers and any(_orders(act, upstreams) for act in about):
+        order = tuple(sorted(upstreams, key=lambda name: (name not in prices, prices.get(name, 0.0))))
+    kept = {name for name in upstreams if order or any(_takes(act, name, uncounted) for act in about)}
+    parts = (*(rule.targets for rule in route.rules), route.targets)
+    names = ((target.upstream for target in targets) for targets in parts)
+    return tuple(tuple(name if name in kept else "" for name in part) for part in names), order
 
 
 def _rules(
-    route: Route, acting: Sequence[Standing], prices: Mapping[str, float], *, prefers: bool
+    branches: Branches, about: Sequence[Act], order: tuple[str, ...], uncounted: Collection[str]
 ) -> Iterator[BudgetRule]:
     """Yield the rules of one route: those of tenants whom a budget names, then that of everybody else."""
-    about = [item for item in acting if names_route(item.budget.spec.scope, route.name)]
-    named = sorted({tenant for item in about for tenant in item.budget.spec.scope.tenants or ()})
-    rest = _combine(
-        route, [item for item in about if item.budget.spec.scope.tenants is None], prices, prefers=prefers
-    )
-    for tenant in named:
-        own = [
-            item
-            for item in about
-            if item.budget.spec.scope.tenants is None or tenant in item.budget.spec.scope.tenants
-        ]
-        rule = _combine(route, own, prices, prefers=prefers)
-        if rule != rest:
-            yield replace(rule, tenant=tenant)
+    everybody = tuple(act for act in about if act.budget.spec.scope.tenants is None)
+    own: dict[str, tuple[Act, ...]] = {}
+    for act in about:
+        for tenant in dict.fromkeys(act.budget.spec.scope.tenants or ()):
+            own[tenant] = (*own.get(tenant, ()), act)
+    rest = _combine(branches, everybody, order, uncounted)
+    # Tenants under the same budgets are treated alike.
+    combined = {acts: _combine(branches, (*everybody, *acts), order, uncounted) for acts in set(own.values())}
+    for tenant, acts in sorted(own.items(), key=itemgetter(0)):
+        if combined[acts] != rest:
+            yield replace(combined[acts], tenant=tenant)
     if rest != BudgetRule():
         yield rest
 
 
 def _combine(
-    route: Route, about: Sequence[Standing], prices: Mapping[str, float], *, prefers: bool
+    branches: Branches, about: Sequence[Act], order: tuple[str, ...], uncounted: Collection[str]
 ) -> BudgetRule:
     """Return what all these budgets together make of a route."""
-    upstreams = route.upstreams
-    refusing = [item for item in about if _refuses(item)]
-    closing = [item for item in refusing if item.exhausted and names_every_target(item.budget.spec.scope)]
-    taken = {
-        name: [item for item in refusing if _takes(item, name, priced=name in prices)] for name in upstreams
-    }
-    without = tuple(sorted(name for name, by in taken.items() if by))
-    order: tuple[str, ...] = ()
-    preferring = prefers and any(
-        _prefers(item) and any(names_target(item.budget.spec.scope, name) for name in upstreams)
-        for item in about
+    upstreams = sorted({name for branch in branches for name in branch if name})
+    closing = [act for act in about if _closes(act)]
+    taken = {name: [act for act in about if _takes(act, name, uncounted)] for name in upstreams}
+    if not any(_orders(act, upstreams) for act in about):
+        order = ()
+    *parts, refusal = (
+        _explain(closing, [taken.get(name, []) for name in dict.fromkeys(branch)]) for branch in branches
     )
-    if preferring and len(upstreams) > 1:
-        order = tuple(sorted(upstreams, key=lambda name: (name not in prices, prices.get(name, 0.0))))
-    if not closing and not without:
-        return BudgetRule(order=order)
-    involved = [item for item in refusing if item in closing or any(item in by for by in taken.values())]
     return BudgetRule(
         closed=bool(closing),
-        without=without,
+        without=tuple(name for name, by in taken.items() if by),
         unknown=tuple(
-            name for name in without if name in prices and not any(item.exhausted for item in taken[name])
+            name
+            for name, by in taken.items()
+            if by and name not in uncounted and not any(act.exhausted for act in by)
         ),
         order=order,
-        refusal=_explain(involved, closing, taken.values()),
+        refusal=refusal,
+        rule_refusals=() if all(part == refusal for part in parts) else tuple(parts),
     )
 
 
-def _takes(standing: Standing, upstream: str, *, priced: bool) -> bool:
+def _closes(act: Act) -> bool:
+    return act.refuses and act.exhausted and names_every_target(act.budget.spec.scope)
+
+
+def _orders(act: Act, upstreams: Collection[str]) -> bool:
+    return (
+        act.prefers
+        and len(upstreams) > 1
+        and any(names_target(act.budget.spec.scope, name) for name in upstreams)
+    )
+
+
+def _takes(act: Act, upstream: str, uncounted: Collection[str]) -> bool:
     """Say whether a budget with `Refuse` lets this upstream have no request, beside closing the route as a whole."""
-    scope = standing.budget.spec.scope
-    if standing.exhausted:
+    scope = act.budget.spec.scope
+    if not act.refuses:
+        return False
+    if act.exhausted:
         return not names_every_target(scope) and names_target(scope, upstream)
-    uncounted = standing.unknown is not None or not priced
-    return uncounted and upstream.startswith(EXTERNAL_PREFIX) and names_target(scope, upstream)
+    lost = upstream in uncounted or (act.unknown and upstream.startswith(EXTERNAL_PREFIX))
+    return lost and names_target(scope, upstream)
 
 
-def _explain(
-    involved: Sequence[Standing], closing: Sequence[Standing], taken: Iterable[Sequence[Standing]]
-) -> Exhausted:
-    """Return what a refused client is told.
+def _explain(closing: Sequence[Act], taken: Sequence[Sequence[Act]]) -> Exhausted | None:
+    """Return what a client is told whose requests nothing answers; None: nothing is taken away.
 
-    A route opens when all have reset that close it as a whole and, of one of its upstreams, all that take it away.
+    It may ask again when all have reset that close the route as a whole and, of one of the upstreams that its requests
+    may go to, all that take it away.
     """
-    whole = max((_reset(item) for item in closing), default=SOON)
-    part = min((max((_reset(item) for item in by), default=SOON) for by in taken), default=SOON)
+    involved = {act.budget.name: act for act in (*closing, *(act for by in taken for act in by))}
+    if not involved:
+        return None
+    whole = max((act.end for act in closing), default=SOON)
+    part = min((max((act.end for act in by), default=SOON) for by in taken), default=SOON)
     until = max(whole, part)
-    message = " ".join(_sentence(item) for item in sorted(involved, key=lambda item: item.budget.name))
+    message = " ".join(_sentence(act) for _, act in sorted(involved.items()))
     return Exhausted(message, None if until == SOON else int(until))
 
 
-def _reset(standing: Standing) -> float:
-    return standing.period.end if standing.exhausted and standing.period is not None else SOON
-
-
-def _sentence(standing: Standing) -> str:
-    spec, name = standing.budget.spec, standing.budget.name
-    if not standing.exhausted and standing.unknown is None:
+def _sentence(act: Act) -> str:
+    spec, name = act.budget.spec, act.budget.name
+    if not act.exhausted and not act.unknown:
         return f"Budget {name} counts dollars, so a provider whose price nobody states is not used."
-    if not standing.exhausted or standing.period is None:
+    if not act.exhausted:
         return f"What was spent of budget {name} is not known, so no provider is used for now."
-    end = datetime.fromtimestamp(standing.period.end, ZoneInfo(spec.time_zone))
+    end = datetime.fromtimestamp(act.end, ZoneInfo(spec.time_zone))
     return f"Budget {name} is spent for {_OF[spec.period]}; it resets at {end.isoformat()}."
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from modelyard.core.routing import BudgetRule, Route, RouteRule, WeightedTarget
+from modelyard.core.routing import BudgetRule, Exhausted, Route, RouteRule, WeightedTarget
 
 
 def divide(route: Route) -> tuple[Route, tuple[tuple[str, Route], ...]]:
@@ -20,19 +20,25 @@ def divide(route: Route) -> tuple[Route, tuple[tuple[str, Route], ...]]:
 
 def _obey(route: Route, rule: BudgetRule) -> Route:
     if rule.closed:
-        return replace(route, targets=(), rules=(), exhausted=rule.refusal)
+        # Where rules open at another time than the rest, they stay apart.
+        closed = zip(route.rules, rule.rule_refusals, strict=False)
+        rules = tuple(replace(part, targets=(), refusal=None, exhausted=refusal) for part, refusal in closed)
+        return replace(route, targets=(), rules=rules, exhausted=rule.refusal)
+    refusals = rule.rule_refusals or (rule.refusal,) * len(route.rules)
     targets = _obey_targets(route.targets, rule)
     return replace(
         route,
         targets=targets,
-        rules=tuple(_obey_part(part, rule) for part in route.rules),
+        rules=tuple(
+            _obey_part(part, rule, refusal) for part, refusal in zip(route.rules, refusals, strict=True)
+        ),
         exhausted=rule.refusal if route.targets and not targets else None,
     )
 
 
-def _obey_part(part: RouteRule, rule: BudgetRule) -> RouteRule:
+def _obey_part(part: RouteRule, rule: BudgetRule, refusal: Exhausted | None) -> RouteRule:
     targets = _obey_targets(part.targets, rule)
-    return replace(part, targets=targets, exhausted=rule.refusal if part.targets and not targets else None)
+    return replace(part, targets=targets, exhausted=refusal if part.targets and not targets else None)
 
 
 def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tuple[WeightedTarget, ...]:
