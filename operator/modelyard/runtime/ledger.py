@@ -43,6 +43,9 @@ from modelyard.runtime.spendmetrics import SpendMetrics
 
 logger = logging.getLogger(__name__)
 
+ARCHIVES = f"{LABEL_LEDGER} in (Hour,Day)"
+"""Selects the objects of hours and days that are over."""
+
 HELD_INTERVAL = 300.0
 """Seconds after which the ledger is written where nobody used anything and accelerators are only held: what is not
 written of that is found again from the age of the pods."""
@@ -123,6 +126,9 @@ class LedgerKeeper:
                         "The ledger was not written, the next round takes everything in: %s", error
                     )
                 self._complaint = str(error)
+                if isinstance(error, ApiError):
+                    # Until a round is through, nothing is told of what was read: the next look tries again.
+                    due = time.monotonic()
             else:
                 self._complaint = ""
 
@@ -211,13 +217,29 @@ class LedgerKeeper:
         else:
             self._written = decode_ledger(_read(body))
             self._version = body["metadata"]["resourceVersion"]
-        query = {"labelSelector": f"{LABEL_LEDGER} in (Hour,Day)"}
+        self._archives = await self._known_archives() if self._archives else await self._every_archive()
+        self._loaded = True
+
+    async def _every_archive(self) -> dict[Period, tuple[SpendLine, ...]]:
+        query = {"labelSelector": ARCHIVES}
         found: dict[Period, tuple[SpendLine, ...]] = {}
         async for item in self._client.list_pages(CONFIG_MAPS, query, limit=50, namespace=self._namespace):
             archive = decode_archive(_read(item))
             found[archive.start, archive.seconds] = _remember(archive)
-        self._archives = found
-        self._loaded = True
+        return found
+
+    async def _known_archives(self) -> dict[Period, tuple[SpendLine, ...]]:
+        """Return the archives that are there; only those are read that are not known, because none ever changes."""
+        names = await self._client.list_identities(CONFIG_MAPS, self._namespace, ARCHIVES)
+        there = {name.removeprefix(f"{self._namespace}/") for name in names}
+        found = {period: lines for period, lines in self._archives.items() if archive_name(*period) in there}
+        for name in sorted(there - {archive_name(*period) for period in found}):
+            body = await self._client.get(CONFIG_MAPS, self._namespace, name)
+            # It may be gone by now: hours become days.
+            if body is not None:
+                archive = decode_archive(_read(body))
+                found[archive.start, archive.seconds] = _remember(archive)
+        return found
 
     async def _write(self, ledger: Ledger) -> None:
         """Put the open part in the place of the one that was read. Raises ApiError 409 if that has changed."""

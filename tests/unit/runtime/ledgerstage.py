@@ -34,8 +34,11 @@ class Server:
     writes: int = 0
     fault: str = ""
     """What happens to the next write: `refused`, or `unanswered`: it is done and the answer is lost."""
+    bodies: list[str] = field(default_factory=list)
+    """Names of the objects whose content was read, in order."""
 
     async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any] | None:
+        self.bodies.append(name)
         return self.objects.get(name)
 
     async def list_pages(
@@ -43,7 +46,17 @@ class Server:
     ) -> AsyncIterator[dict[str, Any]]:
         for name, body in sorted(self.objects.items()):
             if name != OPEN_NAME:
+                self.bodies.append(name)
                 yield body
+
+    async def list_identities(
+        self, resource: Any, namespace: str = "", label_selector: str = ""
+    ) -> dict[str, str]:
+        return {
+            f"{namespace}/{name}": body["metadata"]["uid"]
+            for name, body in self.objects.items()
+            if name != OPEN_NAME
+        }
 
     async def create(self, resource: Any, manifest: dict[str, Any]) -> dict[str, Any]:
         if manifest["metadata"]["name"] in self.objects:

@@ -1,6 +1,8 @@
 """When budgets are told what was spent, and when it is not known."""
 
 import asyncio
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +11,7 @@ from modelyard.core.ledger.codec import decode_ledger
 from modelyard.core.ledger.usage import Use
 from modelyard.kube.client import ApiError
 from modelyard.render.ledger import read_ledger
+from modelyard.runtime import ledger as ledger_module
 from tests.unit.core.build import make_provider
 from tests.unit.runtime.ledgerstage import KEYS, Envoy, Server, make_keeper, read
 
@@ -131,3 +134,65 @@ def test_hours_become_days(stage):
     asyncio.run(serve())
     assert sorted(server.objects) == [OPEN_NAME, "modelyard-ledger-2027-01-15", "modelyard-ledger-2027-01-16"]
     assert server.total() == Use(requests=30, prompt=30_000_000)
+
+
+def test_after_a_failed_round_only_archives_that_are_not_known_are_read(stage):
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy = Envoy(NOW - 100)
+
+    async def serve(by, its, hours):
+        for hour in hours:
+            now = NOW + 3600 * hour
+            envoy.serve(API, Use(requests=1, prompt=1_000_000))
+            read(its, "x", envoy.page(now))
+            its.counted_until = now
+            for more in range(3):
+                await by.round(now + 10 * more)
+
+    asyncio.run(serve(keeper, fleet, range(5)))
+    known = set(server.objects) - {OPEN_NAME}
+    # Another process takes over for two hours.
+    other, fleet_of_other = make_keeper(server, NOW + 5 * 3600)
+    fleet_of_other.providers.update(fleet.providers)
+    asyncio.run(serve(other, fleet_of_other, range(5, 7)))
+    new = set(server.objects) - known - {OPEN_NAME}
+    gone = min(known)
+    del server.objects[gone]
+    assert (len(known), len(new)) == (4, 2)
+    read(fleet, "x", envoy.page(NOW + 7 * 3600))
+
+    async def rounds():
+        for more in range(2):
+            await keeper.round(NOW + 7 * 3600 + more)
+
+    with pytest.raises(ApiError, match="changed"):
+        asyncio.run(rounds())
+    keeper._loaded = False
+    server.bodies.clear()
+    asyncio.run(keeper.round(NOW + 7 * 3600 + 10))
+    assert server.bodies == [OPEN_NAME, *sorted(new)]
+    assert spent(fleet) == pytest.approx(2.0 * 6), "an archive that is gone is not counted any more"
+
+
+def test_a_failed_round_is_tried_again_at_the_next_look(stage, monkeypatch):
+    _, keeper, _ = stage
+    clock, rounds = [0.0], []
+
+    async def sleep(duration):
+        clock[0] += duration
+
+    async def fail(now):
+        rounds.append(clock[0])
+        if len(rounds) == 4:
+            raise asyncio.CancelledError
+        if len(rounds) < 3:
+            raise ApiError(409, "Conflict", "it has changed")
+
+    monkeypatch.setattr(ledger_module, "time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: NOW))
+    monkeypatch.setattr(ledger_module, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(keeper, "round", fail)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(keeper.run())
+    look, write = keeper._settings.read_interval, keeper._settings.ledger_interval
+    assert [after - before for before, after in pairwise(rounds)] == [look, look, write]
