@@ -298,12 +298,12 @@ def test_what_is_not_known_takes_providers_away():
     (rule,) = rules(route(OWN, LARGE), budget(), spend=None)
     assert (rule.closed, rule.without) == (False, (LARGE,))
     assert rule.unknown == (LARGE,)
-    both = [budget("old", timeZone="Nowhere/Gone"), budget("spent", scope={"providers": ["acme"]})]
-    (rule,) = rules(route(OWN, LARGE), *both, spend=spent(line(100, target=LARGE)))
-    assert (rule.without, rule.unknown) == ((LARGE,), ()), "what is spent is no matter of a moment"
     assert rule.refusal == Exhausted(
         "What was spent of budget search is not known, so no provider is used for now.", None
     )
+    both = [budget("old", timeZone="Nowhere/Gone"), budget("spent", scope={"providers": ["acme"]})]
+    (rule,) = rules(route(OWN, LARGE), *both, spend=spent(line(100, target=LARGE)))
+    assert (rule.without, rule.unknown) == ((LARGE,), ()), "what is spent is no matter of a moment"
     assert rules(route(OWN), budget(), spend=None) == ()
     assert rules(route(OWN, LARGE), budget(scope={"providers": ["other"]}), spend=None) == ()
 
