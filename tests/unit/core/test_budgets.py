@@ -294,6 +294,22 @@ def test_alike_routes_and_tenants_share_their_rules_from_table_to_table(monkeypa
     assert [rule.tenant for rule in table(50, 1)[0].budgets] == ["t1"]
 
 
+def test_rules_that_are_kept_follow_the_prices():
+    """A tenant may not go on to a provider whose price is gone, whatever is known of other providers and tenants."""
+    mine = budget("mine", scope={"tenants": ["t1"]})
+    spent_out = budget("other", "1", scope={"tenants": ["t2"], "providers": ["acme"]})
+    standings = judge_budgets((mine, spent_out), spent(line(5, tenant="t2", target=LARGE)), NOW)
+    memory = RuleMemory()
+
+    def without(prices: dict[str, float]) -> dict[str | None, tuple[str, ...]]:
+        (limited,) = apply_budgets((route(OWN, LARGE, SMALL),), standings, prices, (), memory)
+        return {rule.tenant: rule.without for rule in limited.budgets}
+
+    assert without({LARGE: 0.1}) == {"t1": (SMALL,), "t2": (LARGE, SMALL)}
+    assert without({}) == {"t1": (LARGE, SMALL), "t2": (LARGE, SMALL)}
+    assert without({LARGE: 0.1, SMALL: 0.1}) == {"t2": (LARGE, SMALL)}
+
+
 def test_what_is_not_known_takes_providers_away():
     (rule,) = rules(route(OWN, LARGE), budget(), spend=None)
     assert (rule.closed, rule.without) == (False, (LARGE,))

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from operator import itemgetter
 from zoneinfo import ZoneInfo
 
@@ -46,7 +47,7 @@ class Act:
 Branches = tuple[tuple[str, ...], ...]
 """Upstreams of each of a route's rules, and those of the route itself last. Empty names: nobody takes them away."""
 
-_Key = tuple[Branches, tuple[Act, ...], tuple[str, ...]]
+_Key = tuple[Branches, frozenset[str], tuple[Act, ...], tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -56,7 +57,8 @@ class RuleMemory:
     acts: dict[str, Act] = field(default_factory=dict)
     """By name of the budget."""
     rules: dict[_Key, tuple[BudgetRule, ...]] = field(default_factory=dict)
-    """By branches, by the budgets that act on them, and by the order of the cheapest."""
+    """By branches, by those of their upstreams that have no price, by the budgets that act on them, and by the order
+    of the cheapest."""
 
 
 def apply_budgets(
@@ -101,7 +103,7 @@ def apply_budgets(
         place = (branches, places, order)
         if places and place not in found:
             about = tuple(act for number in places for act in groups[number])
-            key = (branches, about, order)
+            key = (branches, uncounted.intersection(chain(*branches)), about, order)
             found[place] = rules[key] = memory.rules.get(key) or tuple(
                 _rules(branches, about, order, uncounted)
             )
