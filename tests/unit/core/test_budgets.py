@@ -322,9 +322,6 @@ def test_what_is_not_known_takes_providers_away():
     assert (rule.without, rule.unknown) == ((LARGE,), ()), "what is spent is no matter of a moment"
     assert rules(route(OWN), budget(), spend=None) == ()
     assert rules(route(OWN, LARGE), budget(scope={"providers": ["other"]}), spend=None) == ()
-    both = [budget("old", timeZone="Nowhere/Gone"), budget("spent", scope={"providers": ["acme"]})]
-    (rule,) = rules(route(OWN, LARGE), *both, spend=spent(line(100, target=LARGE)))
-    assert (rule.without, rule.unknown) == ((LARGE,), ()), "what is spent is no matter of a moment"
 
 
 def test_a_provider_without_a_price_cannot_be_counted_and_is_not_used():
