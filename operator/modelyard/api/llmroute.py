@@ -9,14 +9,7 @@ from pydantic import Field
 from modelyard.api.meta import ApiModel, ModelName, ObjectMeta, Rule, Status
 from modelyard.api.quantities import Duration, Quality, parse_duration
 from modelyard.api.routechoice import ChoiceStatus
-from modelyard.api.routetargets import (
-    SOME_WEIGHT,
-    TARGETS_DIFFER,
-    RouteRule,
-    RouteTarget,
-    some_weight,
-    targets_differ,
-)
+from modelyard.api.routetargets import TARGET_RULES, RouteRule, RouteTarget, TargetList
 
 
 class Timeouts(ApiModel):
@@ -85,15 +78,7 @@ class LLMRouteSpec(ApiModel):
     data_policy: Literal["Any", "Sovereign"] = Field(
         default="Any", description="Sovereign: no request ever goes to a provider."
     )
-    targets: Annotated[
-        tuple[RouteTarget, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            # The order counts, so one owner applies the whole list.
-            json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        ),
-    ]
+    targets: TargetList
     rules: (
         Annotated[
             tuple[RouteRule, ...],
@@ -113,20 +98,7 @@ class LLMRouteSpec(ApiModel):
     timeouts: Timeouts = Field(default_factory=Timeouts)
 
     RULES: ClassVar[tuple[Rule["LLMRouteSpec"], ...]] = (
-        Rule(
-            name="some-weight",
-            cel=SOME_WEIGHT,
-            message="at least one of targets needs a weight above 0",
-            holds=lambda spec: some_weight(spec.targets),
-            field_path=".targets",
-        ),
-        Rule(
-            name="targets-differ",
-            cel=TARGETS_DIFFER,
-            message="targets must differ: give one of them the weight of both",
-            holds=lambda spec: targets_differ(spec.targets),
-            field_path=".targets",
-        ),
+        *TARGET_RULES,
         Rule(
             name="priority-without-weights",
             cel="self.policy != 'Priority' || self.targets.all(target, target.weight <= 1)",

@@ -1,6 +1,6 @@
 """Where an LLMRoute may send requests, and rules that send some of them elsewhere."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
@@ -150,33 +150,40 @@ class RuleMatch(ApiModel):
     )
 
 
+TargetList = Annotated[
+    tuple[RouteTarget, ...],
+    Field(
+        min_length=1,
+        max_length=16,
+        # The order counts, so one owner applies the whole list.
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    ),
+]
+"""Targets of a route, or of one of its rules."""
+
+TARGET_RULES: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        name="some-weight",
+        cel=SOME_WEIGHT,
+        message="at least one of targets needs a weight above 0",
+        holds=lambda owner: some_weight(owner.targets),
+        field_path=".targets",
+    ),
+    Rule(
+        name="targets-differ",
+        cel=TARGETS_DIFFER,
+        message="targets must differ: give one of them the weight of both",
+        holds=lambda owner: targets_differ(owner.targets),
+        field_path=".targets",
+    ),
+)
+"""Of whatever has a field `targets`."""
+
+
 class RouteRule(ApiModel):
     """Where some requests go instead of the route's own targets."""
 
     match: RuleMatch
-    targets: Annotated[
-        tuple[RouteTarget, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            # The order counts, so one owner applies the whole list.
-            json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        ),
-    ]
+    targets: TargetList
 
-    RULES: ClassVar[tuple[Rule["RouteRule"], ...]] = (
-        Rule(
-            name="some-weight",
-            cel=SOME_WEIGHT,
-            message="at least one of targets needs a weight above 0",
-            holds=lambda rule: some_weight(rule.targets),
-            field_path=".targets",
-        ),
-        Rule(
-            name="targets-differ",
-            cel=TARGETS_DIFFER,
-            message="targets must differ: give one of them the weight of both",
-            holds=lambda rule: targets_differ(rule.targets),
-            field_path=".targets",
-        ),
-    )
+    RULES: ClassVar[tuple[Rule["RouteRule"], ...]] = TARGET_RULES

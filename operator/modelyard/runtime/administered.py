@@ -4,12 +4,13 @@ Nothing is watched: a watch would need its right in every namespace that the ope
 name in the gateway's namespace alone. What was read last stays valid while the API server cannot be reached.
 """
 
+import asyncio
 import base64
 import binascii
 import logging
 import re
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
 from modelyard.api.meta import API_VERSION, ApiModel, ObjectMeta, Refusal, SecretKey, Status, wire
 from modelyard.core.reasons import Code
@@ -107,6 +108,19 @@ class NamespaceReader:
             )
             return
         WRITES.labels(kind=f"{self._resource.kind}/status").inc()
+
+
+async def poll(refresh: Callable[[], Awaitable[None]], interval: float, what: str) -> NoReturn:
+    """Refresh again and again until cancelled, each time after `interval` seconds.
+
+    What was read last stays where the API server refuses or cannot be reached; `what` begins the warning then.
+    """
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await refresh()
+        except ApiError as error:
+            logger.warning("%s cannot be read, what is known stays: %s", what, error)
 
 
 def find_key(text: str) -> str | None:

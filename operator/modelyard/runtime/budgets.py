@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelyard.api.llmbudget import LLMBudget, LLMBudgetSpec, LLMBudgetStatus
-from modelyard.api.meta import API_VERSION, ObjectMeta, wire
+from modelyard.api.meta import ObjectMeta
 from modelyard.core.budget.decide import limit_sizes
 from modelyard.core.budget.judge import SpendSums, Standing, judge_budgets, stale_after
 from modelyard.core.budget.status import KnownNames, build_budget_status
@@ -25,8 +25,9 @@ from modelyard.core.spend import Spend
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import project_object
 from modelyard.kube.resources import LLM_BUDGETS
+from modelyard.runtime.administered import NamespaceReader
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import BUDGET_SHARE, WRITES
+from modelyard.runtime.metrics import BUDGET_SHARE
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 
@@ -53,6 +54,7 @@ class BudgetKeeper:
         self._settings = settings
         self._on_change = on_change
         self._namespace = settings.render.gateway.namespace
+        self._reader = NamespaceReader(client, self._namespace, LLM_BUDGETS)
         self._budgets: dict[str, LLMBudget] = {}
         self._unread: tuple[Standing, ...] = ()
         """Budgets of which nothing could ever be read: whatever they are about is not known."""
@@ -137,7 +139,8 @@ class BudgetKeeper:
         for standing in self._fleet.budgets:
             if standing.budget.name == NOT_READABLE:
                 continue
-            await self._write_status(standing, build_budget_status(standing, known, now))
+            budget, status = standing.budget, build_budget_status(standing, known, now)
+            await self._reader.write_status(budget.metadata, budget.status, status)
 
     async def _list(self) -> list[LLMBudget]:
         """Return the budgets that can be read; none where the kind is not there.
@@ -176,19 +179,6 @@ class BudgetKeeper:
         self._unread = tuple(unread)
         return found
 
-    async def _write_status(self, standing: Standing, status: LLMBudgetStatus) -> None:
-        """Write the status if it differs from what stands."""
-        budget = standing.budget
-        if status == budget.status:
-            return
-        try:
-            await self._client.apply(LLM_BUDGETS, _status_manifest(budget, status), "status")
-        except ApiError as error:
-            # It may just have been deleted; the next reading knows.
-            logger.warning("The status of LLMBudget %s cannot be written: %s", budget.name, error)
-            return
-        WRITES.labels(kind="LLMBudget/status").inc()
-
 
 def _unread(metadata: Mapping[str, Any], error: str, status: Mapping[str, Any] | None = None) -> Standing:
     """Return how a budget stands of which only the name is known: it may be about any request."""
@@ -218,12 +208,3 @@ def _essence(standings: tuple[Standing, ...]) -> list[object]:
         )
         for item in standings
     ]
-
-
-def _status_manifest(budget: LLMBudget, status: LLMBudgetStatus) -> Mapping[str, Any]:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": LLM_BUDGETS.kind,
-        "metadata": {"name": budget.metadata.name, "namespace": budget.metadata.namespace},
-        "status": wire(status),
-    }

@@ -1,6 +1,5 @@
 """The certificate of the gateway: its Secret is read from time to time, as those of providers are."""
 
-import asyncio
 import base64
 import binascii
 import logging
@@ -12,6 +11,7 @@ from modelyard.core.certificates import Certificate, find_lapse, read_certificat
 from modelyard.core.reasons import Code, Reason
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import SECRETS
+from modelyard.runtime.administered import poll
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import CERTIFICATE_NOT_AFTER, CERTIFICATE_PROBLEM
 from modelyard.runtime.settings import OperatorSettings
@@ -39,12 +39,7 @@ class CertificateKeeper:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.provider_interval)
-            try:
-                await self._refresh()
-            except ApiError as error:
-                logger.warning("The gateway's certificate cannot be read, what is known stays: %s", error)
+        await poll(self._refresh, self._settings.provider_interval, "The gateway's certificate")
 
     async def _refresh(self) -> None:
         """Take over what the Secret holds, if it is good.

@@ -1,6 +1,5 @@
 """The LLMProviders of the gateway's namespace, and the Secrets that they name: read from time to time."""
 
-import asyncio
 import logging
 import ssl
 import time
@@ -11,9 +10,9 @@ from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.meta import Refusal, SecretKey
 from modelyard.core.providers import build_provider_status
 from modelyard.core.snapshot import Provider
-from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.client import KubeClient
 from modelyard.kube.resources import LLM_PROVIDERS
-from modelyard.runtime.administered import NamespaceReader, find_key
+from modelyard.runtime.administered import NamespaceReader, find_key, poll
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.settings import OperatorSettings
 
@@ -45,12 +44,7 @@ class ProviderKeeper:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.provider_interval)
-            try:
-                await self._refresh()
-            except ApiError as error:
-                logger.warning("Providers cannot be read, what is known stays: %s", error)
+        await poll(self._refresh, self._settings.provider_interval, "Providers")
 
     async def _refresh(self) -> None:
         """Read all providers; publish what changed; write their status.

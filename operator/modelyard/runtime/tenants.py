@@ -3,7 +3,6 @@
 A key is hashed as soon as it is read, and only its digest is kept.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -21,9 +20,9 @@ from modelyard.core.tenants import (
     find_missing,
     hash_key,
 )
-from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.client import KubeClient
 from modelyard.kube.resources import LLM_TENANTS
-from modelyard.runtime.administered import NamespaceReader, find_key
+from modelyard.runtime.administered import NamespaceReader, find_key, poll
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.settings import OperatorSettings
 
@@ -49,12 +48,7 @@ class TenantKeeper:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.tenant_interval)
-            try:
-                await self._refresh()
-            except ApiError as error:
-                logger.warning("Tenants cannot be read, what is known stays: %s", error)
+        await poll(self._refresh, self._settings.tenant_interval, "Tenants")
 
     async def _refresh(self) -> None:
         """Read all tenants; publish what changed; write their status.

@@ -41,11 +41,11 @@ class Queue:
 class Keeper:
     """A keeper without an API server, and what it asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *held: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *held: Any, client: Any = None) -> None:
         self.fleet, self.queue, self.changes = Fleet(), Queue(), 0
         monkeypatch.setattr(self.fleet, "deployment_keys", lambda: ["team/own", "other/own"])
         self.keeper = BudgetKeeper(
-            cast("KubeClient", None),
+            cast("KubeClient", client),
             self.fleet,
             cast("WorkQueue", self.queue),
             OperatorSettings(),
@@ -164,9 +164,9 @@ class Listing:
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> tuple[Keeper, Listing]:
-    keeper, listing = Keeper(monkeypatch), Listing()
+    listing = Listing()
+    keeper = Keeper(monkeypatch, client=listing)
     monkeypatch.setattr(keeper.fleet, "route_keys", list)
-    keeper.keeper._client = cast("KubeClient", listing)
     keeper.fleet.spend = Spend(NOW, ())
     monkeypatch.setattr(budgets.time, "time", lambda: NOW)
     return keeper, listing
