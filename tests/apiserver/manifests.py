@@ -97,7 +97,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
                 "actuator": "Modelyard",
             },
             load={"requestsPerMinute": 600, "inputTokens": 900, "outputTokens": 150},
-            loadBalancing="LeastRequests",
+            loadBalancing="PrefixAffinity",
             rollout={"strategy": "Drain", "startTimeout": "20m", "drainTimeout": "1m"},
             suspend=False,
         ),

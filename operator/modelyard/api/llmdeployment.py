@@ -226,11 +226,11 @@ class LLMDeploymentSpec(ApiModel):
     )
     scaling: Scaling | None = Field(default=None, description="Let Modelyard decide the number of replicas.")
     load: Load | None = Field(default=None, description="What clients are expected to send.")
-    load_balancing: Literal["PrefixAffinity", "LeastRequests"] = Field(
-        default="PrefixAffinity",
-        description="Which replica a request goes to. PrefixAffinity: requests with the same prompt_cache_key "
-        "or X-Session-ID, or else the same beginning, to the same one, unless it is busier than the others. "
-        "LeastRequests: to the least busy one.",
+    load_balancing: Literal["LeastRequests", "PrefixAffinity"] = Field(
+        default="LeastRequests",
+        description="Which replica a request goes to. LeastRequests: to the least busy one. PrefixAffinity: requests "
+        "with the same prompt_cache_key or X-Session-ID, or else the same beginning, to the same one, unless it is "
+        "busier than the others.",
     )
     rollout: Rollout = Field(default_factory=Rollout)
     suspend: bool = Field(default=False, description="True: no pods, and requests are refused with 503.")

@@ -49,7 +49,7 @@ def test_a_deployment_has_a_route_without_any_llmroute():
     table = _build(_serving())
     assert table.anonymous
     assert [(route.name, sorted(route.models)) for route in table.routes] == [(KEY, ["llama", KEY])]
-    assert table.upstreams == {KEY: Upstream(KEY, 0, "llama", SERVED, affinity=True)}
+    assert table.upstreams == {KEY: Upstream(KEY, 0, "llama", SERVED)}
     assert _route(table, KEY).owner == "team"
     assert _route(table, KEY).created == 1767225600
 
@@ -74,7 +74,7 @@ def test_the_last_endpoints_stay_until_the_generation_is_raised():
     still = _build(gone, {KEY: Exposure(generation=4)}, kept)
     assert still.upstreams[KEY].endpoints == SERVED
     raised = _build(gone, {KEY: Exposure(generation=5)}, still)
-    assert raised.upstreams[KEY] == Upstream(KEY, 5, "llama", (), affinity=True)
+    assert raised.upstreams[KEY] == Upstream(KEY, 5, "llama", ())
 
 
 def test_new_endpoints_replace_the_kept_ones():
@@ -97,7 +97,7 @@ def test_adapters_share_pods_and_generation_under_their_own_model_name():
         pods={KEY: (make_pod(),)},
     )
     table = _build(snapshot, {KEY: Exposure(generation=7)})
-    assert table.upstreams[f"{KEY}:lora"] == Upstream(f"{KEY}:lora", 7, "lora", SERVED, affinity=True)
+    assert table.upstreams[f"{KEY}:lora"] == Upstream(f"{KEY}:lora", 7, "lora", SERVED)
     assert _route(table, f"{KEY}:lora").models == ("lora", f"{KEY}:lora")
     assert _route(table, f"{KEY}:lora").targets == (WeightedTarget(f"{KEY}:lora"),)
     assert sorted(_route(table, KEY).models) == ["llama", KEY]
