@@ -1,8 +1,6 @@
 """The gateway's certificate as the operator reads it from a real API server."""
 
-import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,55 +9,33 @@ from dev.cluster.certificates import CertificateAuthority
 from dev.cluster.control_plane import ControlPlane
 from modelyard.core.reasons import Code
 from modelyard.kube.client import ApiError, KubeClient
-from modelyard.render.settings import PodPeer
 from modelyard.runtime.certificates import CertificateKeeper
-from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import REGISTRY
 from modelyard.runtime.settings import OperatorSettings
-from tests.apiserver.client import MERGE, ApiServer
+from tests.apiserver.client import ApiServer
+from tests.apiserver.gatewayspace import GatewayNamespace
 
 NAME = "gateway-tls"
 
 
-class Setting:
-    """A namespace that stands for the gateway's, and a keeper that reads its Secret."""
+class Setting(GatewayNamespace):
+    """The gateway's namespace, and a keeper that reads the certificate in it."""
 
     def __init__(self, server: ApiServer, client: KubeClient, namespace: str, folder: Path) -> None:
-        self.server = server
+        super().__init__(server, namespace, OperatorSettings(tls_secret=NAME))
         self.client = client
-        self.namespace = namespace
         self.authority = CertificateAuthority(folder)
-        self.fleet = Fleet()
-        self.changes = 0
-        settings = OperatorSettings(tls_secret=NAME)
-        settings = replace(settings, render=replace(settings.render, gateway=PodPeer(namespace, {})))
-        self.keeper = CertificateKeeper(client, self.fleet, settings, self._changed)
+        self.keeper = CertificateKeeper(client, self.fleet, self.settings, self.changed)
 
-    def _changed(self) -> None:
-        self.changes += 1
-
-    @property
-    def path(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/secrets"
-
-    def issue(self, name: str) -> dict[str, str]:
+    def issue(self, name: str) -> dict[str, bytes]:
         pair = self.authority.server(name, (), ("gateway.example.com",))
-        data = {"tls.crt": pair.certificate.read_bytes(), "tls.key": pair.key.read_bytes()}
-        return {key: base64.b64encode(value).decode() for key, value in data.items()}
+        return {"tls.crt": pair.certificate.read_bytes(), "tls.key": pair.key.read_bytes()}
 
-    def create(self, data: dict[str, str]) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "kubernetes.io/tls",
-            "metadata": {"name": NAME},
-            "data": data,
-        }
-        reply = self.server.request("POST", self.path, body)
-        assert reply.status == 201, reply.message
+    def create_certificate(self, data: dict[str, bytes]) -> None:
+        self.create_secret(NAME, data, "kubernetes.io/tls")
 
-    def change(self, data: dict[str, str]) -> None:
-        assert self.server.request("PATCH", f"{self.path}/{NAME}", {"data": data}, MERGE).status == 200
+    def change(self, data: dict[str, bytes]) -> None:
+        self.change_secret(NAME, data)
 
     def problems(self) -> set[str]:
         """Reasons that the metric gives."""
@@ -92,7 +68,7 @@ async def test_a_certificate_is_read_renewed_and_kept(
     assert (setting.fleet.certificate, setting.problems()) == (None, {Code.SECRET_NOT_FOUND})
     assert "no client gets in meanwhile" in caplog.text
 
-    setting.create(setting.issue("first"))
+    setting.create_certificate(setting.issue("first"))
     await setting.keeper.start()
     first = setting.fleet.certificate
     assert first is not None
@@ -106,27 +82,28 @@ async def test_a_certificate_is_read_renewed_and_kept(
     await setting.keeper.start()
     assert (setting.fleet.certificate, setting.problems()) == (first, {Code.SECRET_INVALID})
     assert "the last good certificate stays" in caplog.text
-    setting.change({"tls.crt": base64.b64encode(b"garbage").decode()})
+    setting.change({"tls.crt": b"garbage"})
     await setting.keeper.start()
-    assert setting.server.request("DELETE", f"{setting.path}/{NAME}").status == 200
+    secret = f"/api/v1/namespaces/{setting.namespace}/secrets/{NAME}"
+    assert setting.server.request("DELETE", secret).status == 200
     await setting.keeper.start()
     assert (setting.fleet.certificate, setting.problems()) == (first, {Code.SECRET_NOT_FOUND})
     assert setting.changes == 1
 
-    setting.create(second)
+    setting.create_certificate(second)
     await setting.keeper.start()
     renewed = setting.fleet.certificate
     assert renewed is not None
     assert renewed.serial != first.serial
     assert (setting.changes, setting.problems(), setting.not_after()) == (2, set(), renewed.not_after)
-    key = base64.b64decode(second["tls.key"]).decode().splitlines()[1]
+    key = second["tls.key"].decode().splitlines()[1]
     assert key not in caplog.text + repr(setting.fleet)
 
 
 async def test_a_right_that_is_lost_takes_nothing_away(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting.create(setting.issue("first"))
+    setting.create_certificate(setting.issue("first"))
     await setting.keeper.start()
     first = setting.fleet.certificate
 

@@ -1,8 +1,6 @@
 """Tenants and their keys as the operator reads them from a real API server."""
 
-import base64
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,59 +10,32 @@ from modelyard.core.reasons import Code
 from modelyard.core.tenants import hash_key
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import SECRETS
-from modelyard.render.settings import PodPeer
-from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.tenants import TenantKeeper
-from tests.apiserver.client import MERGE, ApiServer, resource_path
+from tests.apiserver.client import ApiServer, resource_path
+from tests.apiserver.gatewayspace import GatewayNamespace
 
 KEY, RENEWED = "sk-0123456789abcdef0123", "sk-renewed-0123456789abcdef"
-OPAQUE = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
 
 
-class Setting:
-    """A namespace that stands for the gateway's, and a keeper that reads it."""
+class Setting(GatewayNamespace):
+    """The gateway's namespace, and a keeper of its tenants."""
 
     def __init__(self, server: ApiServer, client: KubeClient, namespace: str) -> None:
-        self.server = server
-        self.namespace = namespace
-        self.fleet = Fleet()
-        self.changes = 0
-        settings = OperatorSettings()
-        settings = replace(settings, render=replace(settings.render, gateway=PodPeer(namespace, {})))
-        self.keeper = TenantKeeper(client, self.fleet, settings, self._changed)
+        super().__init__(server, namespace)
+        self.keeper = TenantKeeper(client, self.fleet, self.settings, self.changed)
 
-    def _changed(self) -> None:
-        self.changes += 1
-
-    def create_secret(self, name: str, **data: bytes) -> None:
-        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        body = {**OPAQUE, "metadata": {"name": name}, "data": encoded}
-        reply = self.server.request("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body)
-        assert reply.status == 201, reply.message
-
-    def change_secret(self, name: str, **data: bytes) -> None:
-        body = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
-        path = f"/api/v1/namespaces/{self.namespace}/secrets/{name}"
-        assert self.server.request("PATCH", path, body, MERGE).status == 200
+    def create_keys(self, name: str, **data: bytes) -> None:
+        self.create_secret(name, data)
 
     def create_tenant(self, name: str, *keys: str, **spec: Any) -> None:
         """Create one whose keys stand in the Secret `keys` under these names."""
-        body = {
-            "apiVersion": "modelyard.dev/v1alpha1",
-            "kind": "LLMTenant",
-            "metadata": {"name": name},
-            "spec": {"keys": [{"name": "keys", "key": key} for key in keys], **spec},
-        }
-        reply = self.server.request("POST", resource_path("LLMTenant", self.namespace), body)
-        assert reply.status == 201, reply.message
+        self.create("LLMTenant", name, {"keys": [{"name": "keys", "key": key} for key in keys], **spec})
 
-    def read(self, name: str) -> dict[str, Any]:
-        return self.server.request("GET", resource_path("LLMTenant", self.namespace, name)).body
+    def read_tenant(self, name: str) -> dict[str, Any]:
+        return self.read("LLMTenant", name)
 
-    def ready(self, name: str) -> tuple[str, str, str]:
-        (condition,) = self.read(name)["status"]["conditions"]
-        return condition["status"], condition["reason"], condition["message"]
+    def tenant_ready(self, name: str) -> tuple[str, str, str]:
+        return self.ready("LLMTenant", name)
 
 
 @pytest.fixture
@@ -75,27 +46,27 @@ async def setting(kinds: ApiServer, control_plane: ControlPlane, namespace: str)
 
 
 async def test_only_the_digest_of_a_key_is_kept(setting: Setting) -> None:
-    setting.create_secret("keys", one=f"{KEY}\n".encode())
+    setting.create_keys("keys", one=f"{KEY}\n".encode())
     setting.create_tenant("acme", "one", allow=[{"namespace": "team", "names": ["chat"]}])
     await setting.keeper.start()
     assert setting.fleet.tenant_keys == {hash_key(KEY): "acme"}
     missing = "accepted keys: 1 of 1; allow names what does not exist (yet): team/chat"
-    assert setting.ready("acme") == ("True", Code.CONFIGURED, missing)
+    assert setting.tenant_ready("acme") == ("True", Code.CONFIGURED, missing)
     assert setting.changes == 1
-    shown = repr(setting.fleet) + str(vars(setting.keeper)) + str(setting.read("acme"))
+    shown = repr(setting.fleet) + str(vars(setting.keeper)) + str(setting.read_tenant("acme"))
     assert "acme" in shown
     assert KEY not in shown
 
 
 async def test_what_a_secret_lacks_is_named_and_the_other_keys_work(setting: Setting) -> None:
-    setting.create_secret("keys", good=KEY.encode(), short=b"sk-too-short", two=b"sk-of-two words-0123456789")
+    setting.create_keys("keys", good=KEY.encode(), short=b"sk-too-short", two=b"sk-of-two words-0123456789")
     setting.create_tenant("acme", "good", "short", "two", "missing")
     setting.create_tenant("lost", "nothing")
     await setting.keeper.start()
     assert setting.fleet.tenant_keys == {hash_key(KEY): "acme"}
     shown = f"Secret {setting.namespace}/keys"
     wanted = "does not hold a key of 20 to 256 visible ASCII characters under"
-    state, reason, message = setting.ready("acme")
+    state, reason, message = setting.tenant_ready("acme")
     assert (state, reason) == ("False", Code.SECRET_INVALID)
     assert message.split("; ") == [
         "accepted keys: 1 of 4",
@@ -103,11 +74,11 @@ async def test_what_a_secret_lacks_is_named_and_the_other_keys_work(setting: Set
         f"keys[2]: {shown} {wanted} two: correct it",
         f"keys[3]: {shown} has no key missing: add it",
     ]
-    assert setting.ready("lost")[:2] == ("False", Code.SECRET_NOT_FOUND)
+    assert setting.tenant_ready("lost")[:2] == ("False", Code.SECRET_NOT_FOUND)
 
 
 async def test_nobody_takes_over_a_key(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting.create_secret("keys", one=KEY.encode(), same=KEY.encode())
+    setting.create_keys("keys", one=KEY.encode(), same=KEY.encode())
     setting.create_tenant("z-first", "one")
     await setting.keeper.start()
     # The server's creation times are whole seconds: the second one is made younger here.
@@ -132,47 +103,47 @@ async def test_nobody_takes_over_a_key(setting: Setting, monkeypatch: pytest.Mon
     setting.create_tenant("a-second", "same")
     await setting.keeper._refresh()
     assert setting.fleet.tenant_keys == {hash_key(KEY): "z-first"}
-    assert setting.ready("z-first")[0] == "True"
-    state, reason, message = setting.ready("a-second")
+    assert setting.tenant_ready("z-first")[0] == "True"
+    state, reason, message = setting.tenant_ready("a-second")
     assert (state, reason) == ("False", Code.KEY_CONFLICT)
     assert "belongs to LLMTenant z-first" in message
     setting.server.request("DELETE", resource_path("LLMTenant", setting.namespace, "z-first"))
     await setting.keeper._refresh()
     assert setting.fleet.tenant_keys == {hash_key(KEY): "a-second"}
-    assert setting.ready("a-second")[0] == "True"
+    assert setting.tenant_ready("a-second")[0] == "True"
 
 
 async def test_a_rotation_is_told_once_per_step_and_writes_nothing(setting: Setting) -> None:
-    setting.create_secret("keys", old=KEY.encode(), new=RENEWED.encode())
+    setting.create_keys("keys", old=KEY.encode(), new=RENEWED.encode())
     setting.create_tenant("acme", "old", "new")
     await setting.keeper.start()
-    version = setting.read("acme")["metadata"]["resourceVersion"]
+    version = setting.read_tenant("acme")["metadata"]["resourceVersion"]
     await setting.keeper._refresh()
-    assert (setting.changes, setting.read("acme")["metadata"]["resourceVersion"]) == (1, version)
+    assert (setting.changes, setting.read_tenant("acme")["metadata"]["resourceVersion"]) == (1, version)
     assert setting.fleet.tenant_keys == {hash_key(KEY): "acme", hash_key(RENEWED): "acme"}
-    setting.change_secret("keys", old=b"sk-replaced-0123456789abcdef")
+    setting.change_secret("keys", {"old": b"sk-replaced-0123456789abcdef"})
     await setting.keeper._refresh()
     assert setting.fleet.tenant_keys.keys() == {
         hash_key("sk-replaced-0123456789abcdef"),
         hash_key(RENEWED),
     }
-    assert (setting.changes, setting.read("acme")["metadata"]["resourceVersion"]) == (2, version)
+    assert (setting.changes, setting.read_tenant("acme")["metadata"]["resourceVersion"]) == (2, version)
 
 
 async def test_a_key_whose_secret_is_gone_is_nobodys(setting: Setting) -> None:
-    setting.create_secret("keys", one=KEY.encode())
+    setting.create_keys("keys", one=KEY.encode())
     setting.create_tenant("acme", "one")
     await setting.keeper.start()
     setting.server.request("DELETE", f"/api/v1/namespaces/{setting.namespace}/secrets/keys")
     await setting.keeper._refresh()
     assert setting.fleet.tenant_keys == {}
-    assert setting.ready("acme")[1] == Code.SECRET_NOT_FOUND
+    assert setting.tenant_ready("acme")[1] == Code.SECRET_NOT_FOUND
 
 
 async def test_a_right_that_the_operator_loses_revokes_no_key(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting.create_secret("keys", one=KEY.encode())
+    setting.create_keys("keys", one=KEY.encode())
     setting.create_tenant("acme", "one")
     await setting.keeper.start()
     get = KubeClient.get
@@ -185,7 +156,7 @@ async def test_a_right_that_the_operator_loses_revokes_no_key(
     monkeypatch.setattr(KubeClient, "get", forbidden)
     await setting.keeper._refresh()
     assert setting.fleet.tenant_keys == {hash_key(KEY): "acme"}
-    state, reason, message = setting.ready("acme")
+    state, reason, message = setting.tenant_ready("acme")
     assert (state, reason) == ("False", Code.SECRET_FORBIDDEN)
     assert message.startswith("accepted keys: 1 of 1; keys[0]: ")
 
@@ -193,7 +164,7 @@ async def test_a_right_that_the_operator_loses_revokes_no_key(
 async def test_what_was_read_stays_while_the_server_does_not_answer(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting.create_secret("keys", one=KEY.encode())
+    setting.create_keys("keys", one=KEY.encode())
     setting.create_tenant("acme", "one")
     await setting.keeper.start()
 
