@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -72,6 +72,8 @@ KUBERNETES = Module(
     "about 8 minutes on 2 cores",
 )
 MODULES = (ETCD, KWOK, KUBERNETES)
+"""The control plane."""
+HELM = Module("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}, "about 1 minute")
 
 # Where KWOK keeps its stages (how a fake node or pod moves on), relative to its module.
 STAGE_FILES = (
@@ -112,39 +114,59 @@ def cache_folder() -> Path:
 
 def cache_key() -> str:
     """Return the name of the cache's folder for the pinned versions and these module files."""
+    return _key(MODULES, " ".join(STAGE_FILES))
+
+
+def _key(modules: Sequence[Module], more: str = "") -> str:
     digest = hashlib.sha256()
-    for module in MODULES:
+    for module in modules:
         for name in ("go.mod", "go.sum"):
             digest.update((module.path / name).read_bytes())
         digest.update(" ".join(_build_flags(module)).encode())
-    digest.update(" ".join(STAGE_FILES).encode())
-    versions = "-".join(f"{module.folder}-{module.version()}" for module in MODULES)
+    digest.update(more.encode())
+    versions = "-".join(f"{module.folder}-{module.version()}" for module in modules)
     return f"{versions}-{digest.hexdigest()[:12]}"
 
 
 def ensure_binaries(report: Report | None = None) -> Binaries:
-    """Return the programs, building them first if this machine has not done so.
+    """Return the programs of the control plane, building them first if this machine has not done so.
 
     The first build takes about 10 minutes on 2 cores; `report` (default: lines to standard error)
     hears how it goes. Two callers at once build once: the second waits. Raises BuildError.
     """
-    say = report or _say_on_stderr
+    return Binaries(_ensure(cache_key(), _build_all, report or _say_on_stderr))
+
+
+def ensure_module(module: Module, report: Report | None = None) -> Path:
+    """Return the folder with a further module's programs, building them first if this machine has not done so.
+
+    For programs that only some tests need (Helm, a kubelet): each module has a folder of its own, so that a new one
+    does not make the control plane be built again. Raises BuildError.
+    """
+
+    def build(into: Path, say: Report) -> None:
+        _build(_find_go([module]), module, into, say)
+
+    return _ensure(_key([module]), build, report or _say_on_stderr)
+
+
+def _ensure(key: str, build: Callable[[Path, Report], None], say: Report) -> Path:
+    """Return the cache's folder of that key, made by `build` in a folder beside it if it is not there."""
     root = cache_folder() / "bin"
-    key = cache_key()
-    finished = Binaries(root / key)
-    if finished.folder.is_dir():
+    finished = root / key
+    if finished.is_dir():
         return finished
     root.mkdir(parents=True, exist_ok=True)
     with _lock(root / f".{key}.lock", say):
-        if finished.folder.is_dir():
+        if finished.is_dir():
             return finished
         for leftover in root.glob(f".building-{key}-*"):
             shutil.rmtree(leftover)
         partial = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=root))
         try:
-            _build_all(partial, say)
+            build(partial, say)
             partial.chmod(0o755)
-            partial.rename(finished.folder)
+            partial.rename(finished)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return finished
@@ -162,13 +184,13 @@ def _lock(path: Path, say: Report) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process is building the control plane; waiting for it")
+            say("another process is building the same programs; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _build_all(into: Path, say: Report) -> None:
-    go = _find_go()
+    go = _find_go(MODULES)
     for module in MODULES:
         _build(go, module, into, say)
     kwok_sources = Path(_go_output(go, KWOK, "list", "-m", "-f", "{{.Dir}}", KWOK.requires))
@@ -178,15 +200,15 @@ def _build_all(into: Path, say: Report) -> None:
         shutil.copyfile(kwok_sources / name, stages / Path(name).name)
 
 
-def _find_go() -> str:
-    """Return the go command, after making sure that it can build every module."""
+def _find_go(modules: Sequence[Module]) -> str:
+    """Return the go command, after making sure that it can build these modules."""
     go = shutil.which("go")
     if go is None:
         raise BuildError(
-            "the control plane is built from source and the `go` command is missing: install Go "
+            "the programs of the local cluster are built from source and the `go` command is missing: install Go "
             "(https://go.dev/dl/ or your package manager) and put it on PATH"
         )
-    for module in MODULES:
+    for module in modules:
         # Reads go.mod only; a go command that is too old for it fails here, or fetches a newer one
         # by itself where GOTOOLCHAIN allows it.
         _go_output(go, module, "list", "-m")
@@ -215,7 +237,7 @@ def _environment() -> dict[str, str]:
 def _build_flags(module: Module) -> list[str]:
     """Return flags for small programs without the build machine's paths."""
     linker = "-s -w"
-    if module is KUBERNETES:
+    if module.requires == KUBERNETES.requires:
         # Without these the API server reports version 0.0.0 and clients take it for an ancient one.
         major, minor, *_ = module.version().split(".")
         values = {"gitVersion": f"v{module.version()}", "gitMajor": major, "gitMinor": minor}

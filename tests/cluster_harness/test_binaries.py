@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dev.cluster import binaries
-from dev.cluster.binaries import BuildError, cache_key, ensure_binaries
+from dev.cluster.binaries import HELM, BuildError, cache_key, ensure_binaries, ensure_module
 
 FAKE_GO = """#!{python}
 import os, pathlib, sys
@@ -107,6 +107,14 @@ def test_two_starters_at_once_build_once(cache: Path, tmp_path: Path) -> None:
     for starter in starters:
         starter.join()
     assert (len(found), len(set(found)), go.builds()) == (4, 1, len(binaries.MODULES))
+
+
+def test_a_further_module_has_a_folder_of_its_own(cache: Path, tmp_path: Path) -> None:
+    go = FakeGo(tmp_path)
+    folder = ensure_module(HELM, silent)
+    assert folder.name.startswith(f"helm-{HELM.version()}-")
+    assert (folder / "helm").read_text() == "a program"
+    assert (ensure_module(HELM, silent), go.builds()) == (folder, 1)
 
 
 def test_a_failed_build_shows_its_output_and_leaves_nothing_half_done(cache: Path, tmp_path: Path) -> None:
