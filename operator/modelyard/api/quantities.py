@@ -37,18 +37,23 @@ Share = Annotated[
 
 _UNIT_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _SUFFIXES = {
+    "n": Decimal("0.000000001"),
+    "u": Decimal("0.000001"),
     "m": Decimal("0.001"),
     "k": Decimal(10**3),
     "M": Decimal(10**6),
     "G": Decimal(10**9),
     "T": Decimal(10**12),
     "P": Decimal(10**15),
+    "E": Decimal(10**18),
     "Ki": Decimal(2**10),
     "Mi": Decimal(2**20),
     "Gi": Decimal(2**30),
     "Ti": Decimal(2**40),
     "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
 }
+"""Of quantities, as the API server writes them (https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity)."""
 
 
 def parse_duration(text: str) -> int:
@@ -77,7 +82,10 @@ def parse_quantity(text: str) -> Decimal:
 
     Raises ValueError for any other form.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", text)
-    if not match or (match[2] and match[2] not in _SUFFIXES):
+    # Two digits of exponent are plenty: the API server stores no number beyond 2^63.
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?[0-9]{1,2})|([A-Za-z]*))", text, re.ASCII)
+    if not match or (match[3] and match[3] not in _SUFFIXES):
         raise ValueError(f"{text!r} is not a quantity: write it like 2, 500m or 16Gi")
-    return Decimal(match[1]) * _SUFFIXES.get(match[2], Decimal(1))
+    if match[2]:
+        return Decimal(match[1]).scaleb(int(match[2]))
+    return Decimal(match[1]) * _SUFFIXES.get(match[3], Decimal(1))

@@ -123,13 +123,21 @@ def test_other_forms_of_durations_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("500m", "0.5"), ("1.5", "1.5"), ("2Ki", "2048"), ("80G", "80000000000")]
+    ("text", "value"),
+    [
+        ("500m", "0.5"),
+        ("1.5", "1.5"),
+        ("2Ki", "2048"),
+        ("80G", "80000000000"),
+        ("1e3", "1000"),
+        ("5u", "0.000005"),
+    ],
 )
 def test_quantities_are_in_base_units(text: str, value: str) -> None:
     assert parse_quantity(text) == Decimal(value)
 
 
-@pytest.mark.parametrize("text", ["", "1e3", "1Gi\n", "1 Gi", "Gi", "1GiB"])
+@pytest.mark.parametrize("text", ["", "1e100", "1e", "1Gi\n", "1 Gi", "Gi", "1GiB", "-1", "٣"])
 def test_other_forms_of_quantities_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         parse_quantity(text)

@@ -188,3 +188,14 @@ def test_a_child_says_its_variant_and_its_owner(labels: dict[str, str], variant:
     }
     seen = project_child(body)
     assert (seen.variant, seen.owner, seen.child.replicas) == (variant, "mine", 3)
+
+
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [("8", 8), ("1k", 1000), ("1e3", 1000), ("2E2", 200), ("1e+1", 10), ("1E", 10**18), ("1Ei", 2**60)],
+)
+def test_every_form_of_a_whole_quantity_is_read(written: str, count: int) -> None:
+    """The API server keeps `1e3` as it is, so anybody who may create a pod may write it."""
+    pod = {"spec": {"nodeName": "n", "containers": [{"resources": {"requests": {GPU: written}}}]}}
+    assert project_usage(pod) == Usage("n", "", "", {GPU: count})
+    assert project_node(node(allocatable={GPU: written})).node.accelerators == {GPU: count}
