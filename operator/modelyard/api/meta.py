@@ -20,6 +20,8 @@ LABEL_ACCELERATOR = f"{GROUP}/accelerator"
 """On pods: the AcceleratorClass they run on."""
 LABEL_VARIANT = f"{GROUP}/variant"
 """On child Deployments and pods: which way of running the model they are (class, count, on demand or spot)."""
+LABEL_ACTIVE = f"{GROUP}/active"
+"""On the operator's own pod: "true" while it holds the Lease. The Service of the ADS server selects it."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "modelyard"
 

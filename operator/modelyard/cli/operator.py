@@ -13,10 +13,13 @@ from modelyard.core.replicas import SizePolicy
 from modelyard.core.state import Policy
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
+from modelyard.runtime.leader import LeaseLostError
 from modelyard.runtime.operator import run_operator
 from modelyard.runtime.settings import SYSTEM_NAMESPACE, OperatorSettings
 
 DEFAULTS = OperatorSettings()
+
+logger = logging.getLogger(__name__)
 
 
 def split_address(address: str, option: str) -> tuple[str, int]:
@@ -43,6 +46,20 @@ def operator(
     ] = SYSTEM_NAMESPACE,
     watch_namespace: Annotated[
         list[str] | None, typer.Option(help="Namespace to watch; may be given several times. Default: all.")
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a Lease in the operator's namespace. Of several operators only its holder acts; the others "
+            "stand by. Default: this one acts."
+        ),
+    ] = None,
+    pod_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POD_NAME",
+            help="Name of the pod that this runs in: it has the label modelyard.dev/active while it holds the Lease.",
+        ),
     ] = None,
     xds_address: Annotated[
         str, typer.Option(help="HOST:PORT where Envoy gets its configuration.")
@@ -148,6 +165,8 @@ def operator(
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         namespaces=tuple(watch_namespace or ()),
+        lease=lease,
+        pod_name=pod_name,
         xds_host=xds_host,
         xds_port=xds_port,
         http_host=http_host,
@@ -177,4 +196,8 @@ def operator(
             operator_url=operator_url,
         ),
     )
-    asyncio.run(run_operator(settings))
+    try:
+        asyncio.run(run_operator(settings))
+    except LeaseLostError as error:
+        logger.warning("This operator ends, to begin anew as one that stands by: %s", error)
+        raise typer.Exit(1) from error

@@ -1,7 +1,7 @@
 """A thin asynchronous client: get, list, server-side apply, create, replace. Objects are plain JSON data."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ REQUEST_TIMEOUT = 30.0
 """Seconds for one request; Kubernetes ends its own at 60 s (`--request-timeout`)."""
 
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _IDENTITIES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 
@@ -37,6 +38,9 @@ class KubeClient:
     def __init__(self, configuration: api.Configuration) -> None:
         self.configuration = configuration
         self._client = api.ApiClient(configuration)
+        self.fence: Callable[[], bool] | None = None
+        """Asked right before each write, if there is one: False stops the write. A process that was paused while it
+        held the Lease must not write what it had decided before."""
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None) -> Self:
@@ -70,10 +74,13 @@ class KubeClient:
         body: object = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,  # noqa: ASYNC109  (the client's own, for the connection too)
+        stores: bool = True,
     ) -> dict[str, Any]:
         """Send one request and return the JSON answer.
 
-        Raises ApiError for every answer that is not 2xx and for every failure to get one.
+        `timeout` is in seconds. `stores` is False for a question that is asked with POST. Raises ApiError for every
+        answer that is not 2xx, for every failure to get one, and for a write that the fence stops.
         """
         prepared = await self._client.param_serialize(
             method,
@@ -83,8 +90,10 @@ class KubeClient:
             body=body,
             auth_settings=["BearerToken"],
         )
+        if method != "GET" and stores and self.fence is not None and not self.fence():
+            raise ApiError(0, "NotLeader", f"{method} {path}: this process does not hold the Lease")
         try:
-            response = await self._client.call_api(*prepared, _request_timeout=REQUEST_TIMEOUT)
+            response = await self._client.call_api(*prepared, _request_timeout=timeout)
             payload = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
@@ -137,6 +146,18 @@ class KubeClient:
         path = resource.path(metadata.get("namespace", ""), metadata["name"])
         return await self.request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=manifest)
 
+    async def merge(self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]) -> bool:
+        """Change some fields of an object (JSON merge patch). Returns False if it is gone."""
+        query = {"fieldManager": FIELD_MANAGER}
+        path = resource.path(namespace, name)
+        try:
+            await self.request("PATCH", path, query=query, body=patch, content_type=_MERGE)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
         """Delete an object, if it is still the one with that UID. Returns False if it is gone or another one."""
         body = {
@@ -161,7 +182,7 @@ class KubeClient:
             "kind": ACCESS_REVIEWS.kind,
             "spec": {"resourceAttributes": {**attributes, "namespace": namespace}},
         }
-        answer = await self.request("POST", ACCESS_REVIEWS.path(), body=review)
+        answer = await self.request("POST", ACCESS_REVIEWS.path(), body=review, stores=False)
         return bool(answer["status"].get("allowed"))
 
     async def list_pages(

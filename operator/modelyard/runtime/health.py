@@ -21,6 +21,8 @@ class Health:
 
     def __init__(self) -> None:
         self.synced = False
+        self.acting = False
+        """Whether it decides: one that stands by for another operator has seen everything too."""
         self._beat = time.monotonic()
 
     async def beat(self) -> None:
@@ -53,7 +55,9 @@ async def serve_health(
         return web.Response(status=200 if late < LAG_LIMIT else 503, text=f"event loop {late:.1f} s late\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ready\n" if health.synced else "reading the cluster\n"
+        text = "reading the cluster\n"
+        if health.synced:
+            text = "ready\n" if health.acting else "standing by\n"
         return web.Response(status=200 if health.synced else 503, text=text)
 
     async def metrics(_: web.Request) -> web.Response:
@@ -67,8 +71,8 @@ async def serve_health(
         found = find_size(f"{request.match_info['namespace']}/{request.match_info['name']}")
         if found is not None:
             return web.json_response(found)
-        # An operator that has just started does not know sizes yet; "there is none" would be a lie.
-        status = 404 if health.synced else 503
+        # An operator that has just started, or stands by, does not know sizes; "there is none" would be a lie.
+        status = 404 if health.acting else 503
         return web.json_response({"error": "no size is decided for this LLMDeployment"}, status=status)
 
     app = web.Application()

@@ -6,6 +6,11 @@ from modelyard.core.external import METRIC
 
 REGISTRY = CollectorRegistry()
 
+LEADER = Gauge(
+    "modelyard_leader",
+    "1 in the operator that acts, 0 in one that stands by.",
+    registry=REGISTRY,
+)
 RECONCILES = Counter("modelyard_reconciles", "Reconciliations, by outcome.", ["outcome"], registry=REGISTRY)
 RECONCILE_SECONDS = Histogram(
     "modelyard_reconcile_seconds", "Duration of one reconciliation.", registry=REGISTRY

@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import time
+import uuid
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
 from modelyard.api.meta import split_key
+from modelyard.core.lease import Terms
 from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
+from modelyard.kube.lease import LeaseStore
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     CHILDREN,
@@ -31,6 +35,7 @@ from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.health import Health, serve_health
+from modelyard.runtime.leader import ActiveMark, Leader
 from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
@@ -58,12 +63,13 @@ ROUTE_PREFIX = "route:"
 class Operator:
     """One operator process."""
 
-    def __init__(self, client: KubeClient, settings: OperatorSettings) -> None:
+    def __init__(self, client: KubeClient, settings: OperatorSettings, leader: Leader | None = None) -> None:
         # One table of images decides both what may run and what does.
         variants = replace(settings.policy.variants, images=settings.render.images)
         settings = replace(settings, policy=replace(settings.policy, variants=variants))
         self._client = client
         self._settings = settings
+        self._leader = leader
         self._queue = WorkQueue()
         self._health = Health()
         self.fleet = Fleet()
@@ -102,7 +108,10 @@ class Operator:
         self._ledger = LedgerKeeper(client, self.fleet, settings, self._budgets.judge)
 
     async def run(self) -> None:
-        """Run until the watches end (a signal, or one that cannot go on) or anything else fails."""
+        """Run until the watches end (a signal, or one that cannot go on) or anything else fails.
+
+        Raises LeaseLostError if another operator acts now, or may soon.
+        """
         settings = self._settings
         indices = Indices()
         self.fleet.indices = indices
@@ -113,14 +122,24 @@ class Operator:
         )
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
         work = asyncio.create_task(self._work(optional))
+        beat = asyncio.create_task(self._health.beat())
+        parts: list[asyncio.Task[None]] = [work, informers, beat]
+        election = asyncio.create_task(self._leader.run()) if self._leader else None
         try:
-            await asyncio.wait({informers, work}, return_when=asyncio.FIRST_COMPLETED)
+            ends = {informers, work} | ({election} if election else set())
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (work, informers):
-                if not task.done():
-                    task.cancel()
-            outcomes = await asyncio.gather(informers, work, return_exceptions=True)
+            for task in parts:
+                task.cancel()
+            # Whatever decides, writes or talks to Envoy has ended before the Lease is given back.
+            await asyncio.wait({work})
             await self._server.stop()
+            if election is not None:
+                election.cancel()
+                parts.append(election)
+            if self._leader is not None:
+                await self._leader.release()
+            outcomes = await asyncio.gather(*parts, return_exceptions=True)
             await health.cleanup()
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -155,12 +174,20 @@ class Operator:
         yield watch_rollout(
             self.fleet.rollout, self._server.nodes.values, self._look_at_route, self._settings.read_interval
         )
+        if self._leader is not None and self._settings.pod_name:
+            yield ActiveMark(
+                self._client, self._settings.render.gateway.namespace, self._settings.pod_name
+            ).run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
     async def _work(self, optional: frozenset[Resource]) -> None:
         """Wait for the first full view of the cluster, then act on it."""
         await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
+        if self._leader is not None:
+            # Ready, so that a rollout goes on: the old pod gives the Lease back when it ends.
+            self._health.synced = True
+            await self._leader.acquired.wait()
         await self._scalers.start()
         await self._providers.start()
         if self._settings.gateway.tls:
@@ -172,7 +199,7 @@ class Operator:
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()
         port = await self._server.start(self._settings.xds_host, self._settings.xds_port)
-        self._health.synced = True
+        self._health.synced = self._health.acting = True
         logger.info(
             "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port
         )
@@ -185,7 +212,6 @@ class Operator:
                 for loop in (
                     self._queue.run(self._handle, self._settings.workers),
                     self._reader.run(),
-                    self._health.beat(),
                     self._verify(),
                     *self._extra_loops(),
                 ):
@@ -284,9 +310,22 @@ async def _forever(loop: Coroutine[Any, Any, None]) -> None:
 
 
 async def run_operator(settings: OperatorSettings) -> None:
-    """Connect to the API server and run."""
-    client = await KubeClient.connect(settings.kubeconfig)
-    try:
-        await Operator(client, settings).run()
-    finally:
-        await client.close()
+    """Connect to the API server and run.
+
+    Raises LeaseLostError if there is a Lease and it is not this process's any more.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        client = await KubeClient.connect(settings.kubeconfig)
+        stack.push_async_callback(client.close)
+        leader = None
+        if settings.lease is not None:
+            own = await KubeClient.connect(settings.kubeconfig)
+            stack.push_async_callback(own.close)
+            terms = Terms()
+            namespace = settings.render.gateway.namespace
+            store = LeaseStore(own, namespace, settings.lease, terms.request)
+            # Unique to the process: the same pod with a restarted container does not hold what it held.
+            identity = f"{settings.pod_name or socket.gethostname()}_{uuid.uuid4()}"
+            leader = Leader(store, identity, terms)
+            client.fence = leader.holds
+        await Operator(client, settings, leader).run()

@@ -25,6 +25,17 @@ class OperatorSettings:
     http_host: str = "127.0.0.1"
     http_port: int = 8081
     """Health and metrics; 8080 is the gateway's."""
+    lease: str | None = None
+    """Name of the Lease, in the gateway's namespace, that decides which of several operators acts. None: this one."""
+    pod_name: str | None = None
+    """Name of the pod that the process runs in: it is labelled while it acts."""
+    xds_tls: bool = False
+    """Whether Envoy and the operator show each other certificates, and everything between them is encrypted."""
+    xds_tls_name: str = "modelyard-xds"
+    """DNS name in the operator's certificate; Envoy checks it."""
+    xds_tls_interval: float = 30.0
+    """Seconds between two looks at the Secrets of these certificates. A look is two requests; what is due for renewal
+    has days."""
     anonymous: bool = False
     """True: the gateway asks for no API key."""
     workers: int = 16

@@ -89,6 +89,8 @@ async def test_keda_reads_the_size_and_an_unknown_one_is_an_error(board):
 
             assert (await ask())[0] == 503
             health.synced = True
+            assert (await ask())[0] == 503, "one that stands by knows no sizes"
+            health.acting = True
             assert (await ask())[0] == 404
             board.publish(SCALED, plan(3))
             status, answer = await ask()
