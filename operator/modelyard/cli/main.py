@@ -13,6 +13,8 @@ from modelyard.cli.operator import operator, split_address
 from modelyard.cli.plan import HELP, plan
 from modelyard.cli.simulate import HELP as SIMULATE_HELP
 from modelyard.cli.simulate import simulate
+from modelyard.cli.status import HELP as STATUS_HELP
+from modelyard.cli.status import status
 from modelyard.cli.validate import INVALID, validate_files
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 
@@ -21,13 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run fleets of open LLMs on your own GPUs. `modelyard operator` runs in the cluster; "
     "`modelyard validate` checks manifests before they get there, and `modelyard plan` says what they mean: fit, "
-    "accelerators, replicas and cost. `modelyard simulate` plays traffic against them, and `modelyard explain` says "
-    "why a deployment has the size that it has. `modelyard cost` says what was used and spent, and by whom.",
+    "accelerators, replicas and cost. `modelyard simulate` plays traffic against them. `modelyard status` says how the "
+    "installation is, `modelyard explain` why a deployment has the size that it has, and `modelyard cost` what was "
+    "used and spent, and by whom.",
 )
 app.command(name="operator")(operator)
 app.command(name="validate")(validate_files)
 app.command(name="plan", help=HELP)(plan)
 app.command(name="simulate", help=SIMULATE_HELP)(simulate)
+app.command(name="status", help=STATUS_HELP)(status)
 app.command(name="explain")(explain)
 app.command(name="cost", help=COST_HELP)(cost)
 

@@ -15,6 +15,9 @@ from modelyard.kube.resources import ACCESS_REVIEWS, Resource
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request; Kubernetes ends its own at 60 s (`--request-timeout`)."""
 
+LINE_LIMIT = 1 << 20
+"""Bytes of one line of a log that are kept together: the kubelet itself splits lines at 16 KiB."""
+
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _IDENTITIES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -43,16 +46,17 @@ class KubeClient:
         held the Lease must not write what it had decided before."""
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None) -> Self:
+    async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
         """Return a client for the given kubeconfig, or for the cluster that this process runs in.
 
-        Raises ApiError for a file that is no kubeconfig.
+        `context`: one of the kubeconfig's; None: its current one. Raises ApiError for a file that is no kubeconfig, or
+        has no such context.
         """
         configuration = api.Configuration()
         if kubeconfig is not None:
             try:
                 await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=str(kubeconfig), client_configuration=configuration
+                    config_file=str(kubeconfig), context=context, client_configuration=configuration
                 )
             except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
                 raise ApiError(0, "Kubeconfig", f"{kubeconfig} is not a kubeconfig: {error}") from error
@@ -101,6 +105,43 @@ class KubeClient:
             raise _api_error(response, payload)
         answer: dict[str, Any] = json.loads(payload)
         return answer
+
+    async def stream_lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[str]:
+        """Yield the lines of a text answer as they come, until it ends. No line is longer than `LINE_LIMIT`.
+
+        Raises ApiError for every answer that is not 2xx and for every failure to get one.
+        """
+        prepared = await self._client.param_serialize(
+            "GET",
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "*/*"},
+            auth_settings=["BearerToken"],
+        )
+        try:
+            # The whole answer may take for ever: only the connection has a bound.
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT)
+            response = await self._client.call_api(*prepared, _request_timeout=timeout)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "Unreachable", f"GET {path}: {error or type(error).__name__}") from error
+        raw = response.response
+        try:
+            if not 200 <= raw.status < 300:
+                raise _api_error(response, await raw.read())
+            rest = b""
+            async for chunk in raw.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+                if len(rest) > LINE_LIMIT:
+                    yield rest.decode(errors="replace")
+                    rest = b""
+            if rest:
+                yield rest.decode(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "Unreachable", f"GET {path}: {error or type(error).__name__}") from error
+        finally:
+            raw.close()
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """Return an object, or None if there is none."""

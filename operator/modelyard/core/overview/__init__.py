@@ -1,0 +1,1 @@
+"""The whole installation in one look, trouble first: what `modelyard status` and the web page show."""
