@@ -9,6 +9,8 @@ import typer
 from modelyard.cli.cost import HELP as COST_HELP
 from modelyard.cli.cost import cost
 from modelyard.cli.explain import explain
+from modelyard.cli.logs import HELP as LOGS_HELP
+from modelyard.cli.logs import logs
 from modelyard.cli.operator import operator, split_address
 from modelyard.cli.plan import HELP, plan
 from modelyard.cli.simulate import HELP as SIMULATE_HELP
@@ -24,8 +26,8 @@ app = typer.Typer(
     help="Run fleets of open LLMs on your own GPUs. `modelyard operator` runs in the cluster; "
     "`modelyard validate` checks manifests before they get there, and `modelyard plan` says what they mean: fit, "
     "accelerators, replicas and cost. `modelyard simulate` plays traffic against them. `modelyard status` says how the "
-    "installation is, `modelyard explain` why a deployment has the size that it has, and `modelyard cost` what was "
-    "used and spent, and by whom.",
+    "installation is, `modelyard explain` why a deployment has the size that it has, `modelyard logs` what its engines "
+    "say, and `modelyard cost` what was used and spent, and by whom.",
 )
 app.command(name="operator")(operator)
 app.command(name="validate")(validate_files)
@@ -33,6 +35,7 @@ app.command(name="plan", help=HELP)(plan)
 app.command(name="simulate", help=SIMULATE_HELP)(simulate)
 app.command(name="status", help=STATUS_HELP)(status)
 app.command(name="explain")(explain)
+app.command(name="logs", help=LOGS_HELP)(logs)
 app.command(name="cost", help=COST_HELP)(cost)
 
 __all__ = ["INVALID", "app"]

@@ -147,11 +147,10 @@ def _not_found(name: str, found: Installation) -> str:
 def suggest_names(name: str, keys: list[str]) -> str:
     """Return a half-sentence with keys (`namespace/name`) that are near a name; empty if none is."""
     bare = name.rpartition("/")[2]
-    near = {key for key in keys if key.rpartition("/")[2] == bare}
-    near |= set(difflib.get_close_matches(name, keys, n=3))
-    close = difflib.get_close_matches(bare, [key.rpartition("/")[2] for key in keys], n=3)
-    near |= {key for key in keys if key.rpartition("/")[2] in close}
-    return f": did you mean {', '.join(sorted(near)[:3])}?" if near else ""
+    names = {key: key.rpartition("/")[2] for key in keys}
+    close = difflib.get_close_matches(bare, sorted(set(names.values())), n=3)
+    near = [key for key in keys if names[key] in close]
+    return f": did you mean {', '.join(near[:3])}?" if near else ""
 
 
 async def _watch(
