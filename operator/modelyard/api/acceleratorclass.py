@@ -139,6 +139,8 @@ class AcceleratorClassSpec(ApiModel):
 class AcceleratorClassStatus(Status):
     """What is."""
 
+    REPORTED: ClassVar[bool] = False
+
 
 class AcceleratorClass(ApiModel):
     """A kind of GPU, or CPU only, that the platform team offers."""

@@ -23,7 +23,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.llmtenant import LLMTenant
-from modelyard.api.meta import GROUP, VERSION, ApiModel, Rule, wire
+from modelyard.api.meta import GROUP, UNOBSERVED, VERSION, ApiModel, Rule, Status, wire
 
 Schema = dict[str, Any]
 
@@ -229,6 +229,10 @@ def build_schema(model: type[ApiModel]) -> Schema:
     fields = raw["properties"]
     spec = _simplify(fields["spec"], definitions, f"{model.__name__}.spec")
     status = _simplify(fields["status"], definitions, f"{model.__name__}.status")
+    status = _observed(status)
+    kind = model.model_fields["status"].annotation
+    if isinstance(kind, type) and issubclass(kind, Status) and kind.REPORTED:
+        status["default"] = {"observedGeneration": UNOBSERVED}
     raw.pop("title")
     # The API server brings its own schema of metadata and refuses another.
     properties = {
@@ -236,7 +240,7 @@ def build_schema(model: type[ApiModel]) -> Schema:
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
-        "status": _observed(status),
+        "status": status,
     }
     return {**raw, "properties": properties, "required": ["spec"]}
 

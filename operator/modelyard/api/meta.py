@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 GROUP = "modelyard.dev"
@@ -101,10 +101,23 @@ class Condition(ApiModel):
     """RFC 3339, as the API server requires: it refuses an empty one."""
 
 
+UNOBSERVED = -1
+"""`status.observedGeneration` of an object that the operator has not looked at, as the API server fills it in. Without
+it, whoever waits for an object after applying it (kstatus: Flux, kpt) would take one without a status for done."""
+
+
+def _since_nothing(value: Any) -> Any:
+    """Return the generation that was looked at; 0 for none."""
+    return 0 if value == UNOBSERVED else value
+
+
 class Status(ApiModel):
     """What every kind's status begins with."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    REPORTED: ClassVar[bool] = True
+    """Whether the operator writes it."""
+
+    observed_generation: Annotated[int, Field(ge=UNOBSERVED), BeforeValidator(_since_nothing)] = 0
     conditions: Annotated[
         tuple[Condition, ...],
         Field(

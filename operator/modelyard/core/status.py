@@ -25,6 +25,9 @@ from modelyard.core.sovereign import judge_sources, sovereign_names
 from modelyard.core.targets import explain_closed, explain_invalid, judge_route
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
+RECONCILING = "Reconciling"
+"""What kstatus calls progress. It is there only while it is true, as kstatus wants it
+(https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md)."""
 METRICS_AVAILABLE, NAME_ACCEPTED = "MetricsAvailable", "NameAccepted"
 PLACEMENT_PREFERRED = "PlacementPreferred"
 EXTERNAL_SCALER_READY = "ExternalScalerReady"
@@ -81,12 +84,15 @@ def build_status(
     pods = snapshot.pods.get(deployment.key, ())
     children = tuple(snapshot.children.get(deployment.key, {}).values())
     child = next((item for item in children if item.deadline_exceeded), None)
+    progress = explain_progress(plan, pods, child)
     verdicts = [
         explain_ready(deployment, plan, pods),
-        explain_progress(plan, pods, child),
+        progress,
         explain_stall(plan, child),
         Verdict(NAME_ACCEPTED, name[0], name[1]),
     ]
+    if progress.status:
+        verdicts.append(Verdict(RECONCILING, True, progress.reason))
     if deployment.spec.scaling is not None and plan.size is not None:
         verdicts.append(_explain_metrics(plan))
     if plan.placement is not None:
@@ -218,9 +224,13 @@ def build_invalid_status(
     stalled = Verdict(STALLED, True, reason)
     if served is None:
         verdicts = [Verdict(READY, False, reason), stalled]
-        return LLMRouteStatus(conditions=stamp(verdicts, conditions, generation, now))
+        stamped = stamp(verdicts, conditions, generation, now)
+        return LLMRouteStatus(observed_generation=generation, conditions=stamped)
     added = stamp([stalled], conditions, generation, now)
-    return served.model_copy(update={"conditions": (*served.conditions, *added)})
+    # Looked at it was, although what holds is older: with the older number it would seem to be on its way for ever.
+    return served.model_copy(
+        update={"observed_generation": generation, "conditions": (*served.conditions, *added)}
+    )
 
 
 def stamp(
