@@ -73,6 +73,24 @@ KUBERNETES = Module(
 )
 MODULES = (ETCD, KWOK, KUBERNETES)
 """The control plane."""
+NODE = Module(
+    "node",
+    "k8s.io/kubernetes",
+    {
+        "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+        "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+        "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+        "pause": "./pause",
+    },
+    "about 1 minute after the control plane's, 7 minutes without",
+)
+"""What a real node runs, and its client; `pause` is the container that holds a pod's network."""
+COREDNS = Module(
+    "coredns",
+    "github.com/coredns/coredns",
+    {"coredns": "github.com/coredns/coredns"},
+    "about 3 minutes on 2 cores",
+)
 HELM = Module("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}, "about 1 minute")
 
 # Where KWOK keeps its stages (how a fake node or pod moves on), relative to its module.
@@ -122,6 +140,8 @@ def _key(modules: Sequence[Module], more: str = "") -> str:
     for module in modules:
         for name in ("go.mod", "go.sum"):
             digest.update((module.path / name).read_bytes())
+        for source in sorted(module.path.rglob("*.go")):
+            digest.update(source.read_bytes())
         digest.update(" ".join(_build_flags(module)).encode())
     digest.update(more.encode())
     versions = "-".join(f"{module.folder}-{module.version()}" for module in modules)

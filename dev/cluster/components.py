@@ -12,8 +12,13 @@ from dev.cluster.binaries import Binaries
 from dev.cluster.certificates import KeyPair
 from dev.cluster.processes import Component, responds
 
+LOOPBACK = "127.0.0.1"
+
 SERVICE_CIDR = "10.96.0.0/16"
 """Cluster IPs of Services: 65,534, enough for the scale tests. kubeadm's default starts there too."""
+
+API_SERVICE_IP = "10.96.0.1"
+"""Cluster IP of the Service `kubernetes`: always the first of the range."""
 
 FAKE_POD_CIDR = "10.244.0.1/14"
 """Addresses of KWOK's pods: 262,142, and apart from `SERVICE_CIDR` (KWOK's own default is not)."""
@@ -59,6 +64,8 @@ class Files:
     folder: Path
     ca: Path
     server: KeyPair
+    kubelet_client: KeyPair
+    """As whom the API server calls kubelets."""
     service_account_key: Path
     service_account_public_key: Path
     admin_kubeconfig: Path
@@ -89,16 +96,23 @@ def etcd(binaries: Binaries, files: Files, ports: Ports) -> Component:
 
 
 def api_server(
-    binaries: Binaries, files: Files, ports: Ports, tls: ssl.SSLContext, audit_log: Path | None
+    binaries: Binaries,
+    files: Files,
+    ports: Ports,
+    tls: ssl.SSLContext,
+    audit_log: Path | None,
+    address: str = LOOPBACK,
 ) -> Component:
-    """Return kube-apiserver with RBAC, every default admission plugin, and the audit log if asked."""
+    """Return kube-apiserver with RBAC, every default admission plugin, and the audit log if asked.
+
+    It listens on `address` alone. On another one than loopback it also serves pods and speaks to kubelets.
+    """
     command = [
         str(binaries.path("kube-apiserver")),
         f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
-        # The `kubernetes` Service gets no endpoint: a loopback address is refused there.
-        "--endpoint-reconciler-type=none",
+        f"--bind-address={address}",
+        f"--advertise-address={address}",
+        *_node_flags(files, address),
         f"--secure-port={ports.api_server}",
         f"--tls-cert-file={files.server.certificate}",
         f"--tls-private-key-file={files.server.key}",
@@ -121,7 +135,25 @@ def api_server(
             "--audit-log-mode=blocking",
         ]
     name = "kube-apiserver"
-    return Component(name, command, files.log(name), lambda: responds(ports.api_server, "/readyz", tls=tls))
+    return Component(
+        name,
+        command,
+        files.log(name),
+        lambda: responds(ports.api_server, "/readyz", tls=tls, address=address),
+    )
+
+
+def _node_flags(files: Files, address: str) -> list[str]:
+    """Return the API server's flags for what its address lets it reach."""
+    if address == LOOPBACK:
+        # The `kubernetes` Service gets no endpoint: a loopback address is refused there.
+        return ["--endpoint-reconciler-type=none"]
+    # For `kubectl logs` and `exec`.
+    return [
+        f"--kubelet-client-certificate={files.kubelet_client.certificate}",
+        f"--kubelet-client-key={files.kubelet_client.key}",
+        "--kubelet-preferred-address-types=InternalIP",
+    ]
 
 
 def scheduler(binaries: Binaries, files: Files, ports: Ports, tls: ssl.SSLContext) -> Component:

@@ -31,7 +31,8 @@ class ControlPlane:
     and `stop`. After a stop the folder stays, for its logs. The processes end with this one, by
     SIGKILL too. Safe to start from any thread.
 
-    `audit` writes who changed what to `audit_log`. `report` hears each step, a line at a time.
+    `audit` writes who changed what to `audit_log`. `address` is where the API server listens: one that nodes and pods
+    reach if there are any, else loopback. `report` hears each step, a line at a time.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ControlPlane:
         *,
         kwok: bool = False,
         audit: bool = False,
+        address: str = components.LOOPBACK,
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = folder.resolve()
@@ -49,6 +51,7 @@ class ControlPlane:
         self.key = self.folder / "certificates" / f"{ADMIN_USER}.key"
         self.audit_log = self.folder / "audit.log" if audit else None
         self.components: dict[str, Component] = {}
+        self.address = address
         self._kwok = kwok
         self._report = report or _say_nothing
         self._instance = Instance(self.folder)
@@ -58,7 +61,7 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """The API server's address."""
-        return f"https://127.0.0.1:{self._started_ports.api_server}"
+        return f"https://{self.address}:{self._started_ports.api_server}"
 
     @property
     def server_certificate(self) -> KeyPair:
@@ -132,7 +135,10 @@ class ControlPlane:
         files = Files(
             folder=self.folder,
             ca=self.ca,
-            server=self._authority.server("server", ["127.0.0.1"]),
+            server=self._authority.server(
+                "server", sorted({components.LOOPBACK, self.address, components.API_SERVICE_IP})
+            ),
+            kubelet_client=KeyPair(self.certificate, self.key),
             service_account_key=private,
             service_account_public_key=public,
             admin_kubeconfig=self.kubeconfig,
@@ -143,7 +149,7 @@ class ControlPlane:
         tls.load_cert_chain(self.certificate, self.key)
         created = [
             components.etcd(binaries, files, ports),
-            components.api_server(binaries, files, ports, tls, self.audit_log),
+            components.api_server(binaries, files, ports, tls, self.audit_log, self.address),
             components.scheduler(binaries, files, ports, tls),
             components.controller_manager(binaries, files, ports, tls),
         ]

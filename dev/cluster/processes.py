@@ -157,13 +157,15 @@ class Component:
         return f"the end of {self.log}:\n{''.join(last)}".rstrip()
 
 
-def responds(url_port: int, path: str, *, tls: ssl.SSLContext | None = None) -> bool:
-    """Tell whether a GET of `path` on 127.0.0.1 is answered with 200 within two seconds."""
+def responds(
+    url_port: int, path: str, *, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+) -> bool:
+    """Tell whether a GET of `path` on an address, by default 127.0.0.1, is answered with 200 within two seconds."""
     connection: http.client.HTTPConnection
     if tls is None:
-        connection = http.client.HTTPConnection("127.0.0.1", url_port, timeout=2)
+        connection = http.client.HTTPConnection(address, url_port, timeout=2)
     else:
-        connection = http.client.HTTPSConnection("127.0.0.1", url_port, timeout=2, context=tls)
+        connection = http.client.HTTPSConnection(address, url_port, timeout=2, context=tls)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK

