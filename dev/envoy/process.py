@@ -12,6 +12,7 @@ import aiohttp
 
 from dev.envoy.binary import envoy_binary
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 
 LOOPBACK = "127.0.0.1"
 
@@ -33,6 +34,12 @@ def free_port(host: str = LOOPBACK) -> int:
         return port
 
 
+def write_secret_files(tls: ControlPlaneTls) -> None:
+    """Write what `modelyard bootstrap --xds-tls` writes beside the bootstrap."""
+    for path, content in secret_files(tls).items():
+        Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
 @dataclass(slots=True)
 class EnvoyProcess:
     """One Envoy, from the start of its process until it is stopped; an asynchronous context manager.
@@ -48,6 +55,8 @@ class EnvoyProcess:
     node_id: str = "envoy-1"
     listener_address: str = LOOPBACK
     xds_address: str = LOOPBACK
+    xds_tls: ControlPlaneTls | None = None
+    """None: the operator is reached without TLS."""
     concurrency: int = 1
     """Worker threads."""
     stats_port: int = field(default_factory=free_port)
@@ -82,11 +91,14 @@ class EnvoyProcess:
         settings = BootstrapSettings(
             control_plane_host=self.xds_address,
             control_plane_port=self.xds_port,
+            control_plane_tls=self.xds_tls,
             node_id=self.node_id,
             stats_address=LOOPBACK,
             stats_port=self.stats_port,
             admin_port=self.admin_port,
         )
+        if self.xds_tls is not None:
+            write_secret_files(self.xds_tls)
         config = self.folder / f"{self.node_id}.json"
         config.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
         with self.log_file.open("ab") as log:

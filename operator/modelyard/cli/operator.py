@@ -64,6 +64,20 @@ def operator(
     xds_address: Annotated[
         str, typer.Option(help="HOST:PORT where Envoy gets its configuration.")
     ] = f"{DEFAULTS.xds_host}:{DEFAULTS.xds_port}",
+    xds_tls: Annotated[
+        bool,
+        typer.Option(
+            "--xds-tls",
+            help="Encrypt the connection with Envoy; both show certificates. The operator makes and renews them, in "
+            "the Secrets modelyard-xds-server and modelyard-xds-client of its namespace.",
+        ),
+    ] = False,
+    xds_tls_name: Annotated[
+        str, typer.Option(help="DNS name in the operator's certificate, which Envoy checks.")
+    ] = DEFAULTS.xds_tls_name,
+    xds_tls_interval: Annotated[
+        float, typer.Option(help="Seconds between two looks at the Secrets of --xds-tls.", min=0.1)
+    ] = DEFAULTS.xds_tls_interval,
     health_address: Annotated[
         str, typer.Option(help="HOST:PORT of /healthz, /readyz and /metrics.")
     ] = f"{DEFAULTS.http_host}:{DEFAULTS.http_port}",
@@ -169,6 +183,9 @@ def operator(
         pod_name=pod_name,
         xds_host=xds_host,
         xds_port=xds_port,
+        xds_tls=xds_tls,
+        xds_tls_name=xds_tls_name,
+        xds_tls_interval=xds_tls_interval,
         http_host=http_host,
         http_port=http_port,
         anonymous=anonymous,

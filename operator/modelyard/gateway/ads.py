@@ -19,6 +19,7 @@ from modelyard.core.routing import parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.gateway.resources import Resources
 from modelyard.gateway.streams import WILDCARD, OnDemand, Stream
+from modelyard.gateway.tls import GatewayOnly, ServerTls
 from modelyard.render.envoy.bootstrap import STATS_PORT_KEY
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -125,8 +126,8 @@ class AdsServer:
                     highest[parsed[0]] = max(parsed[1], highest.get(parsed[0], 0))
         return highest
 
-    async def start(self, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Listen and return the port (port 0 picks a free one).
+    async def start(self, host: str, port: int, tls: ServerTls | None = None) -> int:
+        """Listen and return the port (port 0 picks a free one). With TLS only Envoys of the gateway are served.
 
         Raises RuntimeError if the address cannot be bound.
         """
@@ -142,7 +143,8 @@ class AdsServer:
             request_deserializer=request.FromString,
             response_serializer=response.SerializeToString,
         )
-        server = grpc.aio.server(options=_GRPC_OPTIONS)
+        interceptors = [GatewayOnly()] if tls is not None else []
+        server = grpc.aio.server(options=_GRPC_OPTIONS, interceptors=interceptors)
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),
@@ -152,11 +154,13 @@ class AdsServer:
         )
         address = f"{host}:{port}"
         bound = (
-            server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+            server.add_secure_port(address, tls.credentials())
+            if tls is not None
+            else server.add_insecure_port(address)
         )
         await server.start()
         self._server = server
-        self._encrypted = credentials is not None
+        self._encrypted = tls is not None
         return int(bound)
 
     async def stop(self) -> None:

@@ -75,6 +75,12 @@ CERTIFICATE_PROBLEM = Gauge(
     ["namespace", "name", "reason"],
     registry=REGISTRY,
 )
+XDS_CERTIFICATE_NOT_AFTER = Gauge(
+    "modelyard_xds_certificate_not_after_timestamp_seconds",
+    "When a certificate between operator and gateway ends, as Unix time.",
+    ["namespace", "name"],
+    registry=REGISTRY,
+)
 SPEND_DOLLARS = Counter(
     "modelyard_spend_dollars",
     "US dollars since this process started, by what they were spent on: own accelerators as they are held, providers "

@@ -53,6 +53,7 @@ from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.sync import wait_synced
 from modelyard.runtime.tenants import TenantKeeper
+from modelyard.runtime.xdstls import XdsCertificates
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Operator:
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
         self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
         self._tenants = TenantKeeper(client, self.fleet, settings, self._publisher.request)
+        self._xds_certificates = XdsCertificates(client, settings) if settings.xds_tls else None
         self._engines = EngineReader(self.fleet, self._queue, settings)
         self._ledger = LedgerKeeper(client, self.fleet, settings, self._budgets.judge)
 
@@ -168,6 +170,8 @@ class Operator:
         yield self._providers.run()
         if self._settings.gateway.tls:
             yield self._certificates.run()
+        if self._xds_certificates is not None:
+            yield self._xds_certificates.run()
         yield self._ledger.run()
         yield self._budgets.run()
         yield self._tenants.run()
@@ -195,10 +199,11 @@ class Operator:
         await self._ledger.start()
         await self._budgets.start()
         await self._tenants.start()
+        tls = await self._xds_certificates.start() if self._xds_certificates else None
         # The table comes before the server: an Envoy must never be told that there are no models.
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()
-        port = await self._server.start(self._settings.xds_host, self._settings.xds_port)
+        port = await self._server.start(self._settings.xds_host, self._settings.xds_port, tls)
         self._health.synced = self._health.acting = True
         logger.info(
             "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port

@@ -1,5 +1,6 @@
 """The command line: what it prints, and the exit codes that pipelines act on."""
 
+import datetime as dt
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from dev.envoy.binary import envoy_binary
 from modelyard.cli.main import INVALID, app
+from modelyard.gateway.authority import renew
 
 
 def run(*arguments):
@@ -35,6 +37,35 @@ def test_envoy_accepts_the_bootstrap(tmp_path):
         timeout=60,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_envoy_accepts_the_bootstrap_with_tls_to_the_operator(tmp_path):
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    _, client = renew(None, None, "xds.example", dt.datetime.now(dt.UTC))
+    for name, content in client.data().items():
+        (mounted / name).write_bytes(content)
+    file = tmp_path / "envoy.json"
+    result = run("bootstrap", "--xds-address", "127.0.0.1:19000", "--node-id", "a", "--output", file,
+                 "--xds-tls", mounted, "--xds-server-name", "xds.example")  # fmt: skip
+    assert (result.exit_code, result.stdout) == (0, "")
+    beside = {path.name for path in tmp_path.iterdir()} - {"mounted"}
+    assert beside == {"envoy.json", "xds-authority.json", "xds-certificate.json"}
+    for path in beside:
+        assert client.key not in (tmp_path / path).read_text()
+    checked = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "--config-path", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_tls_to_the_operator_needs_a_file_to_write_beside():
+    result = run("bootstrap", "--xds-tls", "/etc/modelyard/xds")
+    assert result.exit_code == 2
+    assert "--output" in re.sub(r"\x1b\[[0-9;]*m", "", result.output)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":1"])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from modelyard.render.envoy.control_plane import ControlPlaneTls, upstream_tls
 from modelyard.render.envoy.routes import ARRIVALS
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.envoy.typed import CONTROL_PLANE, Json, ads, extension, seconds, socket_address, typed
@@ -22,6 +23,8 @@ class BootstrapSettings:
     control_plane_host: str
     """Host name or IP address of the ADS server."""
     control_plane_port: int
+    control_plane_tls: ControlPlaneTls | None = None
+    """None: the connection is neither encrypted nor authenticated, and gets no keys unless it is on loopback."""
     node_id: str = ""
     """Unique per Envoy. Empty: given on the command line (`--service-node`)."""
     cluster: str = "modelyard-gateway"
@@ -73,10 +76,12 @@ def bootstrap(settings: BootstrapSettings) -> Json:
 
 
 def _control_plane(settings: BootstrapSettings) -> Json:
+    tls = settings.control_plane_tls
     return {
         **_static_cluster(CONTROL_PLANE, settings.control_plane_host, settings.control_plane_port),
         # A Service's name may move to another operator pod.
         "type": "STRICT_DNS",
+        **({"transport_socket": upstream_tls(tls)} if tls is not None else {}),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
