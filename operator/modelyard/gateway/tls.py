@@ -42,7 +42,7 @@ class ServerTls:
         return following
 
 
-class GatewayOnly(grpc.aio.ServerInterceptor):
+class GatewayOnly(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Serves Envoys of the gateway and nobody else: the authority's signature alone is the operator's own too."""
 
     async def intercept_service(
