@@ -14,6 +14,7 @@ from typing import Self
 from dev.cluster.processes import Component, free_ports, responds
 from dev.envoy.binary import envoy_binary
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 
 LOOPBACK = "127.0.0.1"
 
@@ -87,17 +88,22 @@ def operator_component(
     return Component("operator", command, log, lambda: responds(ports.health, "/readyz"))
 
 
-def envoy_component(file: Path, ports: Ports, log: Path, node_id: str) -> Component:
+def envoy_component(
+    file: Path, ports: Ports, log: Path, node_id: str, tls: ControlPlaneTls | None = None
+) -> Component:
     """Return Envoy with the bootstrap that it has in a cluster, written to `file`; the operator tells it the rest."""
     settings = BootstrapSettings(
         control_plane_host=LOOPBACK,
         control_plane_port=ports.xds,
+        control_plane_tls=tls,
         node_id=node_id,
         stats_address=LOOPBACK,
         stats_port=ports.stats,
         admin_port=ports.admin,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
+    for path, content in (secret_files(tls) if tls is not None else {}).items():
+        Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
     file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
     command = [str(envoy_binary()), "--config-path", str(file), "--concurrency", "1"]
     command += ["--disable-hot-restart", "--log-level", "warning"]

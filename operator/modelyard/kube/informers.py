@@ -4,8 +4,9 @@ No Kopf annotations, no finalizers, no handler progress: only `@kopf.index` and 
 never touch the objects. Handlers hold no logic and never raise: Kopf drops their errors.
 """
 
+import asyncio
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -240,10 +241,27 @@ async def run_informers(
     registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, namespaces: tuple[str, ...] = ()
 ) -> None:
     """Watch until cancelled. Ends with an error when a watch dies for good: restart the process then."""
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
+    await kopf.run_tasks(tasks, ignored=_Every())
+
+
+class _Every(Collection[asyncio.Task[Any]]):
+    """Every task there is: after its own end Kopf waits 5 s for all that it does not ignore, and then cancels it.
+
+    That would be what acts, and gRPC's own tasks: a server without them cannot be stopped.
+    """
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        return iter(asyncio.all_tasks())
+
+    def __len__(self) -> int:
+        return len(asyncio.all_tasks())
