@@ -14,10 +14,16 @@ import yaml
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key, wire
-from modelyard.cli.explainreport import ExplainReport, build_explanation, format_explanation
-from modelyard.cli.explainroute import RouteReport, build_route_report, format_route
+from modelyard.cli.explainreport import format_explanation
+from modelyard.cli.explainroute import format_route
 from modelyard.cli.live import find_kubeconfig
 from modelyard.cli.manifests import InputError
+from modelyard.core.overview.explanation import (
+    ExplainReport,
+    RouteReport,
+    build_explanation,
+    build_route_report,
+)
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import project_object

@@ -1,49 +1,13 @@
-"""What an LLMRoute's status says of where its requests go and why, as values and as text."""
+"""What an LLMRoute's status says of where its requests go and why, as text."""
 
 from collections.abc import Iterator
 from decimal import Decimal
 
-from modelyard.api.llmroute import LLMRoute
-from modelyard.api.meta import ApiModel, Condition
 from modelyard.api.routechoice import ChoiceStatus, TargetCost
-from modelyard.cli.explainreport import SCHEMA_VERSION, columns, condition_rows, say
+from modelyard.cli.explainreport import columns, condition_rows, say
 from modelyard.cli.planwords import clean
+from modelyard.core.overview.explanation import RouteReport
 from modelyard.core.reasons import Code
-
-
-class RouteReport(ApiModel):
-    """The last decision about a route."""
-
-    version: str = SCHEMA_VERSION
-    namespace: str
-    name: str
-    model: str
-    policy: str
-    targets: int
-    """Of the spec."""
-    current: bool
-    """Whether the status is of the newest spec."""
-    choice: ChoiceStatus | None = None
-    """Absent where cost does not decide, and before the first decision."""
-    spill_percent: int | None = None
-    """Absent where nothing can spill."""
-    conditions: tuple[Condition, ...] = ()
-
-
-def build_route_report(route: LLMRoute) -> RouteReport:
-    """Return what the object says."""
-    status = route.status
-    return RouteReport(
-        namespace=route.metadata.namespace,
-        name=route.metadata.name,
-        model=route.spec.model,
-        policy=route.spec.policy,
-        targets=len(route.spec.targets),
-        current=status.observed_generation == route.metadata.generation,
-        choice=status.choice,
-        spill_percent=status.spill_percent,
-        conditions=status.conditions,
-    )
 
 
 def format_route(report: RouteReport) -> str:

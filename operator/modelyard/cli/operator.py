@@ -81,6 +81,13 @@ def operator(
     health_address: Annotated[
         str, typer.Option(help="HOST:PORT of /healthz, /readyz and /metrics.")
     ] = f"{DEFAULTS.http_host}:{DEFAULTS.http_port}",
+    web_address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the read-only web page, such as 127.0.0.1:8082 for `kubectl port-forward`. It asks "
+            "nobody who they are. Default: it is not served."
+        ),
+    ] = None,
     gateway_address: Annotated[
         str, typer.Option(help="HOST:PORT that Envoy listens on for clients.")
     ] = f"{DEFAULTS.gateway.listener_address}:{DEFAULTS.gateway.listener_port}",
@@ -176,6 +183,9 @@ def operator(
     xds_host, xds_port = split_address(xds_address, "--xds-address")
     http_host, http_port = split_address(health_address, "--health-address")
     listener_host, listener_port = split_address(gateway_address, "--gateway-address")
+    web_host, web_port = (
+        split_address(web_address, "--web-address") if web_address else (None, DEFAULTS.web_port)
+    )
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         namespaces=tuple(watch_namespace or ()),
@@ -188,6 +198,8 @@ def operator(
         xds_tls_interval=xds_tls_interval,
         http_host=http_host,
         http_port=http_port,
+        web_host=web_host,
+        web_port=web_port,
         anonymous=anonymous,
         read_interval=read_interval,
         ledger_interval=ledger_interval,

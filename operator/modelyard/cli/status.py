@@ -125,7 +125,7 @@ async def _read_once(
     async with connect_cluster(kubeconfig, context) as client:
         found = await StatusReader(client, scope).read()
     overview = _build(found, name)
-    if not overview.deployments and not overview.routes:
+    if name is not None and not overview.deployments and not overview.routes:
         typer.echo(f"Error: {_not_found(name, found)}", err=True)
         return None
     return overview
@@ -140,7 +140,7 @@ def _build(found: Installation, name: str | None) -> Overview:
 
 
 def _not_found(name: str, found: Installation) -> str:
-    keys = sorted({item.key for item in (*found.deployments, *found.routes)})
+    keys = sorted({item.key for item in found.deployments} | {item.key for item in found.routes})
     return f"no LLMDeployment or LLMRoute {name}{suggest_names(name, keys)}"
 
 

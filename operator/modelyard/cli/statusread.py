@@ -77,13 +77,15 @@ class StatusReader:
         """
         self._notes, self._refused, self._asked = [], 0, 0
         within, system = self._scope.namespace, self._scope.system_namespace
-        deployments, routes, budgets, tenants, providers, classes, operators, ledger = await asyncio.gather(
+        deployments, routes, classes = await asyncio.gather(
             self._objects(LLMDeployment, LLM_DEPLOYMENTS, within),
             self._objects(LLMRoute, LLM_ROUTES, within),
+            self._objects(AcceleratorClass, ACCELERATOR_CLASSES, ""),
+        )
+        budgets, tenants, providers, operators, ledger = await asyncio.gather(
             self._objects(LLMBudget, LLM_BUDGETS, system),
             self._objects(LLMTenant, LLM_TENANTS, system),
             self._objects(LLMProvider, LLM_PROVIDERS, system),
-            self._objects(AcceleratorClass, ACCELERATOR_CLASSES, ""),
             self._operators(),
             self._ledger(),
         )

@@ -10,6 +10,8 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
+from aiohttp.web import AppRunner
+
 from modelyard.api.meta import split_key
 from modelyard.core.lease import Terms
 from modelyard.core.routing import route_name
@@ -53,6 +55,7 @@ from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.sync import wait_synced
 from modelyard.runtime.tenants import TenantKeeper
+from modelyard.runtime.web import WebPages, serve_web
 from modelyard.runtime.xdstls import XdsCertificates
 
 logger = logging.getLogger(__name__)
@@ -122,6 +125,7 @@ class Operator:
         health = await serve_health(
             self._health, settings.http_host, settings.http_port, self._refresh_metrics, self._sizes.find
         )
+        web = await self._serve_web()
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
         work = asyncio.create_task(self._work(optional))
         beat = asyncio.create_task(self._health.beat())
@@ -143,9 +147,19 @@ class Operator:
                 await self._leader.release()
             outcomes = await asyncio.gather(*parts, return_exceptions=True)
             await health.cleanup()
+            if web is not None:
+                await web.cleanup()
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def _serve_web(self) -> AppRunner | None:
+        """Serve the read-only web page, where it is asked for."""
+        settings = self._settings
+        if settings.web_host is None:
+            return None
+        pages = WebPages(self.fleet, settings.policy, socket.gethostname(), lambda: self._health.synced)
+        return await serve_web(pages, settings.web_host, settings.web_port)
 
     async def _find_optional(self) -> frozenset[Resource]:
         """Return the kinds that may be read of those that the operator can do without."""

@@ -36,6 +36,10 @@ class OperatorSettings:
     xds_tls_interval: float = 30.0
     """Seconds between two looks at the Secrets of these certificates. A look is two requests; what is due for renewal
     has days."""
+    web_host: str | None = None
+    """Where the read-only web page is served. None: it is not."""
+    web_port: int = 8082
+    """The port after that of health and metrics."""
     anonymous: bool = False
     """True: the gateway asks for no API key."""
     workers: int = 16
