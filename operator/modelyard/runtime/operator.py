@@ -158,7 +158,8 @@ class Operator:
         settings = self._settings
         if settings.web_host is None:
             return None
-        pages = WebPages(self.fleet, settings.policy, socket.gethostname(), lambda: self._health.synced)
+        name = settings.pod_name or socket.gethostname()
+        pages = WebPages(self.fleet, settings.policy, name, lambda: self._health.acting)
         return await serve_web(pages, settings.web_host, settings.web_port)
 
     async def _find_optional(self) -> frozenset[Resource]:

@@ -46,17 +46,17 @@ _STATIC = {"style.css": "text/css", "refresh.js": "text/javascript"}
 class WebPages:
     """Builds what is shown from what the process knows."""
 
-    def __init__(self, fleet: Fleet, policy: Policy, name: str, synced: Callable[[], bool]) -> None:
+    def __init__(self, fleet: Fleet, policy: Policy, name: str, acting: Callable[[], bool]) -> None:
         self._fleet = fleet
         self._policy = policy
         self._name = name
-        self._synced = synced
+        self._acting = acting
         self._kept: tuple[float, Overview] | None = None
 
     @property
-    def synced(self) -> bool:
-        """Whether the whole cluster has been seen."""
-        return self._synced()
+    def acting(self) -> bool:
+        """Whether the process has seen the whole cluster and decides."""
+        return self._acting()
 
     def overview(self, now: float | None = None) -> Overview:
         """Return the overview, not older than `KEEP_SECONDS`."""
@@ -230,11 +230,11 @@ def _guard(host: str) -> Any:
 
 
 def _wait_for(pages: WebPages) -> Any:
-    """Return what answers 503 before the whole cluster has been seen: half a fleet would look like trouble."""
+    """Return what answers 503 while the process does not act: half a fleet would look like trouble."""
 
     @web.middleware
     async def wait(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if pages.synced or request.path.startswith("/static/"):
+        if pages.acting or request.path.startswith("/static/"):
             try:
                 return await handler(request)
             except web.HTTPNotFound:

@@ -65,6 +65,7 @@ async def test_the_fleet_shows_trouble_first():
         for name in ("huge", "new", "code", "chat", "embed")
     ]
     assert order == sorted(order)
+    assert "6.67" in told
 
 
 async def test_costs_are_those_of_the_last_day():
@@ -178,7 +179,7 @@ async def test_nothing_can_be_changed(path, method):
 
 
 async def test_before_the_cluster_was_seen_nothing_is_claimed():
-    async with serve(make_pages(make_fleet(NOW), synced=False)) as ask:
+    async with serve(make_pages(make_fleet(NOW), acting=False)) as ask:
         assert (await ask("/"))[0] == 503
         assert (await ask("/api/overview"))[0] == 503
         assert (await ask("/static/style.css"))[0] == 200

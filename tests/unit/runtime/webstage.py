@@ -10,10 +10,12 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import ApiModel
 from modelyard.core.budget.judge import Standing
+from modelyard.core.demand import DemandMemory, Sample
 from modelyard.core.inventory import Node
+from modelyard.core.replicas import SizeMemory
 from modelyard.core.snapshot import GatewayReading, Provider
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
-from modelyard.core.state import Policy
+from modelyard.core.state import DeploymentMemory, Policy
 from modelyard.kube.informers import Indices
 from modelyard.kube.projections import Seen, SeenNode
 from modelyard.runtime.fleet import Fleet
@@ -101,9 +103,14 @@ def make_fleet(now: float, *, hostile: str = "weights of 140 GB do not fit into 
             "huge",
             condition("Stalled", "True", "DoesNotFit", hostile),
             condition("Ready", "False", "DoesNotFit", hostile),
+            replicas=0,
+            placement=None,
+            cost=None,
         ),
         make_deployment(
-            "new", condition("Ready", "False", "Loading", "the engine downloads and loads the model")
+            "new",
+            condition("Ready", "False", "Loading", "the engine downloads and loads the model"),
+            readyReplicas=0,
         ),
     ]
     choice = {
@@ -200,6 +207,9 @@ def make_fleet(now: float, *, hostile: str = "weights of 140 GB do not fit into 
             pods={},
         )
     )
+    for key, arrived in (("team/chat", 400.0), ("team/code", 25.0), ("team/embed", 0.0)):
+        samples = (Sample(now - 60, 0.0), Sample(now, arrived))
+        fleet.memory[key] = DeploymentMemory(size=SizeMemory(now), demand=DemandMemory(samples))
     hour = int(now) // HOUR * HOUR
     fleet.budgets = (Standing(budget, None, 412.07, 0.8241),)
     fleet.tenants = {"blue": tenant}
@@ -219,5 +229,5 @@ def make_fleet(now: float, *, hostile: str = "weights of 140 GB do not fit into 
     return fleet
 
 
-def make_pages(fleet: Fleet, *, synced: bool = True) -> WebPages:
-    return WebPages(fleet, Policy(), "modelyard-0", lambda: synced)
+def make_pages(fleet: Fleet, *, acting: bool = True) -> WebPages:
+    return WebPages(fleet, Policy(), "modelyard-0", lambda: acting)

@@ -120,12 +120,13 @@ def _deployment_row(deployment: LLMDeployment, rates: Mapping[str, float] | None
 
 
 def _describe_accelerators(deployment: LLMDeployment) -> str:
+    """Return the accelerators of all replicas; of a deployment without any, those of one that it would have."""
     placement = deployment.status.placement
     if placement is None:
         return ""
     running = [item for item in placement.variants if item.replicas]
     if not running:
-        return f"{placement.count} x {placement.class_name}"
+        return f"none, else {placement.count} x {placement.class_name}"
     return ", ".join(
         f"{item.count * item.replicas} x {item.class_name}{' spot' if item.purchase == 'Spot' else ''}"
         for item in running

@@ -1,6 +1,7 @@
 """The pages: fleet, cost, routes, and the decisions about one deployment or route."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 from xml.etree import ElementTree as ET
@@ -18,6 +19,9 @@ ROWS = 200
 """Rows of a page: what a browser lays out in an instant, and what somebody may still look through."""
 
 UNKNOWN = "not known"
+
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Between two words of a camelCase name."""
 
 
 def fleet_page(overview: Overview, number: int) -> str:
@@ -304,10 +308,10 @@ def _conditions(found: Iterable[Condition]) -> ET.Element:
     return table("conditions", "Conditions", ("Condition", "Status", "Reason", "Since", "Message"), rows)
 
 
-def _numbers(numbers: object) -> Child:
-    if not isinstance(numbers, dict) or not numbers:
+def _numbers(numbers: Mapping[str, str]) -> Child:
+    if not numbers:
         return None
-    rows = [(name, str(value)) for name, value in sorted(numbers.items())]
+    rows = [(_WORD.sub(" ", name).lower(), value) for name, value in sorted(numbers.items())]
     return table("numbers", "Figures of the last decision", ("Figure", "Value"), rows, " n")
 
 
