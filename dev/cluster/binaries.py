@@ -92,6 +92,12 @@ COREDNS = Module(
     "about 3 minutes on 2 cores",
 )
 HELM = Module("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}, "about 1 minute")
+KUSTOMIZE = Module(
+    "kustomize",
+    "sigs.k8s.io/kustomize/kustomize/v5",
+    {"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"},
+    "about half a minute",
+)
 
 # Where KWOK keeps its stages (how a fake node or pod moves on), relative to its module.
 STAGE_FILES = (

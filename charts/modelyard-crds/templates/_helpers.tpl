@@ -6,6 +6,7 @@ labels:
     "app.kubernetes.io/name" "modelyard"
     "app.kubernetes.io/component" "crds"
     "app.kubernetes.io/instance" .Release.Name
+    "app.kubernetes.io/part-of" "modelyard"
     "app.kubernetes.io/version" .Chart.AppVersion
     "app.kubernetes.io/managed-by" .Release.Service
   ) .Values.labels | toYaml | nindent 2 }}

@@ -1,0 +1,130 @@
+"""What is generated in charts/ is up to date, and what is written by hand is complete."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from dev.charts.generated import files
+from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, RELEASE, ROOT
+from modelyard.cli.main import BOOTSTRAP
+from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.settings import MEBIBYTE
+from modelyard.render.settings import OPERATOR_URL
+from tests.chart.combinations import NAMES, VALUES, find, objects_of, pods_of
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+def test_generated_file_is_up_to_date(path):
+    assert path.read_text(encoding="utf-8") == files()[path], "run `python -m dev.charts`"
+
+
+def test_chart_of_kinds_has_the_kinds_and_nothing_else(helm):
+    rendered = {item["metadata"]["name"]: item for item in helm.render(CRDS_CHART)}
+    expected = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")}
+    assert rendered.keys() == expected.keys()
+    for name, definition in rendered.items():
+        assert definition["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        assert definition["metadata"].pop("labels")["app.kubernetes.io/part-of"] == "modelyard"
+        assert definition == expected[name]
+
+
+def test_kinds_go_with_their_release_if_asked_for(helm):
+    for item in helm.render(CRDS_CHART, (), "--set=keep=false"):
+        assert "annotations" not in item["metadata"]
+
+
+@pytest.mark.parametrize("name", ["default", "everything"])
+def test_envoys_bootstrap_is_the_programs(name):
+    objects = objects_of(name)
+    values = yaml.safe_load(VALUES[name].read_text()).get("gateway", {})
+    prefix = "llm" if name == "everything" else RELEASE
+    (config,) = (item for item in objects if item["kind"] == "ConfigMap" and "bootstrap.json" in item["data"])
+    default = BootstrapSettings("", 0)
+    assert json.loads(config["data"]["bootstrap.json"]) == bootstrap(
+        BootstrapSettings(
+            control_plane_host=f"{prefix}-xds.{NAMESPACE}.svc",
+            control_plane_port=18000,
+            heap_bytes=values.get("heapMiB", default.heap_bytes // MEBIBYTE) * MEBIBYTE,
+            max_connections=values.get("maxConnections", default.max_connections),
+        )
+    )
+
+
+def test_ports_are_where_the_programs_listen():
+    objects = objects_of("default")
+    pods = pods_of(objects)
+    (envoy,), (operator,) = (
+        pods[f"{RELEASE}-{component}"]["spec"]["containers"] for component in ("gateway", "operator")
+    )
+    assert {port["name"]: port["containerPort"] for port in envoy["ports"]} == {
+        "http": 8080,
+        "stats": BOOTSTRAP.stats_port,
+    }
+    assert {port["name"]: port["containerPort"] for port in operator["ports"]} == {
+        "xds": BOOTSTRAP.control_plane_port,
+        "http": 8081,
+    }
+    service = find(objects, "Service", f"{RELEASE}-operator")
+    assert (
+        f"http://{service['metadata']['name']}.{NAMESPACE}.svc:{service['spec']['ports'][0]['port']}"
+        == OPERATOR_URL
+    )
+
+
+def test_readme_lists_the_combinations():
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    table = readme.split("## Combinations that are tested")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"^\| ([a-z][a-z-]+) \|", table, re.MULTILINE)) == sorted(
+        [*NAMES, "combination"]
+    )
+
+
+def paths(node, schema, prefix=""):
+    """Every value of the schema, as a dotted path with what `node` has there (KeyError: it is missing)."""
+    for name, below in schema["properties"].items():
+        if name == "global":
+            continue
+        if "properties" in below:
+            yield from paths(node[name], below, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", node[name]
+
+
+def test_every_value_is_described_and_none_is_unknown():
+    def check(node, schema):
+        assert schema["additionalProperties"] is False
+        assert set(node) | {"global"} == set(schema["properties"]) | {"global"}
+        for name, value in node.items():
+            assert schema["properties"][name]["description"]
+            if "properties" in schema["properties"][name]:
+                check(value, schema["properties"][name])
+
+    check(DEFAULTS, SCHEMA)
+
+
+def test_everything_changes_every_value():
+    values = yaml.safe_load(VALUES["everything"].read_text())
+    exempt = {
+        # Excluded by watchNamespaces, by OpenShift's platform, or by the other names.
+        *("clusterWide", "nameOverride", "gateway.anonymous", "openshift.modelSCC", "image.tag"),
+        *("gateway.image.tag", "gateway.image.digest", "gateway.image.pullPolicy", "gateway.topologySpread"),
+        *("operator.podSecurityContext", "gateway.podSecurityContext", "monitoring.dashboards.labels"),
+        *("gateway.podDisruptionBudget.enabled", "networkPolicy.enabled"),
+    }
+
+    def get(node, path):
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    same = {
+        path
+        for path, default in paths(DEFAULTS, SCHEMA)
+        if get(values, path) is None or get(values, path) == default
+    }
+    assert same - exempt == set()

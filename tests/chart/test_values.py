@@ -1,0 +1,42 @@
+"""Wrong values are refused with a message that names the field."""
+
+import pytest
+
+from dev.charts.helm import CHART, HelmError
+
+WRONG = [
+    ("replicaCount=3", "replicaCount"),
+    ("gateway.replicaz=3", "replicaz"),
+    ("gateway.replicas=0", "/gateway/replicas"),
+    ("gateway.anonymous=maybe", "/gateway/anonymous"),
+    ("image.digest=sha256:abc", "/image/digest"),
+    ("watchNamespaces={Team_A}", "/watchNamespaces/0"),
+    ("operator.logLevel=TRACE", "/operator/logLevel"),
+    ("operator.readInterval=0", "/operator/readInterval"),
+    ("operator.podSecurityContext.runAsUser=0", "/operator/podSecurityContext/runAsUser"),
+    ("gateway.podSecurityContext.runAsNonRoot=false", "/gateway/podSecurityContext/runAsNonRoot"),
+    ("gateway.podSecurityContext.sysctls[0].name=x", "sysctls"),
+    ("gateway.service.type=ExternalName", "/gateway/service/type"),
+    ("gateway.drainSeconds=1", "/gateway/drainSeconds"),
+    ("gateway.resources.limits.memory=1.5 GB", "/gateway/resources/limits/memory"),
+    ("operator.highAvailability.replicas=1", "/operator/highAvailability/replicas"),
+    ("operator.env.A-B=x", "A-B"),
+    ("acceleratorClasses.l4.memry=24Gi", "memry"),
+    ("acceleratorClasses.l4.price.onDemand=cheap", "/acceleratorClasses/l4/price/onDemand"),
+    ("acceleratorClasses.L4.billing=PerHour", "/acceleratorClasses"),
+    ("networkPolicy.metricsFrom[0].pods.x=y", "pods"),
+    # Combinations that the chart itself refuses.
+    ("clusterWide=true,watchNamespaces={a}", "leave watchNamespaces empty"),
+    ("gateway.tls.enabled=true", "gateway.tls.secretName"),
+    ("gateway.heapMiB=2048", "gateway.heapMiB is 2048 and gateway.resources.limits.memory 1536Mi"),
+    ("gateway.resources.limits.memory=1Gi", "keep the heap below the limit"),
+    ("openshift.modelSCC=true,clusterWide=true", "openshift.modelSCC"),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), WRONG)
+def test_wrong_value_is_named(helm, values, named):
+    with pytest.raises(HelmError) as error:
+        helm.template(CHART, (), f"--set={values}")
+    # Helm has named fields with dots or slashes.
+    assert named.strip("/").replace("/", ".") in str(error.value).replace("/", ".")
