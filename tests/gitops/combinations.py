@@ -70,6 +70,7 @@ STARTING: dict[str, dict[str, Any]] = {
     "pulling": {"waiting": "ImagePullBackOff", "phase": "Pending"},
     "crashing": {"waiting": "CrashLoopBackOff"},
     "no-gpu": {"waiting": "Unschedulable", "scheduled": False, "phase": "Pending"},
+    "queued": {"waiting": "SchedulingGated", "scheduled": False, "phase": "Pending", "message": "gates"},
     "loading": {},
     "created": {"phase": "Pending"},
 }
@@ -110,7 +111,8 @@ def deployment_meaning(
     spec: dict[str, Any], plan: DeploymentPlan, pods: tuple[Pod, ...], *, late: bool
 ) -> tuple[str, bool]:
     """Return what a deployment's health is, and whether the operator gives up."""
-    if plan.refusal is not None or late:
+    queued = any(pod.waiting == "SchedulingGated" and not pod.terminating for pod in pods)
+    if plan.refusal is not None or (late and not queued):
         return DEGRADED, True
     live = sum(not pod.terminating for pod in pods)
     wanted = live if plan.replicas is None else plan.replicas

@@ -126,7 +126,9 @@ PODS = st.lists(
         terminating=st.booleans(),
         scheduled=st.booleans(),
         phase=st.sampled_from(["Pending", "Running"]),
-        waiting=st.sampled_from(["", "ImagePullBackOff", "CrashLoopBackOff", "Unschedulable"]),
+        waiting=st.sampled_from(
+            ["", "ImagePullBackOff", "CrashLoopBackOff", "Unschedulable", "SchedulingGated"]
+        ),
     ),
     max_size=4,
 ).map(tuple)

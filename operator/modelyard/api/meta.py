@@ -22,6 +22,9 @@ LABEL_VARIANT = f"{GROUP}/variant"
 """On child Deployments and pods: which way of running the model they are (class, count, on demand or spot)."""
 LABEL_ACTIVE = f"{GROUP}/active"
 """On the operator's own pod: "true" while it holds the Lease. The Service of the ADS server selects it."""
+QUEUE_LABELS = ("kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+"""Labels by which Kueue knows the queue of a workload and its place there. Those of an LLMDeployment are passed on to
+its child Deployments and pods (https://kueue.sigs.k8s.io/docs/tasks/run/deployment/)."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "modelyard"
 

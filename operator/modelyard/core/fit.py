@@ -220,7 +220,10 @@ class DoesNotFit(MemorySum):
         """Return the sum and what would help, in sentences."""
         text = f"does not fit: {self.obstacle or f'{self.explain()}; {_gib(self.missing)} too much'}"
         if not self.remedies:
-            return f"{text}. No context, quantisation or number of these accelerators would help"
+            return (
+                f"{text}. No context, quantisation or number of these accelerators would help; a replica runs on one "
+                "node: several (LeaderWorkerSet) are not supported"
+            )
         return f"{text}. {'; or '.join(item.sentence for item in self.remedies)}"
 
 

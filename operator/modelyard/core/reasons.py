@@ -33,6 +33,7 @@ class Code:
     LOADING: Final = "Loading"
     WAITING_FOR_GPU: Final = "WaitingForGPU"
     UNSCHEDULABLE: Final = "Unschedulable"
+    QUEUED: Final = "Queued"
     IMAGE_PULL_FAILED: Final = "ImagePullFailed"
     ENGINE_FAILED: Final = "EngineFailed"
     START_TIMEOUT: Final = "StartTimeout"

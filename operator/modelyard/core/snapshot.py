@@ -16,6 +16,10 @@ from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.inventory import Inventory
 
+GATED = "SchedulingGated"
+"""Reason of a pod with scheduling gates
+(https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
@@ -56,6 +60,11 @@ class Pod:
     def serving(self) -> bool:
         """Whether requests may be sent to it."""
         return self.ready and not self.terminating and bool(self.address)
+
+    @property
+    def gated(self) -> bool:
+        """Whether somebody, such as a queue, keeps the scheduler from looking at it."""
+        return self.waiting == GATED and not self.terminating
 
     @property
     def live(self) -> bool:

@@ -23,6 +23,7 @@ from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.sovereign import judge_sources, sovereign_names
 from modelyard.core.targets import explain_closed, explain_invalid, judge_route
+from modelyard.core.waiting import explain_wait
 
 READY, PROGRESSING, STALLED = "Ready", "Progressing", "Stalled"
 RECONCILING = "Reconciling"
@@ -49,11 +50,6 @@ _ROUTE_PROBLEMS = (
     Code.PRICE_UNKNOWN,
 )
 """Why a route is not Ready although its name is its own, the most serious first."""
-
-_PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_START_FAILURES = frozenset(
-    {"CrashLoopBackOff", "CreateContainerError", "CreateContainerConfigError", "RunContainerError"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,9 @@ def build_status(
     previous = deployment.status
     pods = snapshot.pods.get(deployment.key, ())
     children = tuple(snapshot.children.get(deployment.key, {}).values())
-    child = next((item for item in children if item.deadline_exceeded), None)
+    # A queue has no deadline: whoever waits in one does not fail to start.
+    queued = any(pod.gated for pod in pods)
+    child = next((item for item in children if item.deadline_exceeded and not queued), None)
     progress = explain_progress(plan, pods, child)
     verdicts = [
         explain_ready(deployment, plan, pods),
@@ -127,27 +125,6 @@ def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[P
     if plan.replicas == 0:
         return Verdict(READY, True, Reason(Code.SCALED_TO_ZERO, "sleeps: a request wakes it"))
     return Verdict(READY, False, explain_wait(plan, pods))
-
-
-def explain_wait(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Reason:
-    """Return what the pods wait for: the most telling of their states."""
-    starting = [pod for pod in pods if not pod.terminating and not pod.ready]
-    for pod in starting:
-        if pod.waiting in _PULL_FAILURES:
-            return Reason(Code.IMAGE_PULL_FAILED, f"pod {pod.name}: {pod.waiting}: {pod.message}")
-        if pod.waiting in _START_FAILURES:
-            return Reason(
-                Code.ENGINE_FAILED,
-                f"pod {pod.name}: {pod.waiting} after {pod.restarts} restarts: {pod.message}",
-            )
-    for pod in starting:
-        if not pod.scheduled and pod.waiting == "Unschedulable":
-            accelerated = plan.placement is not None and plan.placement.main.pool.resource
-            code = Code.WAITING_FOR_GPU if accelerated else Code.UNSCHEDULABLE
-            return Reason(code, f"pod {pod.name}: {pod.message}")
-    if any(pod.phase == "Running" for pod in starting):
-        return Reason(Code.LOADING, "the engine downloads and loads the model")
-    return Reason(Code.STARTING, "pods are being created")
 
 
 def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDeployment | None) -> Verdict:

@@ -34,5 +34,5 @@ def build_deployment(
         spec["replicas"] = workload.replicas
     metadata = workload.build_metadata()
     metadata["name"] = workload.child_name
-    metadata["labels"] = {**workload.labels, **workload.variant_selector}
+    metadata["labels"] = {**workload.labels, **workload.variant_selector, **workload.queue_labels}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}

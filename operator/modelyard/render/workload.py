@@ -12,6 +12,7 @@ from modelyard.api.meta import (
     LABEL_MANAGED_BY,
     LABEL_VARIANT,
     MANAGED_BY,
+    QUEUE_LABELS,
     child_name,
 )
 from modelyard.api.quantities import parse_duration
@@ -164,8 +165,18 @@ class Workload(Parent):
         return {**self.selector, LABEL_VARIANT: self.variant}
 
     @property
+    def queue_labels(self) -> dict[str, str]:
+        """Kueue's labels of the LLMDeployment.
+
+        The pods have them too: Kueue's webhook for Deployments sets them there, or Kueue may look at pods only.
+        """
+        labels = self.deployment.metadata.labels
+        return {name: labels[name] for name in QUEUE_LABELS if name in labels}
+
+    @property
     def pod_labels(self) -> dict[str, str]:
         """Labels of the pods."""
         # A class name may be longer than a label value; the label is for people and dashboards.
         accelerator = self.accelerator.metadata.name[:63].rstrip("-.")
-        return {**self.labels, **self.variant_selector, LABEL_ACCELERATOR: accelerator}
+        own = {**self.labels, **self.variant_selector, LABEL_ACCELERATOR: accelerator}
+        return {**own, **self.queue_labels}

@@ -146,6 +146,7 @@ def test_nothing_helps_on_a_slice_that_is_too_small() -> None:
     answer = misfit_of(choose_fit(LLAMA_70B, MemorySettings(), hardware("H100-SXM-1g.10gb"), 8))
     assert answer.remedies == ()
     assert "No context, quantisation or number of these accelerators would help" in answer.reason()
+    assert "LeaderWorkerSet" in answer.reason(), "what is not supported is said"
 
 
 def test_slices_and_undivided_heads_are_obstacles() -> None:

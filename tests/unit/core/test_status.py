@@ -100,6 +100,7 @@ def test_a_deployment_that_serves_as_wanted():
         ({"waiting": "ErrImagePull"}, Code.IMAGE_PULL_FAILED),
         ({"waiting": "CrashLoopBackOff"}, Code.ENGINE_FAILED),
         ({"waiting": "Unschedulable", "scheduled": False, "phase": "Pending"}, Code.WAITING_FOR_GPU),
+        ({"waiting": "SchedulingGated", "scheduled": False, "phase": "Pending"}, Code.QUEUED),
         ({}, Code.LOADING),
         ({"phase": "Pending"}, Code.STARTING),
     ],
@@ -160,6 +161,16 @@ def test_pods_that_do_not_start_in_time_stall():
     conditions = _conditions(_status(_plan(1), make_pod(ready=False), child=child))
     assert conditions[STALLED] == ("True", Code.START_TIMEOUT)
     assert conditions[PROGRESSING] == ("False", Code.START_TIMEOUT)
+
+
+def test_who_waits_in_a_queue_does_not_fail_to_start():
+    child = ChildDeployment(1, deadline_exceeded=True, message="took too long")
+    queued = make_pod(
+        ready=False, scheduled=False, phase="Pending", waiting="SchedulingGated", message="gates"
+    )
+    conditions = _conditions(_status(_plan(1), queued, child=child))
+    assert conditions[STALLED] == ("False", Code.NOT_STALLED)
+    assert conditions[PROGRESSING] == ("True", Code.QUEUED)
 
 
 def test_replicas_that_leave_are_progress():
