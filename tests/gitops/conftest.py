@@ -97,7 +97,8 @@ def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
         ports,
         tmp_path_factory.mktemp("gitops") / "operator.log",
         *("--namespace", system, "--no-read-hub", "--read-interval", "0.5", "--provider-interval", "1"),
-        *("--tenant-interval", "1"),
+        *("--tenant-interval", "1", "--scaler-interval", "0.5"),
+        *("--gateway-parent", "infra/public/https", "--gateway-hostname", "llm.example.com"),
     )
     with (
         ApiServer(plane.url, plane.ca, plane.certificate, plane.key) as server,

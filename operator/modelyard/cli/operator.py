@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.gatewayroute import read_gateway_route
 from modelyard.core.availability import AvailabilityPolicy
 from modelyard.core.replicas import SizePolicy
 from modelyard.core.state import Policy
@@ -105,6 +106,22 @@ def operator(
             min=0.1,
         ),
     ] = DEFAULTS.scaler_interval,
+    gateway_parent: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAMESPACE/GATEWAY[/LISTENER] of a Gateway (gateway.networking.k8s.io) that is to lead to this one; "
+            "may be given several times. The operator makes an HTTPRoute for it."
+        ),
+    ] = None,
+    gateway_hostname: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name of that HTTPRoute; may be given several times. Default: the listener's."
+        ),
+    ] = None,
+    gateway_service: Annotated[
+        str, typer.Option(help="NAME[:PORT] of the gateway's own Service, which the HTTPRoute leads to.")
+    ] = "modelyard-gateway:80",
     gateway_tls_secret: Annotated[
         str | None,
         typer.Option(
@@ -209,6 +226,7 @@ def operator(
         provider_interval=provider_interval,
         tls_secret=gateway_tls_secret,
         tenant_interval=tenant_interval,
+        gateway_route=read_gateway_route(gateway_parent or (), gateway_hostname or (), gateway_service),
         policy=Policy(
             size=replace(SizePolicy(), down_window=scale_down_window),
             availability=replace(AvailabilityPolicy(), patience=pending_patience),

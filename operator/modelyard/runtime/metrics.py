@@ -52,6 +52,12 @@ ROUTE_CHANGES = Counter(
     ["namespace", "route", "reason"],
     registry=REGISTRY,
 )
+GATEWAY_ROUTE = Gauge(
+    "modelyard_gateway_route_attached",
+    "Whether the Gateways that are named lead to the gateway (--gateway-parent), with the reason: 1 or 0.",
+    ["reason"],
+    registry=REGISTRY,
+)
 QUEUE_LENGTH = Gauge("modelyard_queue_length", "Keys that wait for a worker.", registry=REGISTRY)
 GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
 GATEWAY_REJECTIONS = Gauge(

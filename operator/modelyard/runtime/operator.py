@@ -36,6 +36,7 @@ from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.gatewayroute import GatewayRouteKeeper
 from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.leader import ActiveMark, Leader
 from modelyard.runtime.ledger import LedgerKeeper
@@ -182,6 +183,9 @@ class Operator:
         yield self._profiles.run()
         yield self._engines.run()
         yield self._scalers.run()
+        if (route := self._settings.gateway_route) is not None:
+            namespace = self._settings.render.gateway.namespace
+            yield GatewayRouteKeeper(self._client, namespace, route, self._settings.scaler_interval).run()
         yield self._providers.run()
         if self._settings.gateway.tls:
             yield self._certificates.run()

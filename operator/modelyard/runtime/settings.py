@@ -5,6 +5,7 @@ from pathlib import Path
 
 from modelyard.core.state import Policy
 from modelyard.render.envoy.settings import GatewaySettings
+from modelyard.render.gateway_api import GatewayRouteSettings
 from modelyard.render.settings import PodPeer, RenderSettings
 
 SYSTEM_NAMESPACE = "modelyard-system"
@@ -76,6 +77,8 @@ class OperatorSettings:
     """Whether configurations of models that the catalogue lacks are read from the model hub."""
     verify_interval: float = 600.0
     """Seconds after which children are compared with the API server again, even without an event."""
+    gateway_route: GatewayRouteSettings | None = None
+    """Gateways of the cluster that lead to ours. None: none is known here."""
     policy: Policy = field(default_factory=Policy)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     render: RenderSettings = field(

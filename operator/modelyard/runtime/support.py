@@ -2,7 +2,7 @@
 
 from modelyard.core.external import ScalerKind, ScalerSupport
 from modelyard.kube.client import ApiError, KubeClient
-from modelyard.kube.resources import EXTERNAL_METRICS_PATH, SCALED_OBJECTS, SCALERS
+from modelyard.kube.resources import EXTERNAL_METRICS_PATH, SCALED_OBJECTS, SCALERS, Resource
 
 VERBS = ("get", "list", "create", "patch", "delete")
 """What the operator does with autoscaler objects; server-side apply needs `create` for the first time."""
@@ -16,7 +16,7 @@ async def find_support(client: KubeClient, kind: ScalerKind, namespace: str) -> 
 
     Raises ApiError where the API server does not answer.
     """
-    if kind == "ScaledObject" and not await _is_served(client):
+    if kind == "ScaledObject" and not await is_served(client, SCALED_OBJECTS):
         return ScalerSupport(served=False)
     missing = tuple([verb for verb in VERBS if not await client.may(SCALERS[kind], verb, namespace)])
     if missing:
@@ -34,14 +34,18 @@ async def find_support(client: KubeClient, kind: ScalerKind, namespace: str) -> 
     return ScalerSupport(tolerance=tolerance)
 
 
-async def _is_served(client: KubeClient) -> bool:
+async def is_served(client: KubeClient, resource: Resource) -> bool:
+    """Return whether the API server has a kind of an API group.
+
+    Raises ApiError where it does not answer.
+    """
     try:
-        group = await client.request("GET", f"/apis/{SCALED_OBJECTS.api_version}")
+        group = await client.request("GET", f"/apis/{resource.api_version}")
     except ApiError as error:
         if error.status == 404:
             return False
         raise
-    return any(item["name"] == SCALED_OBJECTS.plural for item in group.get("resources") or ())
+    return any(item["name"] == resource.plural for item in group.get("resources") or ())
 
 
 async def _version(client: KubeClient) -> tuple[int, int]:
