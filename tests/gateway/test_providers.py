@@ -256,6 +256,7 @@ async def test_no_key_goes_over_a_connection_that_others_can_read(gateway, provi
     await gateway.envoy.start()
     # A cluster whose secret does not come opens after Envoy's own limit of 15 s.
     await gateway.envoy.wait_ready(40)
+    assert gateway.server.plain is True
     try:
         status, body, _ = await gateway.post({"model": "chat"})
     finally:

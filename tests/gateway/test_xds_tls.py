@@ -151,6 +151,7 @@ async def test_keys_and_limits_go_over_the_encrypted_connection(secured, provide
     headers = {"authorization": "Bearer sk-small-0123456789abcdef"}
     assert (await secured.post({"model": "chat"}, headers=headers))[0] == 200
     assert provider.received[0].headers["authorization"] == f"Bearer {KEY}"
+    assert secured.server.plain is False
     # The rate limit service is asked on the same connection.
     assert (await secured.post({"model": "chat"}, headers=headers))[0] == 429
     assert await secured.stat("cluster.control_plane.ssl.handshake") >= 1
@@ -176,6 +177,7 @@ async def test_envoy_refuses_an_operator_that_is_another(secured, counter, files
     await secured.envoy.start()
     await secured.wait_stat(f"cluster.control_plane.ssl.{counter}", 2)
     assert secured.server.nodes == {}
+    assert secured.server.plain is None
 
 
 async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:

@@ -12,6 +12,7 @@ from modelyard.cli.gatewayroute import read_gateway_route
 from modelyard.core.availability import AvailabilityPolicy
 from modelyard.core.replicas import SizePolicy
 from modelyard.core.state import Policy
+from modelyard.gateway.authority import CertificatesUnusableError
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
 from modelyard.runtime.leader import LeaseLostError
@@ -247,4 +248,7 @@ def operator(
         asyncio.run(run_operator(settings))
     except LeaseLostError as error:
         logger.warning("This operator ends, to begin anew as one that stands by: %s", error)
+        raise typer.Exit(1) from error
+    except CertificatesUnusableError as error:
+        logger.warning("This operator ends, because Envoy cannot be served without certificates: %s", error)
         raise typer.Exit(1) from error

@@ -59,6 +59,7 @@ class Code:
     SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  (a reason, no password)
     SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105  (a reason, no password)
     SECRET_FORBIDDEN: Final = "SecretForbidden"  # noqa: S105  (a reason, no password)
+    GATEWAY_NOT_ENCRYPTED: Final = "GatewayNotEncrypted"
     CERTIFICATE_EXPIRED: Final = "CertificateExpired"
     CERTIFICATE_NOT_YET_VALID: Final = "CertificateNotYetValid"
     KEY_CONFLICT: Final = "KeyConflict"

@@ -111,6 +111,12 @@ class AdsServer:
         return dict(self._nodes)
 
     @property
+    def plain(self) -> bool | None:
+        """Whether an Envoy is connected that gets no keys, because others could listen; None: none is connected."""
+        streams = [node.stream for node in self._nodes.values() if node.connected and node.stream is not None]
+        return any(not stream.confidential for stream in streams) if streams else None
+
+    @property
     def generations(self) -> dict[str, int]:
         """Highest generation of each deployment that any Envoy has or asked for.
 

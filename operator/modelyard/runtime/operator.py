@@ -105,7 +105,9 @@ class Operator:
         self._reader = Reader(self.fleet, self._server, self._queue, settings, self._routes.decide)
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
-        self._providers = ProviderKeeper(client, self.fleet, settings, self._names_changed)
+        self._providers = ProviderKeeper(
+            client, self.fleet, settings, self._names_changed, lambda: self._server.plain
+        )
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
         self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
         self._tenants = TenantKeeper(client, self.fleet, settings, self._publisher.request)

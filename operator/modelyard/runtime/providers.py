@@ -31,11 +31,17 @@ class ProviderKeeper:
     """Keeps what the gateway needs to know of providers, and their status."""
 
     def __init__(
-        self, client: KubeClient, fleet: Fleet, settings: OperatorSettings, on_change: Callable[[], None]
+        self,
+        client: KubeClient,
+        fleet: Fleet,
+        settings: OperatorSettings,
+        on_change: Callable[[], None],
+        is_plain: Callable[[], bool | None] = lambda: None,
     ) -> None:
         self._fleet = fleet
         self._settings = settings
         self._on_change = on_change
+        self._is_plain = is_plain
         self._reader = NamespaceReader(client, settings.render.gateway.namespace, LLM_PROVIDERS)
 
     async def start(self) -> None:
@@ -60,7 +66,9 @@ class ProviderKeeper:
         if changed:
             self._on_change()
         for provider in providers.values():
-            status = build_provider_status(provider.object, provider.refusal, time.time())
+            status = build_provider_status(
+                provider.object, provider.refusal, time.time(), plain=self._is_plain()
+            )
             await self._reader.write_status(provider.object.metadata, provider.object.status, status)
 
     async def _read(self, provider: LLMProvider) -> _Reading:
