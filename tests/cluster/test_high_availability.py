@@ -263,7 +263,10 @@ def test_an_operator_that_is_told_to_end_hands_over_at_once(pair):
     assert pair.holder() in {"", other}
     wait_until(lambda: pair.serves(other), "the other serves", timeout_s=Terms().duration)
     assert pair.marked() == [other]
-    assert "The Lease is given back" in pair.operators[acts].tail(60)
+    ended = pair.operators[acts]
+    assert "The Lease is given back" in ended.tail(60)
+    assert ended._process is not None
+    assert (ended._process.returncode, "Traceback" in ended.tail(60)) == (0, False)
 
 
 def test_an_operator_that_was_paused_ends_without_a_write(pair):

@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import ssl
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -235,6 +237,30 @@ async def test_the_operator_serves_certificates_of_the_gateway_alone(secured):
         "no TLS": unavailable,
     }
     assert set(secured.server.nodes) == {"a"}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_versions_before_tls_1_2_are_refused(secured, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Else OpenSSL does not even try the old ones.
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    folder = secured.mounted.folder
+    context.load_verify_locations(folder / "ca.crt")
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    context.set_alpn_protocols(["h2"])
+    connection = asyncio.open_connection(
+        "127.0.0.1", secured.xds_port, ssl=context, server_hostname=NAME, ssl_handshake_timeout=20
+    )
+    if version is ssl.TLSVersion.TLSv1_1:
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            await connection
+        return
+    _, writer = await connection
+    assert writer.get_extra_info("ssl_object").version() == version.name.replace("v1_", "v1.")
+    writer.transport.abort()
 
 
 async def test_a_renewal_needs_no_restart_and_loses_no_request(secured, make_backend):

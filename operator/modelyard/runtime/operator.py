@@ -41,7 +41,7 @@ from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.leader import ActiveMark, Leader
 from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
-from modelyard.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
+from modelyard.runtime.metrics import LEADER, QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.providers import ProviderKeeper
@@ -213,6 +213,7 @@ class Operator:
             # Ready, so that a rollout goes on: the old pod gives the Lease back when it ends.
             self._health.synced = True
             await self._leader.acquired.wait()
+        LEADER.set(1)
         await self._scalers.start()
         await self._providers.start()
         if self._settings.gateway.tls:
