@@ -1,7 +1,6 @@
 """`modelyard operator`: the options of the operator process."""
 
 import asyncio
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from modelyard.gateway.authority import CertificatesUnusableError
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
 from modelyard.runtime.leader import LeaseLostError
+from modelyard.runtime.logs import LogFormat, configure_logging
 from modelyard.runtime.operator import run_operator
 from modelyard.runtime.settings import SYSTEM_NAMESPACE, OperatorSettings
 
@@ -193,11 +193,13 @@ def operator(
         ),
     ] = True,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="Log lines for people, or JSON objects with the object and reason as fields."),
+    ] = "text",
 ) -> None:
     """Run the operator: watch LLMDeployments, run their engines, scale them and tell Envoy where requests go."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    # Kopf says a line for every event of every object.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    configure_logging(log_level, log_format)
     xds_host, xds_port = split_address(xds_address, "--xds-address")
     http_host, http_port = split_address(health_address, "--health-address")
     listener_host, listener_port = split_address(gateway_address, "--gateway-address")

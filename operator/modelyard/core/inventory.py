@@ -187,10 +187,26 @@ def node_size(accelerator: AcceleratorClass, inventory: Inventory | None) -> int
         return 1
     if spec.per_node is not None:
         return spec.per_node
+    sizes = [state.node.accelerators[spec.resource_name] for state in _class_nodes(accelerator, inventory)]
+    return max(sizes, default=DEFAULT_PER_NODE)
+
+
+def count_accelerators(accelerator: AcceleratorClass, inventory: Inventory | None) -> tuple[int, int]:
+    """Return how many accelerators the nodes of a class have, and how many of them a new pod could get now."""
+    resource, total, free = accelerator.spec.resource_name, 0, 0
+    for state in _class_nodes(accelerator, inventory):
+        if resource is not None:
+            total += state.node.accelerators[resource]
+            free += state.free.get(resource, 0) if state.node.schedulable else 0
+    return total, free
+
+
+def _class_nodes(accelerator: AcceleratorClass, inventory: Inventory | None) -> list[NodeState]:
+    """Return the nodes of a class, whatever taints they have."""
+    spec = accelerator.spec
     pool = Pool(spec.resource_name, tuple(sorted(spec.node_selector.items())), tolerations=(_ANY,))
     states = inventory.nodes if inventory is not None else ()
-    sizes = [state.node.accelerators[spec.resource_name] for state in states if pool.admits(state.node)]
-    return max(sizes, default=DEFAULT_PER_NODE)
+    return [state for state in states if pool.admits(state.node)]
 
 
 _ANY = Toleration(operator="Exists")

@@ -1,9 +1,10 @@
 """A thin asynchronous client: get, list, server-side apply, create, replace. Objects are plain JSON data."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from kubernetes.aio import client as api
@@ -21,6 +22,18 @@ LINE_LIMIT = 1 << 20
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _IDENTITIES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+Observer = Callable[[str, str, int, float], None]
+"""Hears of a request that is over: method, resource, status (0: no answer) and seconds."""
+
+
+class Identity(NamedTuple):
+    """Which object it is, and how new."""
+
+    uid: str
+    version: str
+    """`resourceVersion`."""
 
 
 class ApiError(Exception):
@@ -44,6 +57,7 @@ class KubeClient:
         self.fence: Callable[[], bool] | None = None
         """Asked right before each write, if there is one: False stops the write. A process that was paused while it
         held the Lease must not write what it had decided before."""
+        self.observer: Observer = lambda *_: None
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
@@ -96,11 +110,15 @@ class KubeClient:
         )
         if method != "GET" and stores and self.fence is not None and not self.fence():
             raise ApiError(0, "NotLeader", f"{method} {path}: this process does not hold the Lease")
+        status, began = 0, time.perf_counter()
         try:
             response = await self._client.call_api(*prepared, _request_timeout=timeout)
             payload = await response.read()  # type: ignore[no-untyped-call]
+            status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
+        finally:
+            self.observer(method, resource_of(path), status, time.perf_counter() - began)
         if not 200 <= response.status < 300:
             raise _api_error(response, payload)
         answer: dict[str, Any] = json.loads(payload)
@@ -244,7 +262,14 @@ class KubeClient:
         self, resource: Resource, namespace: str = "", label_selector: str = ""
     ) -> dict[str, str]:
         """Return the UIDs of all objects, by `namespace/name` (or `name` for cluster-scoped kinds)."""
-        found: dict[str, str] = {}
+        found = await self.list_versions(resource, namespace, label_selector)
+        return {key: identity.uid for key, identity in found.items()}
+
+    async def list_versions(
+        self, resource: Resource, namespace: str = "", label_selector: str = ""
+    ) -> dict[str, Identity]:
+        """Return the UID and resourceVersion of all objects, by the same keys."""
+        found: dict[str, Identity] = {}
         query = {"limit": "1000"} | ({"labelSelector": label_selector} if label_selector else {})
         while True:
             page = await self.request("GET", resource.path(namespace), query=query, accept=_IDENTITIES)
@@ -252,11 +277,23 @@ class KubeClient:
             for item in page["items"] or ():
                 metadata = item["metadata"]
                 prefix = f"{metadata['namespace']}/" if resource.namespaced else ""
-                found[prefix + metadata["name"]] = metadata["uid"]
+                found[prefix + metadata["name"]] = Identity(metadata["uid"], metadata["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
                 return found
             query["continue"] = token
+
+
+def resource_of(path: str) -> str:
+    """Return the resource that a request is about, `llmdeployments/status` for a subresource; empty if it is none.
+
+    Neither names nor namespaces are in it, so it has few values.
+    """
+    parts = path.strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:] if parts[0] == "apis" else []
+    if len(parts) > 2 and parts[0] == "namespaces":
+        parts = parts[2:]
+    return "/".join((*parts[:1], *parts[2:3]))
 
 
 def _api_error(response: api.rest.RESTResponse, payload: bytes) -> ApiError:

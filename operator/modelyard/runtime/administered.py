@@ -17,6 +17,7 @@ from modelyard.core.reasons import Code
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import project_object
 from modelyard.kube.resources import SECRETS, Resource
+from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import WRITES
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class NamespaceReader:
         for body, view in zip(bodies, seen, strict=True):
             if view.object is None:
                 name = body["metadata"]["name"]
-                logger.error("%s %s cannot be read: %s", self._resource.kind, name, view.error)
+                fields = about(f"{self._namespace}/{name}", self._resource.kind, Code.INVALID)
+                logger.error("%s %s cannot be read: %s", self._resource.kind, name, view.error, extra=fields)
         return [view.object for view in seen if view.object is not None]
 
     async def read_secret(

@@ -13,6 +13,7 @@ from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import SECRETS
 from modelyard.runtime.administered import poll
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import CERTIFICATE_NOT_AFTER, CERTIFICATE_PROBLEM
 from modelyard.runtime.settings import OperatorSettings
 
@@ -94,5 +95,6 @@ class CertificateKeeper:
             logger.info("The gateway's certificate is good again")
         else:
             CERTIFICATE_PROBLEM.labels(self._namespace, self._name, problem.code).set(1)
-            logger.error("The gateway's certificate: %s: %s", problem.code, problem.message)
+            fields = about(f"{self._namespace}/{self._name}", SECRETS.kind, problem.code)
+            logger.error("The gateway's certificate: %s: %s", problem.code, problem.message, extra=fields)
         self._problem = problem

@@ -12,6 +12,7 @@ from modelyard.kube.client import KubeClient
 from modelyard.kube.compare import is_applied, owns
 from modelyard.kube.informers import Change, spec_version
 from modelyard.kube.resources import DEPLOYMENTS, Resource, child_resource
+from modelyard.runtime.logs import about
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ class ChildApplier:
             if resource == DEPLOYMENTS and "replicas" not in manifest["spec"]:
                 await self._hand_over(live, least)
         written = await self._client.apply(resource, manifest)
-        logger.info("Applied %s %s/%s", resource.kind, metadata["namespace"], metadata["name"])
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        logger.info("Applied %s %s", resource.kind, name, extra=about(name, resource.kind))
         self._remember(key, child, digest, written)
         return written
 
@@ -101,7 +103,8 @@ class ChildApplier:
         self._verified.get(key, {}).pop((resource.kind, name), None)
         gone = await self._client.delete(resource, namespace, name, uid)
         if gone:
-            logger.info("Deleted %s %s/%s", resource.kind, namespace, name)
+            child = f"{namespace}/{name}"
+            logger.info("Deleted %s %s", resource.kind, child, extra=about(child, resource.kind))
         return gone
 
     def _remember(self, key: str, child: tuple[str, str], digest: str, live: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import aiohttp
 
+from modelyard.api.meta import split_key
 from modelyard.core.choice import find_objective
 from modelyard.core.enginemetrics import (
     LONGEST_WINDOW,
@@ -30,7 +31,13 @@ from modelyard.core.snapshot import Pod, ServiceReading
 from modelyard.core.variants import Variant, VariantList
 from modelyard.runtime.enginesample import PodWindow, SampledVariant
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import ENGINE_READINGS, REQUESTS_MISSED, SPEED_FACTOR, SPEED_UNCERTAINTY
+from modelyard.runtime.metrics import (
+    ENGINE_READINGS,
+    REQUESTS_MISSED,
+    SPEED_ERROR,
+    SPEED_FACTOR,
+    SPEED_UNCERTAINTY,
+)
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 
@@ -50,7 +57,7 @@ PODS_PER_ROUND = 256
 NOTABLE = math.log(1.1)
 """Change of a factor's logarithm that is worth a decision: 10 %, below the 15 % to which one reading is trusted."""
 
-Labels = tuple[str, str, str]
+Labels = tuple[str, str, str, str]
 
 
 class EngineReader:
@@ -230,11 +237,11 @@ class EngineReader:
             known = self._fleet.services.get(key, ServiceReading(now, 0.0, 0.0))
             self._fleet.services[key] = ServiceReading(now, known.requests + requests, known.missed + missed)
             if requests > 0:
-                REQUESTS_MISSED.labels(key).set(missed / requests)
+                REQUESTS_MISSED.labels(*split_key(key)).set(missed / requests)
                 self._served.add(key)
         told = {key for (key, _), source in self._sources.items() if source.objective is not None}
         for key in self._served - (told & self._fleet.services.keys()):
-            REQUESTS_MISSED.remove(key)
+            REQUESTS_MISSED.remove(*split_key(key))
             self._served.discard(key)
 
     def _export(self) -> None:
@@ -245,14 +252,16 @@ class EngineReader:
             speed = memory.speeds.get(name) if memory is not None else None
             if speed is None or not speed.readings or speed.prior != source.prior:
                 continue
-            for latency, factor, prior in _factors(speed):
-                labels = (key, source.variant.label, latency)
+            for latency, factor, prior, error in _factors(speed):
+                labels = (*split_key(key), source.variant.label, latency)
                 SPEED_FACTOR.labels(*labels).set(factor.value)
                 SPEED_UNCERTAINTY.labels(*labels).set(factor.uncertainty(prior))
+                SPEED_ERROR.labels(*labels).set(error)
                 shown.add(labels)
         for labels in self._exported - shown:
             SPEED_FACTOR.remove(*labels)
             SPEED_UNCERTAINTY.remove(*labels)
+            SPEED_ERROR.remove(*labels)
         self._exported = shown
 
 
@@ -285,7 +294,8 @@ def _logarithms(speed: SpeedMemory) -> tuple[float, float]:
     return speed.inter_token.logarithm, speed.first_token.logarithm
 
 
-def _factors(speed: SpeedMemory) -> Iterator[tuple[str, Factor, float]]:
-    yield "inter_token", speed.inter_token, speed.prior.uncertainty
+def _factors(speed: SpeedMemory) -> Iterator[tuple[str, Factor, float, float]]:
+    yield "inter_token", speed.inter_token, speed.prior.uncertainty, speed.error or 0.0
     if speed.first_token_readings:
-        yield "first_token", speed.first_token, speed.prior.first_token_uncertainty
+        error = speed.first_token_error or 0.0
+        yield "first_token", speed.first_token, speed.prior.first_token_uncertainty, error

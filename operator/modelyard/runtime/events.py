@@ -1,23 +1,38 @@
 """Kubernetes Events: what changed and why, where `kubectl describe` shows it."""
 
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, Condition
+from modelyard.core.eventflow import EventFlow, Standing, Topic, admit, name_event
 from modelyard.core.status import READY, STALLED
-from modelyard.kube.client import KubeClient
+from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import EVENTS
+from modelyard.runtime.logs import about
+from modelyard.runtime.metrics import EVENTS as EVENT_COUNT
+
+logger = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 1024
 """Characters that the API server takes in an Event's message."""
+
+MOST_OBJECTS = 4096
+"""Objects whose Events are remembered, as in client-go; of the others an Event may be written twice."""
 
 
 class EventRecorder:
     """Writes Events about LLMDeployments and LLMRoutes."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, clock: Callable[[], float] = time.time) -> None:
         self._client = client
+        self._clock = clock
+        self._flows: OrderedDict[str, EventFlow] = OrderedDict()
+        """By UID of the object, the one that was written about last at the end."""
 
     async def emit_changes(self, before: LLMDeployment, after: LLMDeploymentStatus) -> None:
         """Say what differs between the old and the new status, once per change."""
@@ -45,10 +60,50 @@ class EventRecorder:
         change = f"from {old.target or 'nowhere'} to {new.target or 'nowhere'}"
         await self._emit(before, "Normal", new.reason, f"{change}: {new.message}")
 
-    async def _emit(self, about: LLMDeployment | LLMRoute, severity: str, reason: str, message: str) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = about.metadata
-        await self._client.create(
+    async def _emit(
+        self, subject: LLMDeployment | LLMRoute, severity: str, reason: str, message: str
+    ) -> None:
+        """Write an Event, count it on one that stands, or leave it out. What cannot be written is only logged."""
+        topic = Topic(severity, reason, message[:MESSAGE_LIMIT])
+        uid = subject.metadata.uid or subject.key
+        flow, action, standing = admit(self._flows.get(uid, EventFlow()), topic, self._clock())
+        self._remember(uid, flow)
+        if action == "suppress":
+            EVENT_COUNT.labels(outcome="suppressed").inc()
+            return
+        try:
+            if action == "create" or not await self._repeat(subject, standing):
+                name = await self._create(subject, standing)
+                self._remember(uid, name_event(flow, topic, name))
+        except ApiError as error:
+            # The condition says the same; work on the object must not fail for it.
+            self._remember(uid, name_event(flow, topic, ""))
+            EVENT_COUNT.labels(outcome="failed").inc()
+            fields = about(subject.key, type(subject).__name__, reason)
+            logger.warning("Event %s of %s was not written: %s", reason, subject.key, error, extra=fields)
+
+    def _remember(self, uid: str, flow: EventFlow) -> None:
+        self._flows[uid] = flow
+        self._flows.move_to_end(uid)
+        while len(self._flows) > MOST_OBJECTS:
+            self._flows.popitem(last=False)
+
+    async def _repeat(self, subject: LLMDeployment | LLMRoute, standing: Standing) -> bool:
+        """Count an occurrence on the Event that stands. Returns False if it is gone: they are kept for an hour."""
+        patch = {
+            "count": standing.count,
+            "lastTimestamp": _format(standing.last),
+            "message": standing.topic.message,
+        }
+        found = await self._client.merge(EVENTS, subject.metadata.namespace, standing.name, patch)
+        if found:
+            EVENT_COUNT.labels(outcome="repeated").inc()
+        return found
+
+    async def _create(self, subject: LLMDeployment | LLMRoute, standing: Standing) -> str:
+        """Create an Event and return its name."""
+        metadata, moment = subject.metadata, _format(standing.last)
+        body = await self._client.create(
             EVENTS,
             {
                 "apiVersion": "v1",
@@ -56,21 +111,27 @@ class EventRecorder:
                 "metadata": {"generateName": f"{metadata.name}-", "namespace": metadata.namespace},
                 "involvedObject": {
                     "apiVersion": API_VERSION,
-                    "kind": type(about).__name__,
+                    "kind": type(subject).__name__,
                     "namespace": metadata.namespace,
                     "name": metadata.name,
                     "uid": metadata.uid,
                 },
-                "type": severity,
-                "reason": reason,
-                "message": message[:MESSAGE_LIMIT],
+                "type": standing.topic.type,
+                "reason": standing.topic.reason,
+                "message": standing.topic.message,
                 "source": {"component": "modelyard"},
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "count": 1,
+                "firstTimestamp": moment,
+                "lastTimestamp": moment,
+                "count": standing.count,
             },
         )
+        EVENT_COUNT.labels(outcome="created").inc()
+        return str(body["metadata"]["name"])
 
 
 def _find(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == condition_type), None)
+
+
+def _format(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

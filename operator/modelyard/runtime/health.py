@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from modelyard.render.autoscaler import DESIRED_PATH
-from modelyard.runtime.metrics import REGISTRY
+from modelyard.runtime.metrics import EVENT_LOOP_LAG, REGISTRY
 
 LAG_LIMIT = 10.0
 """Seconds that the event loop may be late before the process is called unhealthy: far above a full decision over
@@ -30,6 +30,7 @@ class Health:
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(1)
+            EVENT_LOOP_LAG.set(max(self.late - 1, 0.0))
 
     @property
     def late(self) -> float:
@@ -46,7 +47,7 @@ async def serve_health(
 ) -> web.AppRunner:
     """Serve `/healthz`, `/readyz`, `/metrics` and `/v1/desired-replicas/NAMESPACE/NAME`.
 
-    `refresh` sets gauges before they are read; `find_size` returns the decided size of `namespace/name`, None if there
+    `refresh` tidies up before metrics are read; `find_size` returns the decided size of `namespace/name`, None if there
     is none. Raises OSError if the address is taken.
     """
 

@@ -32,6 +32,7 @@ from modelyard.core.ledger.codec import (
     encode_ledger,
 )
 from modelyard.core.ledger.holdings import find_holdings, find_prices
+from modelyard.core.routing import external_key
 from modelyard.core.spend import HOUR, Spend, SpendLine
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import CONFIG_MAPS
@@ -197,9 +198,17 @@ class LedgerKeeper:
         for start, line in recent:
             lines += spend_lines(start, (line,))
         before = self._fleet.spend
-        self._metrics.tell(recent, holdings)
+        self._metrics.tell(recent, holdings, self._targets())
         self._fleet.spend = Spend(max(until, 0.0 if before is None else before.time), tuple(lines))
         self._on_spend()
+
+    def _targets(self) -> set[str]:
+        """Return what money can be spent on: own deployments and models of providers."""
+        providers = self._fleet.providers.items()
+        models = {
+            external_key(name, model.name) for name, item in providers for model in item.object.spec.models
+        }
+        return models.union(self._fleet.deployment_keys())
 
     def _drop(self, node: str, taken: float) -> None:
         """Drop readings that are written now; those that came meanwhile stay."""

@@ -1,19 +1,65 @@
-"""Metrics of the operator itself, for people and outside autoscalers: no decision reads them."""
+"""Metrics of the operator itself, for people and outside autoscalers: no decision reads them.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+What a scrape can work out from the state of the fleet is in `fleetmetrics`. docs/observability.md lists all.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from modelyard.core.external import METRIC
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
 LEADER = Gauge(
     "modelyard_leader",
-    "1 in the operator that acts, 0 in one that stands by.",
+    "1 in the operator that acts, 0 in one that stands by. Always 0 without --lease.",
+    registry=REGISTRY,
+)
+ACTIVE = Gauge(
+    "modelyard_active",
+    "1 while this process decides, with or without --lease; 0 on a standby, and while it starts.",
     registry=REGISTRY,
 )
 RECONCILES = Counter("modelyard_reconciles", "Reconciliations, by outcome.", ["outcome"], registry=REGISTRY)
 RECONCILE_SECONDS = Histogram(
     "modelyard_reconcile_seconds", "Duration of one reconciliation.", registry=REGISTRY
+)
+API_REQUEST_SECONDS = Histogram(
+    "modelyard_api_request_seconds",
+    "Duration of requests to the Kubernetes API, by method (PATCH: server-side apply) and resource. Watches are not "
+    "among them.",
+    ["method", "resource"],
+    registry=REGISTRY,
+)
+API_REQUEST_ERRORS = Counter(
+    "modelyard_api_request_errors",
+    "Requests to the Kubernetes API that failed, by method, resource and status; 0: no answer. 404 and 409 are part of "
+    "normal work.",
+    ["method", "resource", "code"],
+    registry=REGISTRY,
+)
+QUEUE_WAIT_SECONDS = Histogram(
+    "modelyard_queue_wait_seconds", "Time from asking for work on a key to its begin.", registry=REGISTRY
+)
+WAKE_SECONDS = Histogram(
+    "modelyard_wake_seconds",
+    "Time from the first held request for a sleeping model to its first serving replica.",
+    # A small model from a local disk takes seconds; large ones from the network take up to the longest hold, 10 min,
+    # and beyond.
+    buckets=(1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300, 600, 1200, 1800),
+    registry=REGISTRY,
+)
+EVENTS = Counter(
+    "modelyard_events",
+    "Kubernetes Events: created; repeated (counted on the one that stands); suppressed (too many of one object); "
+    "failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+EVENT_LOOP_LAG = Gauge(
+    "modelyard_event_loop_lag_seconds",
+    "How late the event loop was when it was last looked at.",
+    registry=REGISTRY,
 )
 WRITES = Counter("modelyard_writes", "Writes to the Kubernetes API, by kind.", ["kind"], registry=REGISTRY)
 DECISIONS = Counter(
@@ -58,7 +104,6 @@ GATEWAY_ROUTE = Gauge(
     ["reason"],
     registry=REGISTRY,
 )
-QUEUE_LENGTH = Gauge("modelyard_queue_length", "Keys that wait for a worker.", registry=REGISTRY)
 GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
 GATEWAY_REJECTIONS = Gauge(
     "modelyard_gateway_rejections", "Configurations that connected Envoys rejected.", registry=REGISTRY
@@ -90,7 +135,7 @@ XDS_CERTIFICATE_NOT_AFTER = Gauge(
 SPEND_DOLLARS = Counter(
     "modelyard_spend_dollars",
     "US dollars since this process started, by what they were spent on: own accelerators as they are held, providers "
-    "by token.",
+    "by token. What is gone goes with its series.",
     ["kind", "target"],
     registry=REGISTRY,
 )
@@ -152,18 +197,24 @@ ENGINE_READINGS = Counter(
 SPEED_FACTOR = Gauge(
     "modelyard_learned_speed_factor",
     "Latency that warm pods show, relative to what was worked out from the model and its accelerator.",
-    ["deployment", "variant", "latency"],
+    ["namespace", "deployment", "variant", "latency"],
     registry=REGISTRY,
 )
 SPEED_UNCERTAINTY = Gauge(
     "modelyard_learned_speed_uncertainty",
     "Relative standard deviation of modelyard_learned_speed_factor.",
-    ["deployment", "variant", "latency"],
+    ["namespace", "deployment", "variant", "latency"],
+    registry=REGISTRY,
+)
+SPEED_ERROR = Gauge(
+    "modelyard_learned_speed_error_ratio",
+    "Mean relative distance of latencies that were read from those that had been learned before.",
+    ["namespace", "deployment", "variant", "latency"],
     registry=REGISTRY,
 )
 REQUESTS_MISSED = Gauge(
     "modelyard_requests_missed_share",
     "Share of requests outside the objective, as engines counted them when they were last read.",
-    ["deployment"],
+    ["namespace", "deployment"],
     registry=REGISTRY,
 )

@@ -36,12 +36,24 @@ from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.fleetmetrics import FleetCollector
 from modelyard.runtime.gatewayroute import GatewayRouteKeeper
 from modelyard.runtime.health import Health, serve_health
+from modelyard.runtime.holds import HoldBoard
 from modelyard.runtime.leader import ActiveMark, Leader
 from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
-from modelyard.runtime.metrics import LEADER, QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES, WAKES
+from modelyard.runtime.logs import ROUTE_PREFIX, about
+from modelyard.runtime.metrics import (
+    ACTIVE,
+    API_REQUEST_ERRORS,
+    API_REQUEST_SECONDS,
+    LEADER,
+    RECONCILE_SECONDS,
+    RECONCILES,
+    REGISTRY,
+    WAKES,
+)
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.providers import ProviderKeeper
@@ -56,13 +68,11 @@ from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.sync import wait_synced
 from modelyard.runtime.tenants import TenantKeeper
+from modelyard.runtime.watchaudit import WatchAudit
 from modelyard.runtime.web import WebPages, serve_web
 from modelyard.runtime.xdstls import XdsCertificates
 
 logger = logging.getLogger(__name__)
-
-ROUTE_PREFIX = "route:"
-"""Marks keys of LLMRoutes in the queue, which otherwise holds keys of LLMDeployments."""
 
 
 class Operator:
@@ -83,6 +93,11 @@ class Operator:
         self._limits = LimitBook()
         self._server = AdsServer(self._wake, [limit_service(self._limits)])
         self._publisher = Publisher(self.fleet, self._server, self._limits, settings)
+        client.observer = _observe_request
+        self._holds = HoldBoard(lambda key: any(pod.serving for pod in self.fleet.pods(key)))
+        self._audit = WatchAudit(
+            client, lambda: self.fleet.indices, settings.namespaces, settings.audit_interval
+        )
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
         self._sizes = SizeBoard()
@@ -129,6 +144,10 @@ class Operator:
             self._health, settings.http_host, settings.http_port, self._refresh_metrics, self._sizes.find
         )
         web = await self._serve_web()
+        collector = FleetCollector(
+            self.fleet, self._queue, self._holds, self._audit, settings.policy, lambda: self._health.acting
+        )
+        REGISTRY.register(collector)
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
         work = asyncio.create_task(self._work(optional))
         beat = asyncio.create_task(self._health.beat())
@@ -142,6 +161,8 @@ class Operator:
                 task.cancel()
             # Whatever decides, writes or talks to Envoy has ended before the Lease is given back.
             await asyncio.wait({work})
+            ACTIVE.set(0)
+            REGISTRY.unregister(collector)
             await self._server.stop()
             if election is not None:
                 election.cancel()
@@ -227,6 +248,8 @@ class Operator:
         await self._publisher.published()
         port = await self._server.start(self._settings.xds_host, self._settings.xds_port, tls)
         self._health.synced = self._health.acting = True
+        self._audit.begin()
+        ACTIVE.set(1)
         logger.info(
             "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port
         )
@@ -239,6 +262,7 @@ class Operator:
                 for loop in (
                     self._queue.run(self._handle, self._settings.workers),
                     self._reader.run(),
+                    self._audit.run(),
                     self._verify(),
                     *self._extra_loops(),
                 ):
@@ -274,6 +298,7 @@ class Operator:
 
     def _changed(self, resource: Resource, key: str, change: Change) -> None:
         """Take in a watch event. Never raises, never waits: Kopf would drop the error."""
+        self._audit.note(resource)
         if resource in {NODES, PODS, ACCELERATOR_CLASSES}:
             self.fleet.capacity.changed = True
         if resource in {NODES, PRIORITY_CLASSES}:
@@ -284,6 +309,7 @@ class Operator:
         if resource == PODS:
             # A pod that became ready releases held requests now, not after its turn in the queue.
             self._publisher.request()
+            self._holds.look(key)
         if resource == ACCELERATOR_CLASSES:
             for other in self.fleet.deployment_keys():
                 self._queue.add(other)
@@ -321,13 +347,23 @@ class Operator:
     def _wake(self, deployment: str, generation: int, node: str) -> None:
         """Take in the wake signal of a held request. An adapter's request wakes its deployment."""
         key = deployment.partition(":")[0]
-        logger.info("Envoy %s holds a request for %s (generation %d)", node, key, generation)
+        logger.info(
+            "Envoy %s holds a request for %s (generation %d)", node, key, generation, extra=about(key)
+        )
         WAKES.inc()
+        self._holds.note(key)
         self.fleet.wakes[key] = time.time()
         self._queue.add(key)
 
     def _refresh_metrics(self) -> None:
-        QUEUE_LENGTH.set(len(self._queue))
+        self._holds.keep(self.fleet.deployment_keys())
+
+
+def _observe_request(method: str, resource: str, status: int, seconds: float) -> None:
+    """Count a request to the Kubernetes API."""
+    API_REQUEST_SECONDS.labels(method, resource).observe(seconds)
+    if not 200 <= status < 300:
+        API_REQUEST_ERRORS.labels(method, resource, str(status)).inc()
 
 
 async def _forever(loop: Coroutine[Any, Any, None]) -> None:

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+
+from modelyard.runtime.logs import about_key
+from modelyard.runtime.metrics import QUEUE_WAIT_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +21,8 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._ready: asyncio.Queue[str] = asyncio.Queue()
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, float] = {}
+        """Monotonic time since which a key waits, oldest first."""
         self._working: set[str] = set()
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
@@ -25,6 +30,16 @@ class WorkQueue:
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._again)
+
+    @property
+    def failing(self) -> int:
+        """Keys whose last try failed."""
+        return len(self._failures)
+
+    def oldest(self) -> float:
+        """Return the seconds that the oldest key has waited for a worker; 0 if none waits."""
+        began = next(iter(self._waiting.values()), None)
+        return 0.0 if began is None else time.monotonic() - began
 
     def add(self, key: str) -> None:
         """Ask for work on a key, now."""
@@ -34,7 +49,7 @@ class WorkQueue:
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
-            self._waiting.add(key)
+            self._waiting[key] = time.monotonic()
             self._ready.put_nowait(key)
 
     def add_later(self, key: str, seconds: float) -> None:
@@ -52,7 +67,7 @@ class WorkQueue:
     async def _work(self, handle: Callable[[str], Awaitable[None]]) -> None:
         while True:
             key = await self._ready.get()
-            self._waiting.discard(key)
+            QUEUE_WAIT_SECONDS.observe(time.monotonic() - self._waiting.pop(key))
             self._working.add(key)
             try:
                 await handle(key)
@@ -71,5 +86,12 @@ class WorkQueue:
         asked = getattr(error, "retry_after", None) or 0.0
         delay = max(min(FIRST_DELAY * 2 ** (failures - 1), LAST_DELAY), asked)
         unexpected = not hasattr(error, "status")
-        logger.warning("Work on %s failed, next try in %.1f s: %s", key, delay, error, exc_info=unexpected)
+        logger.warning(
+            "Work on %s failed, next try in %.1f s: %s",
+            key,
+            delay,
+            error,
+            exc_info=unexpected,
+            extra=about_key(key, getattr(error, "reason", type(error).__name__)),
+        )
         self.add_later(key, delay)

@@ -28,6 +28,7 @@ from modelyard.render.workload import Parent, Workload
 from modelyard.runtime.children import ChildApplier, Stranger
 from modelyard.runtime.events import EventRecorder
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import WRITES
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.scalers import ScalerKeeper
@@ -266,11 +267,13 @@ class Reconciler:
                 after.desired_replicas,
                 after.reason,
                 after.message,
+                extra=about(deployment.key, reason=after.reason),
             )
 
     async def _report_unreadable(self, key: str, seen: Seen[LLMDeployment]) -> None:
         """Say that an object cannot be read, and leave everything that runs as it is."""
-        logger.error("LLMDeployment %s cannot be read: %s", key, seen.error)
+        fields = about(key, reason=Code.INVALID)
+        logger.error("LLMDeployment %s cannot be read: %s", key, seen.error, extra=fields)
 
     async def reconcile_route(self, key: str) -> None:
         """Write the status of an LLMRoute if it differs from what stands."""
@@ -308,7 +311,8 @@ class Reconciler:
         """Say that an LLMRoute cannot be read. What held of it before holds on."""
         if self._unreadable.get(key) != seen.error:
             self._unreadable[key] = seen.error
-            logger.error("LLMRoute %s cannot be read: %s", key, seen.error)
+            fields = about(key, LLM_ROUTES.kind, Code.INVALID)
+            logger.error("LLMRoute %s cannot be read: %s", key, seen.error, extra=fields)
         now = time.time()
         served = None
         if (known := self._fleet.known_route(key)) is not None:

@@ -12,6 +12,7 @@ from modelyard.core.routeplan.views import needs_plan
 from modelyard.core.routestatus import tell_plan
 from modelyard.core.status import format_time
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import ROUTE_CHANGES, ROUTE_COST, ROUTE_SHARE, ROUTE_SPILLED
 from modelyard.runtime.settings import OperatorSettings
 
@@ -97,6 +98,7 @@ class RouteDecider:
             format_time(after.since),
             choice.reason.code,
             choice.reason.message,
+            extra=about(key, "LLMRoute", choice.reason.code),
         )
 
     def _show(self, plans: Mapping[str, RoutePlan]) -> None:

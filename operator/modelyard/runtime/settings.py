@@ -79,6 +79,8 @@ class OperatorSettings:
     """Seconds after which children are compared with the API server again, even without an event."""
     gateway_route: GatewayRouteSettings | None = None
     """Gateways of the cluster that lead to ours. None: none is known here."""
+    audit_interval: float = 60.0
+    """Seconds between two looks at whether the watches show what the API server has: three lists of metadata."""
     policy: Policy = field(default_factory=Policy)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     render: RenderSettings = field(

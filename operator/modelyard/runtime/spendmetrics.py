@@ -1,6 +1,6 @@
 """What is held and spent, as metrics for people."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from modelyard.core.ledger.book import Holding
 from modelyard.core.ledger.settle import Line
@@ -13,9 +13,20 @@ class SpendMetrics:
     def __init__(self) -> None:
         self._told: dict[tuple[int, str], float] | None = None
         """US dollars by hour and target; None before the first telling, from which on is counted."""
+        self._shown: set[tuple[str, str]] = set()
+        """Kinds and targets that have a series."""
 
-    def tell(self, lines: Iterable[tuple[int, Line]], holdings: Iterable[Holding]) -> None:
-        """Take in what the open part of the ledger says, with the hour of each line, and what is held now."""
+    def tell(
+        self,
+        lines: Iterable[tuple[int, Line]],
+        holdings: Iterable[Holding],
+        existing: Collection[str] | None = None,
+    ) -> None:
+        """Take in what the open part of the ledger says, with the hour of each line, and what is held now.
+
+        `existing` are the targets that there are; those that are neither there nor in the lines lose their series.
+        None: not known.
+        """
         sums: dict[tuple[int, str], float] = {}
         kinds: dict[str, str] = {}
         for start, line in lines:
@@ -28,8 +39,16 @@ class SpendMetrics:
             new = dollars - before.get((start, target), 0.0)
             if new > 0:
                 SPEND_DOLLARS.labels(kind=kinds[target], target=target).inc(new)
+                self._shown.add((kinds[target], target))
         self._told = sums
+        self._remove_gone({*kinds, *existing} if existing is not None else None)
         self._tell_holdings(holdings)
+
+    def _remove_gone(self, there: Collection[str] | None) -> None:
+        gone = {labels for labels in self._shown if there is not None and labels[1] not in there}
+        for labels in gone:
+            SPEND_DOLLARS.remove(*labels)
+        self._shown -= gone
 
     @staticmethod
     def _tell_holdings(holdings: Iterable[Holding]) -> None:

@@ -26,7 +26,13 @@ def count(outcome):
 
 
 def gauge(latency="inter_token", key=KEY, name="modelyard_learned_speed_factor"):
-    labels = {"deployment": key, "variant": make_variant().label, "latency": latency}
+    namespace, deployment = key.split("/")
+    labels = {
+        "namespace": namespace,
+        "deployment": deployment,
+        "variant": make_variant().label,
+        "latency": latency,
+    }
     return REGISTRY.get_sample_value(name, labels)
 
 
@@ -45,6 +51,8 @@ async def test_a_slower_engine_than_thought_is_learned(stage):
     assert gauge() == speed.inter_token.value
     assert gauge("first_token") == speed.first_token.value
     assert gauge(name="modelyard_learned_speed_uncertainty") == pytest.approx(0.06, abs=0.02)
+    # The first reading was 30 % off, and each later one less: what is left of it after 40.
+    assert gauge(name="modelyard_learned_speed_error_ratio") == pytest.approx(0.1, abs=0.05)
 
 
 async def test_an_engine_as_fast_as_thought_asks_for_no_work(stage):
@@ -316,6 +324,7 @@ async def test_what_is_gone_is_forgotten(stage):
     await stage.rounds(1)
     assert gauge() is None
     assert gauge(name="modelyard_learned_speed_uncertainty") is None
+    assert gauge(name="modelyard_learned_speed_error_ratio") is None
     assert stage.reader._sources == {}
 
 
@@ -370,7 +379,9 @@ def slow_share(engine):
 
 
 def missed(key=KEY):
-    return REGISTRY.get_sample_value("modelyard_requests_missed_share", {"deployment": key})
+    namespace, name = key.split("/")
+    labels = {"namespace": namespace, "deployment": name}
+    return REGISTRY.get_sample_value("modelyard_requests_missed_share", labels)
 
 
 async def test_requests_that_miss_the_objective_are_counted_between_any_two_readings(stage):

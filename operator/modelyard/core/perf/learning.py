@@ -117,6 +117,11 @@ class SpeedMemory:
     refusal: str = ""
     """Why the last reading was refused; empty: it was accepted."""
     resets: int = 0
+    error: float | None = None
+    """Mean relative distance of readings between tokens from what was learned before them, with more weight on the
+    newest; None: there were none."""
+    first_token_error: float | None = None
+    """The same to the first token."""
 
     def explain(self) -> str:
         """Say in a sentence what was learned."""
@@ -157,6 +162,7 @@ def observe(memory: SpeedMemory, observation: Observation, now: float) -> SpeedM
         since=observation.time if memory.since is None else memory.since,
         last=observation.time,
         refusal="",
+        error=_follow_error(memory.error, memory.inter_token, observation.inter_token_latency / expected),
     )
     if observation.time_to_first_token is None:
         return memory
@@ -167,6 +173,9 @@ def observe(memory: SpeedMemory, observation: Observation, now: float) -> SpeedM
             observation.time_to_first_token / first, prior.first_token_uncertainty**2
         ),
         first_token_readings=memory.first_token_readings + 1,
+        first_token_error=_follow_error(
+            memory.first_token_error, memory.first_token, observation.time_to_first_token / first
+        ),
     )
 
 
@@ -180,6 +189,12 @@ def learned(step: StepTime, memory: SpeedMemory) -> StepTime:
         memory.inter_token.uncertainty(step.uncertainty),
         memory.first_token.uncertainty(step.first_token_uncertainty),
     )
+
+
+def _follow_error(error: float | None, known: Factor, ratio: float) -> float:
+    """Return the mean error with a reading of `ratio` times the prior, which `known` had foretold."""
+    distance = abs(ratio / known.value - 1)
+    return distance if error is None else FORGETTING * error + (1 - FORGETTING) * distance
 
 
 def _refusal(memory: SpeedMemory, observation: Observation, now: float) -> str:
