@@ -45,6 +45,8 @@ class Module:
     requires: str
     packages: dict[str, str]
     expectation: str
+    tags: str = ""
+    """Build tags, separated by commas."""
 
     @property
     def path(self) -> Path:
@@ -97,6 +99,15 @@ KUSTOMIZE = Module(
     "sigs.k8s.io/kustomize/kustomize/v5",
     {"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"},
     "about half a minute",
+)
+# Without the discovery of targets in clouds, most of what Prometheus is made of, and without its web page, whose built
+# files are not in the module.
+PROMETHEUS = Module(
+    "prometheus",
+    "github.com/prometheus/prometheus",
+    {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
+    "about 3 minutes",
+    tags="remove_all_sd",
 )
 
 # Where KWOK keeps its stages (how a fake node or pod moves on), relative to its module.
@@ -268,7 +279,8 @@ def _build_flags(module: Module) -> list[str]:
         major, minor, *_ = module.version().split(".")
         values = {"gitVersion": f"v{module.version()}", "gitMajor": major, "gitMinor": minor}
         linker += "".join(f" -X k8s.io/component-base/version.{k}={v}" for k, v in values.items())
-    return ["-trimpath", "-buildvcs=false", "-ldflags", linker]
+    tags = ["-tags", module.tags] if module.tags else []
+    return ["-trimpath", "-buildvcs=false", "-ldflags", linker, *tags]
 
 
 def _build(go: str, module: Module, into: Path, say: Report) -> None:
