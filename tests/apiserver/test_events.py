@@ -57,7 +57,8 @@ async def test_an_object_that_flaps_for_an_hour_leaves_two_events_that_count(
     events = [item async for item in client.list_pages(EVENTS, {}, namespace=namespace)]
     own = {item["reason"]: item for item in events if item["involvedObject"]["name"] == "flaps"}
     assert own.keys() == {"Loading", "Serving"}
-    assert sum(item["count"] for item in own.values()) > flips - 2 * REFILL_SECONDS
+    # The last write said how often it had been, those left out included.
+    assert max(item["count"] for item in own.values()) > (flips - REFILL_SECONDS) / 2
     assert all(item["firstTimestamp"] < item["lastTimestamp"] for item in own.values())
 
 

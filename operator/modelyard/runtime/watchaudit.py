@@ -43,6 +43,8 @@ class WatchAudit:
         self._clock = clock
         self._agreed: dict[Resource, float] = {}
         self._behind: set[Resource] = set()
+        self.listed = False
+        """Whether the lists of the present look are there."""
         self.events: dict[Resource, float] = {}
         """Unix time of the last event of each watch."""
 
@@ -63,12 +65,18 @@ class WatchAudit:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(max(self._interval - GRACE, 0.0))
-            began = self._clock()
-            listed = [(resource, await self._list(resource)) for resource in AUDITED]
-            await asyncio.sleep(min(GRACE, self._interval))
-            for resource, identities in listed:
-                if identities is not None:
-                    await self._judge(resource, identities, began)
+            await self.look()
+
+    async def look(self) -> None:
+        """List, wait a moment, and compare the views with what was listed."""
+        self.listed = False
+        began = self._clock()
+        listed = [(resource, await self._list(resource)) for resource in AUDITED]
+        self.listed = True
+        await asyncio.sleep(min(GRACE, self._interval))
+        for resource, identities in listed:
+            if identities is not None:
+                await self._judge(resource, identities, began)
 
     async def _judge(self, resource: Resource, listed: Mapping[str, Identity], began: float) -> None:
         """Compare a view with what was listed from a Unix time on, of which it must know by now."""
