@@ -1,6 +1,7 @@
 """`modelyard operator`: the options of the operator process."""
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
