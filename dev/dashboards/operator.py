@@ -13,7 +13,7 @@ OPERATOR = Dashboard(
             [
                 stat(
                     "Active operators",
-                    "sum(modelyard_active)",
+                    "sum(modelyard_leader)",
                     steps=(("red", None), ("green", 1.0), ("red", 2.0)),
                     description="One. The others stand by.",
                 ),
@@ -142,7 +142,7 @@ OPERATOR = Dashboard(
                     "Memory",
                     [
                         Query(
-                            "process_resident_memory_bytes and on (job, instance) modelyard_active",
+                            "process_resident_memory_bytes and on (job, instance) modelyard_leader",
                             "{{instance}}",
                         )
                     ],
@@ -153,7 +153,7 @@ OPERATOR = Dashboard(
                     [
                         Query(
                             "rate(process_cpu_seconds_total[$__rate_interval]) "
-                            "and on (job, instance) modelyard_active",
+                            "and on (job, instance) modelyard_leader",
                             "{{instance}}",
                         )
                     ],

@@ -12,12 +12,7 @@ ProcessCollector(registry=REGISTRY)
 
 LEADER = Gauge(
     "modelyard_leader",
-    "1 in the operator that acts, 0 in one that stands by. Always 0 without --lease.",
-    registry=REGISTRY,
-)
-ACTIVE = Gauge(
-    "modelyard_active",
-    "1 while this process decides, with or without --lease; 0 on a standby, and while it starts.",
+    "1 in the operator that acts, with or without --lease; 0 in one that stands by.",
     registry=REGISTRY,
 )
 RECONCILES = Counter("modelyard_reconciles", "Reconciliations, by outcome.", ["outcome"], registry=REGISTRY)

@@ -45,7 +45,6 @@ from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.logs import ROUTE_PREFIX, about
 from modelyard.runtime.metrics import (
-    ACTIVE,
     API_REQUEST_ERRORS,
     API_REQUEST_SECONDS,
     LEADER,
@@ -161,7 +160,7 @@ class Operator:
                 task.cancel()
             # Whatever decides, writes or talks to Envoy has ended before the Lease is given back.
             await asyncio.wait({work})
-            ACTIVE.set(0)
+            LEADER.set(0)
             REGISTRY.unregister(collector)
             await self._server.stop()
             if election is not None:
@@ -249,7 +248,6 @@ class Operator:
         port = await self._server.start(self._settings.xds_host, self._settings.xds_port, tls)
         self._health.synced = self._health.acting = True
         self._audit.begin()
-        ACTIVE.set(1)
         logger.info(
             "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port
         )
