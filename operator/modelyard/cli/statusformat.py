@@ -185,7 +185,7 @@ def _accelerators(overview: Overview) -> Table | None:
 
 def _table(*heads: str) -> Table:
     """Return an empty table; a head that ends in ` >` is of a column of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in heads:
         name = head.removesuffix(" >")
         table.add_column(name, justify="right" if name != head else "left", overflow="fold")
