@@ -1,8 +1,6 @@
 """`modelyard explain`: the numbers behind the last decision about a deployment or a route, read from its status."""
 
-import asyncio
 import json
-import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -14,17 +12,19 @@ import yaml
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key, wire
+from modelyard.cli.connect import UNREADABLE, Context, Kubeconfig, connect_cluster, run_command
+from modelyard.cli.explainpods import EVENTS_SHOWN, describe_pod, read_event_rows
 from modelyard.cli.explainreport import format_explanation
 from modelyard.cli.explainroute import format_route
-from modelyard.cli.live import find_kubeconfig
+from modelyard.cli.logsread import list_pods
 from modelyard.cli.manifests import InputError
+from modelyard.cli.status import suggest_names
 from modelyard.core.overview.explanation import (
     ExplainReport,
     RouteReport,
     build_explanation,
     build_route_report,
 )
-from modelyard.core.report.model import EXIT_CODES
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import project_object
 from modelyard.kube.resources import LLM_DEPLOYMENTS, LLM_ROUTES, Resource
@@ -33,8 +33,6 @@ KINDS = {
     **dict.fromkeys(("llmdep", "llmdeps", "llmdeployment", "llmdeployments"), LLM_DEPLOYMENTS),
     **dict.fromkeys(("llmr", "llmroute", "llmroutes"), LLM_ROUTES),
 }
-
-USAGE = EXIT_CODES["Invalid"]
 
 
 class ExplainFormat(StrEnum):
@@ -51,19 +49,14 @@ def explain(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of the object, if NAME has none.")
     ] = "default",
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            help="Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     output: Annotated[ExplainFormat, typer.Option("--output", "-o")] = ExplainFormat.TEXT,
 ) -> None:
     """Say why a deployment has its size, or a route its target: the last decision, its numbers, and those before it.
 
-    The object is only read. Exits 1 if it does not exist or the cluster cannot be read, 2 for an option that is wrong.
+    Of a deployment also its pods, and the newest Events. Everything is only read. Exits 1 if it does not exist or the
+    cluster cannot be read, 2 for an option that is wrong.
 
       modelyard explain llmdep llama-3-1-8b -n team
 
@@ -74,26 +67,65 @@ def explain(
         raise typer.BadParameter(f"{kind!r} cannot be explained: give llmdep or llmroute", param_hint="kind")
     if "/" in name:
         namespace, name = split_key(name)
-    try:
-        body = asyncio.run(read_object(resource, namespace, name, kubeconfig or find_kubeconfig()))
-    except InputError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(USAGE) from error
-    except ApiError as error:
-        typer.echo(f"Error: the cluster cannot be read: {error}", err=True)
-        raise typer.Exit(1) from error
-    if body is None:
-        typer.echo(
-            f"Error: no {resource.kind} {name} in namespace {namespace}: name another namespace with -n",
-            err=True,
-        )
-        raise typer.Exit(1)
-    try:
-        report = _build(resource, body)
-    except InputError as error:
-        typer.echo(f"Error: {namespace}/{name} cannot be read: {error}", err=True)
-        raise typer.Exit(1) from error
+    report = run_command(_explain(resource, namespace, name, kubeconfig, context))
+    if report is None:
+        raise typer.Exit(UNREADABLE)
     typer.echo(_format(report, output))
+
+
+async def _explain(
+    resource: Resource, namespace: str, name: str, kubeconfig: Path | None, context: str | None
+) -> ExplainReport | RouteReport | None:
+    """Return what the object says, and of a deployment what its pods and Events say.
+
+    None, with a line on standard error, where there is no such object, or one that cannot be read.
+    """
+    async with connect_cluster(kubeconfig, context) as client:
+        body = await client.get(resource, namespace, name)
+        if body is None:
+            hint = await _suggest(client, resource, f"{namespace}/{name}")
+            typer.echo(f"Error: no {resource.kind} {name} in namespace {namespace}{hint}", err=True)
+            return None
+        try:
+            report = _build(resource, body)
+        except InputError as error:
+            typer.echo(f"Error: {namespace}/{name} cannot be read: {error}", err=True)
+            return None
+        return await _add_pods(client, report, body) if isinstance(report, ExplainReport) else report
+
+
+async def _suggest(client: KubeClient, resource: Resource, key: str) -> str:
+    """Return names that are near, or what else to try."""
+    try:
+        found = [body["metadata"] async for body in client.list_pages(resource, {})]
+    except ApiError:
+        # Whoever may not list them gets no names.
+        found = []
+    keys = sorted(f"{metadata['namespace']}/{metadata['name']}" for metadata in found)
+    return suggest_names(key, keys) or ": name another namespace with -n"
+
+
+async def _add_pods(client: KubeClient, report: ExplainReport, body: dict[str, Any]) -> ExplainReport:
+    """Return the report with pods and Events, as far as they may be read."""
+    namespace, notes = report.namespace, []
+    pods: list[dict[str, Any]] | None = None
+    events = None
+    try:
+        pods = await list_pods(client, namespace, report.name)
+    except ApiError as error:
+        notes.append(f"pods cannot be read: {error.message}")
+    uids = [item["metadata"]["uid"] for item in (body, *(pods or ()))]
+    try:
+        events = await read_event_rows(client, namespace, uids)
+    except ApiError as error:
+        notes.append(f"Events cannot be read: {error.message}")
+    return report.model_copy(
+        update={
+            "pods": None if pods is None else tuple(describe_pod(pod) for pod in pods),
+            "events": None if events is None else tuple(events[-EVENTS_SHOWN:]),
+            "notes": tuple(notes),
+        }
+    )
 
 
 def _build(resource: Resource, body: Mapping[str, Any]) -> ExplainReport | RouteReport:
@@ -107,22 +139,6 @@ def _build(resource: Resource, body: Mapping[str, Any]) -> ExplainReport | Route
     if deployment.object is None:
         raise InputError(deployment.error)
     return build_explanation(deployment.object, find_numbers(body))
-
-
-async def read_object(
-    resource: Resource, namespace: str, name: str, kubeconfig: Path | None
-) -> dict[str, Any] | None:
-    """Return the object as the API server has it; None if there is none.
-
-    Raises ApiError where it cannot be read, and InputError where it is not known which cluster.
-    """
-    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        raise InputError("no kubeconfig: give --kubeconfig, or set KUBECONFIG")
-    client = await KubeClient.connect(kubeconfig)
-    try:
-        return await client.get(resource, namespace, name)
-    finally:
-        await client.close()
 
 
 def find_numbers(body: Mapping[str, Any]) -> dict[str, str]:

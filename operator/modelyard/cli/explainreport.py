@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from modelyard.api.llmdeployment import PlacementStatus, VariantStatus
 from modelyard.api.meta import Condition
 from modelyard.cli.planwords import clean
-from modelyard.core.overview.explanation import ExplainedSize, ExplainReport
+from modelyard.core.overview.explanation import EventRow, ExplainedSize, ExplainReport
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -36,17 +36,54 @@ def _lines(report: ExplainReport) -> Iterator[str]:
         yield ""
         yield "conditions"
         yield from columns(condition_rows(report.conditions))
+    yield from _pods(report)
     yield ""
-    if not report.history:
+    if report.history:
+        yield "history"
+        yield from columns(
+            [
+                (
+                    event.time,
+                    f"{event.from_replicas} -> {event.to_replicas}",
+                    event.reason,
+                    clean(event.message),
+                )
+                for event in report.history
+            ]
+        )
+    else:
         yield "history    no change of size yet"
+    if report.events:
+        yield ""
+        yield "events"
+        yield from columns([_event(event) for event in report.events])
+    for note in report.notes:
+        yield ""
+        yield f"not shown  {clean(note)}"
+
+
+def _pods(report: ExplainReport) -> Iterator[str]:
+    if not report.pods:
         return
-    yield "history"
+    yield ""
+    yield "pods"
     yield from columns(
         [
-            (event.time, f"{event.from_replicas} -> {event.to_replicas}", event.reason, clean(event.message))
-            for event in report.history
+            (
+                clean(pod.name),
+                pod.state,
+                clean(pod.node) or "no node",
+                f"{pod.restarts} restart{'' if pod.restarts == 1 else 's'}",
+                clean(pod.why),
+            )
+            for pod in report.pods
         ]
     )
+
+
+def _event(event: EventRow) -> tuple[str, ...]:
+    times = f" ({event.count} times)" if event.count > 1 else ""
+    return event.time, event.severity, event.reason, clean(event.about), f"{clean(event.message)}{times}"
 
 
 def _size(report: ExplainReport, size: ExplainedSize) -> Iterator[str]:

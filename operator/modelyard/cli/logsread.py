@@ -8,9 +8,10 @@ from typing import Any
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import LABEL_DEPLOYMENT
+from modelyard.cli.explainpods import read_event_rows
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import ENGINE_CONTAINER
-from modelyard.kube.resources import EVENTS, PODS
+from modelyard.kube.resources import PODS
 
 RETRY_SECONDS = 2.0
 """Seconds until the pods are listed again with --follow, and until a log that ended early is read on: short beside the
@@ -94,20 +95,12 @@ def split_time(source: str, text: str) -> Line:
 
 async def read_events(client: KubeClient, namespace: str, involved: Iterable[str]) -> list[Line]:
     """Return the Events about objects of those UIDs, the oldest first."""
-    uids = set(involved)
-    found = []
-    async for body in client.list_pages(EVENTS, {}, namespace=namespace):
-        about = body.get("involvedObject") or {}
-        if about.get("uid") not in uids:
-            continue
-        moment = body.get("lastTimestamp") or body.get("eventTime") or body["metadata"]["creationTimestamp"]
-        count = f" ({body['count']} times)" if (body.get("count") or 1) > 1 else ""
-        text = (
-            f"{body.get('type', '')} {body.get('reason', '')} {about.get('kind')}/{about.get('name')}: "
-            f"{body.get('message', '')}{count}"
-        )
-        found.append(Line("event", text, datetime.fromisoformat(moment).timestamp()))
-    return sorted(found, key=lambda line: (line.time or 0.0, line.text))
+    lines = []
+    for row in await read_event_rows(client, namespace, involved):
+        count = f" ({row.count} times)" if row.count > 1 else ""
+        text = f"{row.severity} {row.reason} {row.about}: {row.message}{count}"
+        lines.append(Line("event", text, datetime.fromisoformat(row.time).timestamp()))
+    return lines
 
 
 def decisions(deployment: LLMDeployment) -> list[Line]:

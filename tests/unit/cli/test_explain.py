@@ -117,16 +117,25 @@ def deployment(status=None, **spec):
 
 
 @contextmanager
-def serve(folder, body, status=200):
-    """Answer for one object; yields a kubeconfig, and method and path of every request."""
+def serve(folder, body, status=200, lists=None):
+    """Answer for one object and for lists, by plural; yields a kubeconfig, and method and path of every request.
+
+    A list that is a number is answered with that status.
+    """
     seen = []
+    answers = {"pods": [], "events": [], "llmdeployments": [body], **(lists or {})}
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self):
-            seen.append(f"{self.command} {self.path}")
-            found = self.path == PATH
-            code = status if found else 404
-            payload = json.dumps(body if code == 200 else {"kind": "Status", "message": "no"}).encode()
+            path = self.path.partition("?")[0]
+            seen.append(f"{self.command} {path}")
+            listed = answers.get(path.rpartition("/")[2])
+            found = path == PATH
+            code = (
+                status if found else listed if isinstance(listed, int) else 200 if listed is not None else 404
+            )
+            shown = body if found else {"metadata": {}, "items": listed}
+            payload = json.dumps(shown if code == 200 else {"kind": "Status", "message": "no"}).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
@@ -159,8 +168,8 @@ def serve(folder, body, status=200):
         server.server_close()
 
 
-def explain(folder, body, *options, name="chat", kind="llmdep", status=200):
-    with serve(folder, body, status) as (kubeconfig, seen):
+def explain(folder, body, *options, name="chat", kind="llmdep", status=200, lists=None):
+    with serve(folder, body, status, lists) as (kubeconfig, seen):
         arguments = ["explain", kind, name, "-n", "team", "--kubeconfig", str(kubeconfig), *options]
         result = CliRunner().invoke(app, arguments)
     return result, seen
@@ -176,9 +185,93 @@ def test_the_whole_text(tmp_path):
     assert (result.exit_code, result.stdout) == (0, GOLDEN)
 
 
-def test_it_reads_one_object_and_writes_nothing(tmp_path):
+def test_it_reads_the_object_its_pods_and_events_and_writes_nothing(tmp_path):
     _, seen = explain(tmp_path, deployment())
-    assert seen == [f"GET {PATH}"]
+    core = "/api/v1/namespaces/team"
+    assert seen == [f"GET {PATH}", f"GET {core}/pods", f"GET {core}/events"]
+
+
+def pod(name, *, ready, state=None, last=None, **spec):
+    engine = {"name": "engine", "restartCount": 2, "state": state or {}, "lastState": last or {}}
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": name,
+            "creationTimestamp": "2026-01-01T10:00:00Z",
+            "labels": {"modelyard.dev/deployment": "chat"},
+        },
+        "spec": spec,
+        "status": {
+            "phase": "Running" if spec else "Pending",
+            "conditions": [
+                {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-01-01T10:00:00Z"},
+                *([] if spec else [UNSCHEDULABLE]),
+            ],
+            "containerStatuses": [engine] if spec else [],
+        },
+    }
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes have room",
+}
+LOOPS = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+def event(name, about, kind="Pod", count=1, time="2026-01-01T10:00:00Z"):
+    return {
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T09:00:00Z"},
+        "involvedObject": {"kind": kind, "name": about, "uid": about},
+        "type": "Warning",
+        "reason": "BackOff",
+        "message": f"{name}\x1b[2J",
+        "count": count,
+        "lastTimestamp": time,
+    }
+
+
+def test_pods_and_events_tell_what_is_wrong(tmp_path):
+    lists = {
+        "pods": [
+            pod("chat-a", ready=True, nodeName="n1"),
+            pod("chat-b", ready=False, state=LOOPS, last=KILLED, nodeName="n2"),
+            pod("chat-c", ready=False),
+        ],
+        "events": [
+            event("late", "chat-b", count=7, time="2026-01-01T10:05:00Z"),
+            event("early", "u", kind="LLMDeployment"),
+            event("strange", "other"),
+        ],
+    }
+    result, _ = explain(tmp_path, deployment(), lists=lists)
+    told = result.stdout.splitlines()
+    begin = told.index("pods")
+    assert told[begin + 1 : begin + 4] == [
+        "  chat-a  serves     n1       2 restarts",
+        f"  chat-b  not ready  n2       2 restarts  {ENDED}",
+        "  chat-c  pending    no node  0 restarts  Unschedulable: 0/3 nodes have room",
+    ]
+    begin = told.index("events")
+    assert [line.split() for line in told[begin + 1 :]] == [
+        ["2026-01-01T10:00:00Z", "Warning", "BackOff", "LLMDeployment/u", "early", "[2J"],
+        ["2026-01-01T10:05:00Z", "Warning", "BackOff", "Pod/chat-b", "late", "[2J", "(7", "times)"],
+    ]
+
+
+ENDED = "CrashLoopBackOff: back-off 5m0s; ended before: OOMKilled, exit code 137"
+
+
+def test_without_rights_to_pods_the_decision_is_told(tmp_path):
+    result, _ = explain(tmp_path, deployment(), lists={"pods": 403, "events": 403})
+    assert result.exit_code == 0
+    assert "need 3" in result.stdout
+    assert "not shown  pods cannot be read: no" in result.stdout
+    assert "not shown  Events cannot be read: no" in result.stdout
 
 
 def test_a_status_without_numbers_is_explained_too(tmp_path):
@@ -246,7 +339,9 @@ def test_another_kind_is_refused(tmp_path):
 def test_an_object_that_does_not_exist(tmp_path):
     result, _ = explain(tmp_path, deployment(), name="gone")
     assert result.exit_code == 1
-    assert "no LLMDeployment gone in namespace team" in result.stderr
+    assert "no LLMDeployment gone in namespace team: name another namespace with -n" in result.stderr
+    near, _ = explain(tmp_path, deployment(), name="caht")
+    assert near.stderr == "Error: no LLMDeployment caht in namespace team: did you mean team/chat?\n"
 
 
 def test_a_cluster_that_refuses(tmp_path):

@@ -24,6 +24,34 @@ class ExplainedSize(ApiModel):
     """Figures behind it, by name, as decimal strings; empty where the operator writes none."""
 
 
+class PodRow(ApiModel):
+    """A pod of a deployment."""
+
+    name: str
+    state: str
+    """`serves`, `not ready`, `leaves`, or its phase."""
+    why: str = ""
+    """Why it waits, and how it ended before; empty if there is nothing to tell."""
+    node: str = ""
+    """Empty until it is scheduled."""
+    restarts: int = 0
+    created: str = ""
+    """RFC 3339."""
+
+
+class EventRow(ApiModel):
+    """An Event of Kubernetes."""
+
+    time: str
+    """RFC 3339 time at which it was seen last."""
+    about: str
+    """Kind and name."""
+    severity: str
+    reason: str
+    message: str = ""
+    count: int = 1
+
+
 class ExplainReport(ApiModel):
     """The last decision about a deployment, and what is of it."""
 
@@ -47,6 +75,12 @@ class ExplainReport(ApiModel):
     placement: PlacementStatus | None = None
     cost: CostStatus | None = None
     conditions: tuple[Condition, ...] = ()
+    pods: tuple[PodRow, ...] | None = None
+    """Absent where they were not read."""
+    events: tuple[EventRow, ...] | None = None
+    """Of the deployment and its pods, the newest last. Absent where they were not read."""
+    notes: tuple[str, ...] = ()
+    """What is missing here, and why."""
 
 
 def build_explanation(deployment: LLMDeployment, numbers: Mapping[str, str]) -> ExplainReport:
