@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +16,9 @@ import aiohttp
 from dev.cluster.node_classes import parse_node_counts
 from dev.nodes.addresses import AddressRange
 from dev.nodes.api import ApiError, KubeApi, WatchExpired
-from dev.nodes.container import RestartBackoff
+from dev.nodes.container import Container, RestartBackoff
 from dev.nodes.images import EnvironmentRule
+from dev.nodes.logs import LogServer
 from dev.nodes.node import LocalNode, NodeRegistry, make_nodes
 from dev.nodes.pod import Pod, PodTools
 from dev.nodes.probes import Prober
@@ -41,7 +43,7 @@ class LocalNodes:
     `nodes` is written as `h100:1=2,l4=4,cpu=1`: class, GPUs per node where it differs, and number of
     nodes. `name_prefix` keeps the names of several agents in one cluster apart. `rules` give
     processes extra variables and may be changed while the agent runs; they apply to processes
-    started later. `folder` receives `logs/NAMESPACE_POD_CONTAINER.log`.
+    started later. `folder` receives `logs/NAMESPACE_POD_CONTAINER.log`, which the API server can read.
     """
 
     def __init__(
@@ -76,6 +78,14 @@ class LocalNodes:
                 return pod
         raise KeyError(f"{namespace}/{name}")
 
+    def _find_container(self, namespace: str, pod: str, name: str) -> Container | None:
+        """Return a container that is here."""
+        try:
+            containers = self.pod(namespace, pod).containers
+        except KeyError:
+            return None
+        return next((container for container in containers if container.view.name == name), None)
+
     def pids(self) -> dict[str, int]:
         """Return the ids of running processes by `namespace/pod/container`."""
         return {
@@ -95,7 +105,13 @@ class LocalNodes:
             self._tools = PodTools(api, addresses, prober, self.rules, self._backoff, self.folder)
             count = sum(count for _, count in self._counts)
             hosts = [addresses.take() for _ in range(count)]
-            self.nodes = {node.name: node for node in make_nodes(self._counts, self._name_prefix, hosts)}
+            logs = LogServer(self._find_container, self.folder / "certificates")
+            stack.push_async_callback(logs.stop)
+            ports = await logs.start(hosts)
+            self.nodes = {
+                node.name: replace(node, log_port=ports[node.address])
+                for node in make_nodes(self._counts, self._name_prefix, hosts)
+            }
             registry = NodeRegistry(api, list(self.nodes.values()))
             stack.push_async_callback(self._remove_pods)
             stack.push_async_callback(registry.remove)

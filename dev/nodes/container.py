@@ -85,6 +85,10 @@ class Container:
         self._backoff = backoff
         self._changed = changed
         self.process: ContainerProcess | None = None
+        self.log: Path | None = None
+        """What it writes; None before its first start."""
+        self.log_starts: list[int] = []
+        """Where in the log each run begins, in bytes."""
         self.view = ContainerView(
             spec["name"], spec["image"], Waiting("ContainerCreating"), restart_count=restarts
         )
@@ -168,8 +172,10 @@ class Container:
     async def _run_once(self, command: Command) -> Terminated:
         """Run the process to its end and return how it ended. Raises OSError if it cannot be started."""
         started_at = datetime.now(UTC)
+        begin = command.log.stat().st_size if command.log.exists() else 0
         process = ContainerProcess(command.argv, command.environment, command.folder, command.log)
-        self.process = process
+        self.process, self.log = process, command.log
+        self.log_starts.append(begin)
         container_id = f"process://{process.pid}"
         startup, readiness, _ = self._probes()
         self._show(

@@ -43,6 +43,8 @@ class LocalNode:
     address: str
     zone: str
     gpus: GpuLedger = field(compare=False)
+    log_port: int = 0
+    """Where it serves logs; 0: nowhere."""
 
     def manifest(self) -> dict[str, Any]:
         """Return the Node as this agent registers it, its status included."""
@@ -64,6 +66,7 @@ class LocalNode:
                 {"type": "InternalIP", "address": self.address},
                 {"type": "Hostname", "address": self.name},
             ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.log_port}},
             "nodeInfo": {
                 "architecture": "amd64",
                 "bootID": "",
