@@ -17,7 +17,7 @@ from modelyard.render.envoy.metering import (
     token_counters,
     unary_usage,
 )
-from modelyard.render.envoy.names import INTERNAL_PREFIX
+from modelyard.render.envoy.names import INTERNAL_HEADERS
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address
@@ -68,11 +68,10 @@ def _connection_manager(settings: GatewaySettings) -> Json:
                 "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
                 {
                     "mutations": [
-                        {"remove_on_match": {"key_matcher": {"prefix": INTERNAL_PREFIX}}},
-                        # Envoy takes timeouts, retries and stat names from these if the client is in the cluster.
-                        {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
-                        # Names a pod to endpoint pickers (Gateway API inference extension).
-                        {"remove_on_match": {"key_matcher": {"prefix": "x-gateway-"}}},
+                        # Envoy takes timeouts, retries and stat names from x-envoy- if the client is in the cluster,
+                        # and x-gateway- names a pod to endpoint pickers (Gateway API inference extension). Servers
+                        # that make variables of headers cannot tell an underscore from a dash.
+                        {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": INTERNAL_HEADERS}}}},
                     ]
                 },
             )

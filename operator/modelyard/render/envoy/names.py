@@ -43,8 +43,8 @@ ASKED_HEADER = "x-modelyard-asked"
 AFFINITY_KEY = "affinity"
 """Key in our dynamic metadata, set by the request scan: what requests for the same pod have in common."""
 
-INTERNAL_PREFIX = "x-modelyard-"
-"""Headers with this prefix are ours; those that clients send are removed."""
+INTERNAL_HEADERS = "x[-_](modelyard|envoy|gateway)[-_].*"
+"""Headers that only the gateway, Envoy itself and its filters may set (RE2, on lower case): clients' are removed."""
 
 METADATA = "modelyard"
 """Namespace of our dynamic, route and cluster metadata, and prefix of our counters."""
