@@ -186,6 +186,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             caSecretRef={"name": "ca", "key": "ca.crt"},
             region="eu-west-1",
             streamUsage="Always",
+            limits={"requestsPerMinute": 600, "tokensPerMinute": 200_000},
             models=[
                 {
                     "name": "org/large",

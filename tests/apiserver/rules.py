@@ -620,6 +620,18 @@ RULE_CASES: Final = (
         refused=({"spec.limits": {}},),
     ),
     _case(
+        "ProviderLimits.one-at-least",
+        _FULL_PROVIDER,
+        "spec.limits",
+        "limits needs requestsPerMinute, tokensPerMinute or both",
+        accepted=(
+            {"spec.limits": {"requestsPerMinute": 1}},
+            {"spec.limits": {"tokensPerMinute": 1_000_000_000}},
+            {"spec.limits": ABSENT},
+        ),
+        refused=({"spec.limits": {}},),
+    ),
+    _case(
         "LLMBudgetSpec.amount-above-zero",
         _BUDGET,
         "spec.amount",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints
 
 from modelyard.api.meta import ApiModel, ModelName, ObjectMeta, Rule, SecretKey, Status
-from modelyard.api.quantities import Price, Quality
+from modelyard.api.quantities import PerMinute, Price, Quality
 
 BaseUrl = Annotated[
     str,
@@ -61,6 +61,29 @@ class ProviderModel(ApiModel):
     )
 
 
+class ProviderLimits(ApiModel):
+    """How much may be sent to the provider, over all gateways together, as its terms say."""
+
+    requests_per_minute: PerMinute | None = Field(
+        default=None, description="Requests, further attempts included. Absent: no limit."
+    )
+    tokens_per_minute: PerMinute | None = Field(
+        default=None,
+        description="Tokens of prompts and answers, counted when an answer ends. Absent: no limit.",
+    )
+
+    RULES: ClassVar[tuple[Rule["ProviderLimits"], ...]] = (
+        Rule(
+            name="one-at-least",
+            cel="has(self.requestsPerMinute) || has(self.tokensPerMinute)",
+            message="limits needs requestsPerMinute, tokensPerMinute or both: leave it out where there are none",
+            holds=lambda limits: (
+                limits.requests_per_minute is not None or limits.tokens_per_minute is not None
+            ),
+        ),
+    )
+
+
 def _ends_with_endpoint(url: str) -> bool:
     return url.rstrip("/").rpartition("/")[2] in {*ENDPOINT_PATHS, "chat"}
 
@@ -90,6 +113,11 @@ class LLMProviderSpec(ApiModel):
         description="When the API tells the tokens of a streamed answer. OnRequest: where stream_options.include_usage "
         "asks for it, which the gateway adds to requests without it. Always: by itself; nothing is added, as such APIs "
         "may refuse it (Mistral's does).",
+    )
+    limits: ProviderLimits | None = Field(
+        default=None,
+        description="How much may be sent to it per minute. While a limit is used up, requests go to other targets of "
+        "their routes, or are answered 429. Absent: no limits of the gateway's own.",
     )
     models: Annotated[
         tuple[ProviderModel, ...],

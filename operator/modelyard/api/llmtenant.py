@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from modelyard.api.meta import ApiModel, DnsLabel, DnsSubdomain, ObjectMeta, Rule, SecretKey, Status
+from modelyard.api.quantities import PerMinute
 
 
 class AllowedRoutes(ApiModel):
@@ -22,10 +23,6 @@ class AllowedRoutes(ApiModel):
         description="LLMRoutes and LLMDeployments of that namespace; an LLMDeployment includes its adapters. "
         "Absent: all of the namespace.",
     )
-
-
-PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
-"""Requests or tokens per minute. The largest is more than any fleet answers, and fits a signed 32-bit number."""
 
 
 class TenantLimits(ApiModel):

@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 DURATION_PATTERN = r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
 """A duration in the form that CEL's `duration()` and Go understand: hours, minutes and whole seconds."""
@@ -22,6 +22,9 @@ Price = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$",
 """US dollars as a decimal string: an API never carries money as a float."""
 Rate = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
 """Requests in a minute, as a decimal string."""
+
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""Requests or tokens per minute. The largest is more than any fleet answers, and fits a signed 32-bit number."""
 
 Quality = Annotated[
     str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", min_length=1, max_length=6)

@@ -55,6 +55,12 @@ class Code:
     DATA_POLICY_VIOLATED: Final = "DataPolicyViolated"
     QUALITY_TOO_LOW: Final = "QualityTooLow"
     PROVIDER_NOT_READY: Final = "ProviderNotReady"
+    PROVIDER_ANSWERS: Final = "ProviderAnswers"
+    PROVIDER_FAILING: Final = "ProviderFailing"
+    PROVIDER_LIMITED: Final = "ProviderLimited"
+    KEY_REFUSED: Final = "KeyRefused"
+    LIMIT_REACHED: Final = "LimitReached"
+    LIMIT_NOT_REACHED: Final = "LimitNotReached"
     CONFIGURED: Final = "Configured"
     SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  (a reason, no password)
     SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105  (a reason, no password)

@@ -108,6 +108,8 @@ class Exhausted:
     """One sentence that names the budgets and when they reset."""
     until: int | None = None
     """Unix time from which on it is worth asking again; None: not known."""
+    limited: bool = False
+    """Whether nothing but a provider's limit per minute is used up: then asking again is of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class BudgetRule:
     without: tuple[str, ...] = ()
     """Upstreams that get no request, sorted."""
     unknown: tuple[str, ...] = ()
-    """Those of them that get none only because what was spent is not known: for a moment, as a rule."""
+    """Those of them that get none only because what was spent is not known, or a provider's limit per minute is used
+    up: for a moment, as a rule."""
     order: tuple[str, ...] = ()
     """Upstreams in the order in which they are tried, the cheapest first; empty: the route's own."""
     refusal: Exhausted | None = None

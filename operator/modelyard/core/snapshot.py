@@ -13,8 +13,10 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.answering import Attempts
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.inventory import Inventory
+from modelyard.core.reasons import Reason
 
 GATED = "SchedulingGated"
 """Reason of a pod with scheduling gates
@@ -107,6 +109,10 @@ class GatewayReading:
     """Prompt tokens, by `Route.name`."""
     route_cached_tokens: Mapping[str, float] = field(default_factory=dict)
     """Of those, the ones that a cache answered, by `Route.name`."""
+    attempts: Mapping[str, Attempts] = field(default_factory=dict)
+    """What became of attempts at providers' models, by `external_key`."""
+    estimated_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Tokens of requests whose answers told no usage, by `Upstream.deployment`: in none of those above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,10 @@ class Snapshot:
     """Unix time of the newest wake signal (a held request), by `namespace/name`."""
     limits: Mapping[str, SizeLimit] = field(default_factory=dict)
     """What budgets ask of sizes, by `namespace/name`, of the deployments that they are about."""
+    silent: Mapping[str, Reason] = field(default_factory=dict)
+    """Providers' models that do not answer, by `external_key`, and why that is thought."""
+    tried: frozenset[str] = frozenset()
+    """Those of them that a few requests go to, to find out whether they answer again."""
     invalid: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with routes that were never seen in a form that can be read: they stand for their names only, and
     no request goes anywhere through them."""

@@ -10,8 +10,10 @@ from urllib.parse import unquote
 
 import aiohttp
 
+from modelyard.core.answering import Attempts
+from modelyard.core.routing import EXTERNAL_PREFIX
 from modelyard.render.envoy.metering import ESTIMATED_REQUESTS, ESTIMATED_TOKENS, TOKENS
-from modelyard.render.envoy.names import METADATA, decode_stat
+from modelyard.render.envoy.names import METADATA, decode_stat, encode_stat
 
 STATS_PATH = "/stats/prometheus"
 """Page of the stats listener, in Prometheus' text format."""
@@ -30,13 +32,26 @@ _REQUESTS = "envoy_modelyard_requests"
 _TOKENS = {f"envoy_modelyard_{name}": name for name in (*TOKENS, *ESTIMATED_TOKENS, ESTIMATED_REQUESTS)}
 """Counters of tokens by the names of their samples."""
 _UPTIME = "envoy_server_uptime"
-_FILTER = rf"^{METADATA}|^server\.uptime$"
-"""Names of the statistics on the page that is asked for."""
+_FAILURES = (
+    "upstream_cx_connect_fail",
+    "upstream_cx_destroy_remote_with_active_rq",
+    "upstream_rq_per_try_timeout",
+)
+"""Envoy's counters of a cluster's attempts that no reply came of: no connection, one that broke with a request on it,
+and an answer that did not begin in time. The end of the whole request's time is counted as a reply of 504."""
+_PROVIDERS = rf"^cluster\.{encode_stat(EXTERNAL_PREFIX)}[^.]+\."
+_FILTER = (
+    rf"^{METADATA}|^server\.uptime$"
+    rf"|{_PROVIDERS}(upstream_rq_total|{'|'.join(_FAILURES)})$"
+    rf"|{_PROVIDERS}(retry\.)?upstream_rq_[0-9]+$"
+)
+"""Names of the statistics on the page that is asked for: replies that led to a further attempt are `retry`."""
 
 # Envoy writes one sample a line and escapes label values as Prometheus prescribes
 # (https://prometheus.io/docs/instrumenting/exposition_formats/). A full parser takes 20 times as long, and this page
 # is read every few seconds from every Envoy.
 _SAMPLE = re.compile(r"^(envoy_modelyard_[a-z_]+|envoy_server_uptime)\{(.*)\} (\d+)$", re.MULTILINE)
+_ATTEMPT = re.compile(r"^envoy_cluster_(?:retry_)?(upstream_[a-z_]+)\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 Key = TypeVar("Key")
 
@@ -78,6 +93,8 @@ class GatewayCounters:
     estimated_completion_tokens: Mapping[Answered, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
     """Those of the arrivals that ended, by the same names."""
+    attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """What became of attempts at providers' models, by `external_key` and field of `Attempts`."""
     uptime: int | None = None
     """Seconds since the process started, up to 5 s old (`stats_flush_interval`); None if the page does not say."""
 
@@ -115,8 +132,40 @@ def parse_counters(text: str) -> GatewayCounters:
         tokens["estimated_prompt_tokens"],
         tokens["estimated_completion_tokens"],
         ended,
+        _parse_attempts(text),
         uptime,
     )
+
+
+def _parse_attempts(text: str) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for name, raw, digits in _ATTEMPT.findall(text):
+        labels = {key: _unescape(value) for key, value in _LABEL.findall(raw)}
+        cluster = decode_stat(labels.get("envoy_cluster_name", ""))
+        outcome = _find_outcome(name, labels.get("envoy_response_code", ""))
+        if outcome and cluster.startswith(EXTERNAL_PREFIX):
+            counts[cluster, outcome] = counts.get((cluster, outcome), 0) + int(digits)
+    return counts
+
+
+def _find_outcome(name: str, code: str) -> str:
+    """Return the field of `Attempts` that a counter of a cluster belongs to; empty: to none."""
+    if name == "upstream_rq_total":
+        return "sent"
+    if name in _FAILURES:
+        return "failed"
+    if name != "upstream_rq" or not code:
+        return ""
+    outcomes = {"401": "refused", "403": "refused", "429": "limited", "500": "errors"}
+    return outcomes.get(code, "failed" if code >= "500" else "answered")
+
+
+def sum_attempts(counters: GatewayCounters) -> dict[str, Attempts]:
+    """Return what became of attempts at providers' models, by `external_key`."""
+    found: dict[str, dict[str, int]] = {}
+    for (cluster, outcome), value in counters.attempts.items():
+        found.setdefault(cluster, {})[outcome] = value
+    return {cluster: Attempts(**counts) for cluster, counts in found.items()}
 
 
 def _sum(*counts: Mapping[Answered, int]) -> dict[Answered, int]:
@@ -167,6 +216,7 @@ class CounterTotals:
         totals = GatewayCounters(
             arrivals=_add(total.arrivals, before.arrivals, counters.arrivals),
             ended=_add(total.ended, before.ended, counters.ended),
+            attempts=_add(total.attempts, before.attempts, counters.attempts),
             requests=_add(total.requests, before.requests, counters.requests),
             prompt_tokens=_add(total.prompt_tokens, before.prompt_tokens, counters.prompt_tokens),
             cached_tokens=_add(total.cached_tokens, before.cached_tokens, counters.cached_tokens),

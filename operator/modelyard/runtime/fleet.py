@@ -9,6 +9,7 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.llmtenant import LLMTenant
 from modelyard.api.meta import split_key
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.core.answering import AnswerMemory, find_silent, find_tried
 from modelyard.core.budget.judge import Standing
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.certificates import Certificate
@@ -16,6 +17,7 @@ from modelyard.core.cost import TokenMemory
 from modelyard.core.ledger.usage import NodeCounts
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
+from modelyard.core.providerlimits import LimitMemory
 from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
@@ -47,6 +49,10 @@ class Fleet:
     """LLMProviders of the gateway's namespace, by name."""
     provider_keys: dict[str, str] = field(default_factory=dict, repr=False)
     """Their API keys, of those whose Secrets hold one. They go to Envoy and nowhere else."""
+    answers: dict[str, AnswerMemory] = field(default_factory=dict)
+    """Whether their models answer, by `external_key`."""
+    provider_limits: dict[str, LimitMemory] = field(default_factory=dict)
+    """What is left of the limits of those that have some, by name."""
     certificate: Certificate | None = None
     """What the gateway shows its clients over TLS: the last good one."""
     budgets: tuple[Standing, ...] = ()
@@ -263,6 +269,8 @@ class Fleet:
             inventory=inventory,
             reading=self.reading,
             limits=self.limits,
+            silent=find_silent(self.answers),
+            tried=find_tried(self.answers),
         )
 
     def is_settled(self, key: str, now: float, interval: float) -> bool:

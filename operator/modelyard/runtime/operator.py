@@ -56,6 +56,7 @@ from modelyard.runtime.metrics import (
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.providers import ProviderKeeper
+from modelyard.runtime.providerwatch import ProviderWatch
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
@@ -116,7 +117,8 @@ class Operator:
             lambda key: self._queue.add(ROUTE_PREFIX + key),
             settings,
         )
-        self._reader = Reader(self.fleet, self._server, self._queue, settings, self._routes.decide)
+        self._provider_watch = ProviderWatch(self.fleet, self._publisher.request)
+        self._reader = Reader(self.fleet, self._server, self._queue, settings, self._decide_routes)
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
         self._providers = ProviderKeeper(
@@ -269,6 +271,11 @@ class Operator:
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
+
+    def _decide_routes(self, now: float) -> None:
+        """Decide where requests go, knowing which providers answer. `now`: Unix time."""
+        self._provider_watch.look(now)
+        self._routes.decide(now)
 
     async def _verify(self) -> None:
         """Compare everything with the API server from time to time, whatever the watches say."""

@@ -65,9 +65,15 @@ class ProviderKeeper:
         self._fleet.providers, self._fleet.provider_keys = providers, keys
         if changed:
             self._on_change()
-        for provider in providers.values():
+        fleet, now, plain = self._fleet, time.time(), self._is_plain()
+        for name, provider in providers.items():
             status = build_provider_status(
-                provider.object, provider.refusal, time.time(), plain=self._is_plain()
+                provider.object,
+                provider.refusal,
+                now,
+                fleet.answers,
+                fleet.provider_limits.get(name),
+                plain=plain,
             )
             await self._reader.write_status(provider.object.metadata, provider.object.status, status)
 

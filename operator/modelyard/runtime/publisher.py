@@ -9,6 +9,7 @@ from modelyard.core.budget.prices import price_targets
 from modelyard.core.certificates import Certificate
 from modelyard.core.load import LoadShape
 from modelyard.core.names import build_routing_table, resolve_names
+from modelyard.core.providerlimits import find_reached
 from modelyard.core.routing import RoutingTable, route_name
 from modelyard.core.snapshot import Snapshot
 from modelyard.gateway.ads import AdsServer
@@ -82,11 +83,12 @@ class Publisher:
             self._server.set_resources(resources)
 
     def _under_budgets(self, table: RoutingTable, snapshot: Snapshot) -> RoutingTable:
-        """Return the table with what budgets make of its routes."""
-        if not self._fleet.budgets:
+        """Return the table with what budgets, and used up limits of providers, make of its routes."""
+        limits = find_reached(self._fleet.provider_limits)
+        if not self._fleet.budgets and not limits:
             return table
         prices = price_targets(table, snapshot.deployments, snapshot.providers.values(), LoadShape())
         routes = snapshot.routes.items()
         by_cost = {route_name(key) for key, route in routes if route.spec.policy == "LowestCost"}
-        limited = apply_budgets(table.routes, self._fleet.budgets, prices, by_cost, self._rules)
+        limited = apply_budgets(table.routes, self._fleet.budgets, prices, by_cost, self._rules, limits)
         return replace(table, routes=limited)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 import aiohttp
 
@@ -15,7 +16,7 @@ from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import Memory
 from modelyard.core.status import hourly_cost
 from modelyard.gateway.ads import AdsServer
-from modelyard.gateway.counters import Answered, GatewayCounters
+from modelyard.gateway.counters import Answered, GatewayCounters, sum_attempts
 from modelyard.runtime.envoys import EnvoyReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
@@ -169,6 +170,11 @@ def build_reading(
         route_input_tokens=_sum_by(totals.prompt_tokens.items(), _route),
         route_cached_tokens=_sum_by(totals.cached_tokens.items(), _route),
         route_output_tokens=_sum_by(totals.completion_tokens.items(), _route),
+        attempts=sum_attempts(totals),
+        estimated_tokens=_sum_by(
+            chain(totals.estimated_prompt_tokens.items(), totals.estimated_completion_tokens.items()),
+            _deployment,
+        ),
     )
 
 

@@ -216,8 +216,12 @@ class LowestCost:
 
     def _count(self, now: float, offered: Offered) -> None:
         self._history = count_arrivals(self._history, now, offered.requests, self._start_time)
-        totals = [{KEY: value} for value in (offered.requests, offered.output_tokens, offered.input_tokens)]
-        reading = GatewayReading(now, {}, {}, *totals)
+        reading = GatewayReading(
+            now,
+            answers={KEY: offered.requests},
+            output_tokens={KEY: offered.output_tokens},
+            input_tokens={KEY: offered.input_tokens},
+        )
         self._shape = observe_shape(self._shape, reading, KEY)
 
     @property

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, parse_counters
+from modelyard.core.answering import Attempts
+from modelyard.gateway.counters import Answered, CounterTotals, GatewayCounters, parse_counters, sum_attempts
 
 PAGE = """\
 # TYPE envoy_cluster_upstream_rq counter
@@ -25,6 +26,13 @@ envoy_modelyard_cache_write_tokens{route="team/a",model="llama",deployment="team
 envoy_modelyard_estimated_requests{route="team/a",model="llama",deployment="team/a",tenant=""} 1
 envoy_modelyard_estimated_prompt_tokens{route="team/a",model="llama",deployment="team/a",tenant=""} 20
 envoy_modelyard_estimated_completion_tokens{route="team/a",model="llama",deployment="team/a",tenant=""} 3
+envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="provider_3aacme/large-4_2e1"} 7
+envoy_cluster_upstream_rq{envoy_response_code="503",envoy_cluster_name="provider_3aacme/large-4_2e1"} 1
+envoy_cluster_retry_upstream_rq{envoy_response_code="502",envoy_cluster_name="provider_3aacme/large-4_2e1"} 2
+envoy_cluster_retry_upstream_rq{envoy_response_code="429",envoy_cluster_name="provider_3aacme/large-4_2e1"} 3
+envoy_cluster_upstream_rq_total{envoy_cluster_name="provider_3aacme/large-4_2e1"} 13
+envoy_cluster_upstream_cx_connect_fail{envoy_cluster_name="provider_3aacme/large-4_2e1"} 4
+envoy_cluster_upstream_rq_pending_total{envoy_cluster_name="provider_3aacme/large-4_2e1"} 9
 envoy_server_uptime{} 42
 """
 
@@ -51,6 +59,9 @@ def test_parse():
     assert counters.estimated_prompt_tokens == {llama: 20}
     assert counters.estimated_completion_tokens == {llama: 3}
     assert counters.uptime == 42
+    assert sum_attempts(counters) == {
+        "provider:acme/large-4.1": Attempts(sent=13, answered=7, limited=3, failed=1 + 2 + 4)
+    }
 
 
 def test_an_empty_page_has_no_counts():

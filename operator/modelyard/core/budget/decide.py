@@ -4,6 +4,8 @@ A budget about requests as a whole closes routes; one that names deployments or 
 which are closed where nothing is left. Where it is not known what was spent, providers get no request from routes in
 scope, because that money would be gone, and own accelerators serve on, because theirs is spent anyway. A provider's
 model without a price is never known.
+
+A provider whose limit per minute is used up is taken away in the same manner, for everybody and for a moment.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,10 +16,12 @@ from itertools import chain
 from operator import itemgetter
 from zoneinfo import ZoneInfo
 
-from modelyard.api.llmbudget import LLMBudget
+from modelyard.api.llmbudget import BudgetScope, LLMBudget, LLMBudgetSpec
+from modelyard.api.meta import ObjectMeta
 from modelyard.core.budget.judge import Standing
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.budget.scope import names_deployment, names_every_target, names_route, names_target
+from modelyard.core.providerlimits import ReachedLimit
 from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Exhausted, Route
 
 SOON = 0.0
@@ -37,11 +41,14 @@ class Act:
     prefers: bool
     end: float
     """Unix time at which it resets, where it is exhausted."""
+    limit: str = ""
+    """Set: it is no budget but a provider's limit per minute that is used up, of which this sentence tells."""
 
     @property
     def essence(self) -> tuple[object, ...]:
         """What makes two of them alike."""
-        return (self.budget.spec, self.exhausted, self.unknown, self.refuses, self.prefers, self.end)
+        how = (self.exhausted, self.unknown, self.refuses, self.prefers, self.limit)
+        return (self.budget.spec, *how, self.end)
 
 
 Branches = tuple[tuple[str, ...], ...]
@@ -67,11 +74,13 @@ def apply_budgets(
     prices: Mapping[str, float],
     by_cost: Collection[str] = (),
     memory: RuleMemory | None = None,
+    limits: Iterable[ReachedLimit] = (),
 ) -> tuple[Route, ...]:
     """Return the routes with their budget rules; those on which nothing acts are returned as they are.
 
     `prices`: US dollars for the mean request, by upstream, if known. `by_cost`: names of routes that go where requests
     cost least anyway, for which prices alone would be a step back. `memory`: that of the last call, where it is kept.
+    `limits`: those of providers that are used up.
     """
     routes = tuple(routes)
     memory = RuleMemory() if memory is None else memory
@@ -81,7 +90,7 @@ def apply_budgets(
         for name in route.upstreams
         if name.startswith(EXTERNAL_PREFIX) and name not in prices
     )
-    acts = [act for act in map(_act, standings) if _acts(act, uncounted)]
+    acts = [act for act in (*map(_act, standings), *map(_limit_act, limits)) if _acts(act, uncounted)]
     memory.acts = {act.budget.name: _known(act, memory.acts) for act in acts}
     # Whether a budget acts on a route is the same for all that differ in their tenants.
     alike: dict[object, list[Act]] = {}
@@ -139,6 +148,23 @@ def _act(standing: Standing) -> Act:
         refuses=spec.hard.action == "Refuse",
         prefers=spec.soft is not None and spec.soft.action == "PreferCheaper" and standing.soft_reached,
         end=standing.period.end if standing.exhausted and standing.period is not None else SOON,
+    )
+
+
+def _limit_act(limit: ReachedLimit) -> Act:
+    """Return what a provider's used up limit does: the same as a spent budget about this provider alone."""
+    # No object can have this name.
+    metadata = ObjectMeta(name=f"(limits of {limit.provider})", namespace="")
+    scope = BudgetScope(providers=(limit.provider,))
+    budget = LLMBudget(metadata=metadata, spec=LLMBudgetSpec(amount="1", period="Day", scope=scope))
+    return Act(
+        budget,
+        exhausted=True,
+        unknown=False,
+        refuses=True,
+        prefers=False,
+        end=float(limit.until),
+        limit=limit.sentence,
     )
 
 
@@ -218,7 +244,9 @@ def _combine(
         unknown=tuple(
             name
             for name, by in taken.items()
-            if by and name not in uncounted and not any(act.exhausted for act in by)
+            if by
+            and not any(act.exhausted and not act.limit for act in by)
+            and not any(name in uncounted and not act.limit for act in by)
         ),
         order=order,
         refusal=refusal,
@@ -262,11 +290,14 @@ def _explain(closing: Sequence[Act], taken: Sequence[Sequence[Act]]) -> Exhauste
     part = min((max((act.end for act in by), default=SOON) for by in taken), default=SOON)
     until = max(whole, part)
     message = " ".join(_sentence(act) for _, act in sorted(involved.items()))
-    return Exhausted(message, None if until == SOON else int(until))
+    limited = all(act.limit for act in involved.values())
+    return Exhausted(message, None if until == SOON else int(until), limited)
 
 
 def _sentence(act: Act) -> str:
     spec, name = act.budget.spec, act.budget.name
+    if act.limit:
+        return act.limit
     if not act.exhausted and not act.unknown:
         return f"Budget {name} counts dollars, so a provider whose price nobody states is not used."
     if not act.exhausted:

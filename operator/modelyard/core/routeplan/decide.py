@@ -22,7 +22,7 @@ from modelyard.core.breakeven.memory import (
 from modelyard.core.breakeven.need import work_of
 from modelyard.core.breakeven.spill import PARTS
 from modelyard.core.names import unix_time
-from modelyard.core.reasons import Code, Reason
+from modelyard.core.reasons import Reason
 from modelyard.core.routeplan.model import OthersWatch, RoutePlan, RoutesMemory, RoutesPlan
 from modelyard.core.routeplan.observe import observe_routes, route_lead
 from modelyard.core.routeplan.offers import Offer, Senders, find_senders, make_input, make_offer, other_work
@@ -177,7 +177,7 @@ def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms:
     view, known = offer.view, offer.load is not None
     if choice is None:
         wanted, order = view.wanted, tuple(item.key for item in view.candidates)
-        spilled = spill(wanted, order, offer.own, offer.load, rooms)
+        spilled = spill(wanted, order, offer.own, offer.load, rooms, view.withheld)
         if not spilled.part:
             # As the spec says, and as it would be without this decision.
             priority = view.route.spec.policy == "Priority"
@@ -195,23 +195,39 @@ def _plan(offer: Offer, choice: RouteChoice | None, memory: RoutesMemory, rooms:
     wanted, able = {now: 1}, tuple(key for key in order if key not in view.withheld)
     withheld = now != choice.target.name or any(share.target.name in view.withheld for share in choice.shares)
     if now != choice.target.name and plan.choice is not None:
-        told = f"goes to {now} for now: {view.withheld[choice.target.name].message}"
-        plan = replace(plan, choice=replace(plan.choice, reason=Reason(Code.BUDGET_LIMITED, told)))
+        why = view.withheld[choice.target.name]
+        told = f"goes to {now} for now: {why.message}"
+        plan = replace(plan, choice=replace(plan.choice, reason=Reason(why.code, told)))
     if withheld and now in offer.own and view.spills:
         spilled = spill(wanted, able, offer.own, offer.load, rooms)
     elif withheld:
         spilled = Spilled({now: PARTS}, 0.0, None)
     elif len(choice.shares) > 1 or choice.shares[0].target != choice.target:
-        weights = {share.target.name: round(share.part * PARTS) for share in choice.shares}
+        shares = {share.target.name: round(share.part * PARTS) for share in choice.shares}
         part = 1.0 - sum(share.part for share in choice.shares if share.target == choice.target)
-        spilled = Spilled(weights, part, rooms.explain(choice.target.name))
+        spilled = Spilled(shares, part, rooms.explain(choice.target.name))
     elif choice.target.own and view.spills:
         # No provider may help; another deployment may.
         spilled = spill(wanted, able, offer.own, offer.load, rooms)
     else:
         spilled = Spilled({choice.target.name: PARTS}, 0.0, None)
-    targets = _weigh(order, spilled.weights, wanted)
+    weights = _try_again(spilled.weights, now, choice.target.name, view, rooms)
+    targets = _weigh(order, weights, wanted)
     return replace(plan, targets=targets, spilled=spilled.part, spill=spilled.reason)
+
+
+def _try_again(
+    weights: Mapping[str, int], now: str, chosen: str, view: RouteView, rooms: Rooms
+) -> Mapping[str, int]:
+    """Return the weights with a small part for the chosen target, where it is to be found out whether it answers.
+
+    Only while what answers meanwhile can take those that fail.
+    """
+    deployment = rooms.deployments.get(now)
+    ready = deployment is None or deployment.serving > 0
+    if chosen not in view.tried or now == chosen or not ready or weights.get(now, 0) < 2:
+        return weights
+    return {**weights, now: weights[now] - 1, chosen: weights.get(chosen, 0) + 1}
 
 
 def _order(choice: RouteChoice) -> tuple[str, ...]:

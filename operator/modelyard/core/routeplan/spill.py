@@ -5,7 +5,7 @@ cannot do this: what it refuses is not tried elsewhere.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from modelyard.core.breakeven.inputs import BreakEvenPolicy, OwnTarget, RouteLoad
@@ -87,12 +87,13 @@ def spill(
     own: Mapping[str, OwnTarget],
     load: RouteLoad | None,
     rooms: Rooms,
+    closed: Collection[str] = (),
 ) -> Spilled:
     """Return where the requests of one route go first.
 
     `wanted`: weight of each target that should get requests; `order`: all targets that may, as they are tried one after
     the other; `own`: the deployments among them, which adapters share with the model itself. A provider takes all that
-    comes. What nobody has room for stays, and waits.
+    comes, unless it is one of `closed`. What nobody has room for stays, and waits.
     """
     order = tuple(order)
     rate = load.now if load is not None else 0.0
@@ -107,6 +108,8 @@ def spill(
         for other in _others(order, place):
             if not left:
                 break
+            if other in closed:
+                continue
             taken, there = left, deployment_key(other)
             if there in own:
                 each = rate * left / (total * PARTS)

@@ -64,8 +64,11 @@ class RouteView:
     Empty: every request is refused.
     """
     withheld: Mapping[str, Reason] = field(default_factory=dict)
-    """Candidates, by key, that get no request while it is not known what was spent. Where cost decides they stay
-    chosen: a moment says nothing about what is cheaper."""
+    """Candidates, by key, that should get no request for now: it is not known what was spent, a limit is used up, or a
+    provider does not answer. Where cost decides they stay chosen: a moment says nothing about what is cheaper. Nothing
+    spills to them."""
+    tried: frozenset[str] = frozenset()
+    """Those of them that a few requests go to, to find out whether they answer again."""
     refused: bool = False
     """Whether a budget refuses every request."""
 
@@ -114,6 +117,7 @@ def view_routes(snapshot: Snapshot, table: tuple[Route, ...]) -> tuple[RouteView
             continue
         sovereign = (route.metadata.namespace, route.spec.model) in closed
         view = _obey_budgets(_view_route(route, snapshot, sovereign=sovereign), named)
+        view = _avoid_silent(view, snapshot)
         if view.lowest_cost or view.spills:
             views.append(view)
     return tuple(views)
@@ -143,7 +147,8 @@ def _obey_budgets(view: RouteView, route: Route) -> RouteView:
     if rule is None:
         return view
     message = rule.refusal.message if rule.refusal is not None else "a budget lets it have no request"
-    reason = Reason(Code.BUDGET_LIMITED, message)
+    limited = rule.refusal is not None and rule.refusal.limited
+    reason = Reason(Code.LIMIT_REACHED if limited else Code.BUDGET_LIMITED, message)
     withheld = rule.unknown if view.lowest_cost else ()
     taken = tuple(item for item in view.candidates if item.key in rule.without and item.key not in withheld)
     return replace(
@@ -153,6 +158,21 @@ def _obey_budgets(view: RouteView, route: Route) -> RouteView:
         withheld={item.key: reason for item in view.candidates if item.key in withheld},
         refused=rule.closed,
     )
+
+
+def _avoid_silent(view: RouteView, snapshot: Snapshot) -> RouteView:
+    """Return a route that leaves out the providers' models that do not answer.
+
+    Budgets come first: what they withhold is not tried either.
+    """
+    silent = {
+        item.key: snapshot.silent[item.key]
+        for item in view.candidates
+        if item.key in snapshot.silent and item.key not in view.withheld
+    }
+    if not silent:
+        return view
+    return replace(view, withheld={**view.withheld, **silent}, tried=snapshot.tried & silent.keys())
 
 
 def _find_wanted(view: RouteView, route: Route) -> dict[str, int]:

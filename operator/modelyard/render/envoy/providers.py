@@ -17,6 +17,7 @@ from modelyard.render.envoy.names import (
     PATH_HEADER,
     SERVED_MODEL_HEADER,
     USAGE_HEADER,
+    encode_stat,
 )
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address
@@ -56,6 +57,8 @@ def provider_cluster(upstream: ExternalUpstream, settings: GatewaySettings) -> J
         chain.append(attempt_script("provider_key", scripts.provider_key()))
     return {
         "name": upstream.cluster,
+        # What the operator reads of attempts: with a dot of a model's name in it, Envoy would not know where it ends.
+        "alt_stat_name": encode_stat(upstream.cluster),
         "type": "STRICT_DNS",
         "respect_dns_ttl": True,
         # Many pod networks have no way out over IPv6.

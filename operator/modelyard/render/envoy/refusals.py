@@ -17,6 +17,10 @@ EXHAUSTED_CODE = "insufficient_quota"
 """Code and type of OpenAI's own error where a budget is spent; clients know by it that trying again is no use."""
 
 
+LIMITED_TYPE, LIMITED_CODE = "rate_limit_error", "rate_limit_exceeded"
+"""The same where limits are used up, as the gateway answers tenants beyond theirs."""
+
+
 def for_tenant(tenant: str, routes: tuple[Json, ...]) -> tuple[Json, ...]:
     """Return the routes for requests of one tenant only."""
     match = {"name": TENANT_HEADER, "string_match": {"exact": tenant}}
@@ -32,7 +36,11 @@ def refuse_exhausted(exhausted: Exhausted, settings: GatewaySettings) -> Json:
         {"retry-after": str(settings.retry_after)}
         if exhausted.until is None
         # OpenAI's clients obey the second header: they would ask twice more for nothing.
-        else {"retry-after": formatdate(exhausted.until, usegmt=True), "x-should-retry": "false"}
+        else {
+            "retry-after": formatdate(exhausted.until, usegmt=True),
+            **({} if exhausted.limited else {"x-should-retry": "false"}),
+        }
     )
-    error = direct_error(EXHAUSTED_STATUS, exhausted.message, EXHAUSTED_CODE, EXHAUSTED_CODE, headers)
+    kind, code = (LIMITED_TYPE, LIMITED_CODE) if exhausted.limited else (EXHAUSTED_CODE, EXHAUSTED_CODE)
+    error = direct_error(EXHAUSTED_STATUS, exhausted.message, kind, code, headers)
     return {"match": {"prefix": "/"}, **error}
