@@ -45,6 +45,8 @@ class Attempts:
     failed: int = 0
     """Other replies of 5xx, connections that failed or broke with a request on them, and answers that did not begin in
     time. One attempt may count twice."""
+    lost: int = 0
+    """Of those that failed, the ones that were sent and of which nothing came back: they may be billed."""
 
     def __add__(self, other: "Attempts") -> "Attempts":
         """Return the sum."""
@@ -62,6 +64,7 @@ class Attempts:
             self.limited + sign * other.limited,
             self.errors + sign * other.errors,
             self.failed + sign * other.failed,
+            self.lost + sign * other.lost,
         )
 
     @property

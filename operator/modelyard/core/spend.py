@@ -9,7 +9,8 @@ HOUR = 3600
 
 OTHER_TENANTS = "_other"
 """Tenant of all pairs of a tenant and a route beyond those that have counters of their own (`MAX_PAIRS` in
-`request_scan.lua`). No object can have this name."""
+`request_scan.lua`). No object can have this name. Without a route: of attempts at a provider that were lost before
+another target answered, of which nobody knows whose they were."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -26,6 +26,9 @@ START_SECONDS = 2
 it has no routes until the operator has sent them, which is within a second of its start (`retry_back_off` of the
 bootstrap)."""
 
+TIMED_OUT = "504"
+"""Response code of requests whose time ended while a target had them."""
+
 _ARRIVALS = "envoy_modelyard_arrivals_http_local_rate_limit_enabled"
 _ENDED = "envoy_modelyard_ended"
 _REQUESTS = "envoy_modelyard_requests"
@@ -39,6 +42,8 @@ _FAILURES = (
 )
 """Envoy's counters of a cluster's attempts that no reply came of: no connection, one that broke with a request on it,
 and an answer that did not begin in time. The end of the whole request's time is counted as a reply of 504."""
+_LOST = _FAILURES[1:]
+"""Those of them that had been sent."""
 _PROVIDERS = rf"^cluster\.{encode_stat(EXTERNAL_PREFIX)}[^.]+\."
 _FILTER = (
     rf"^{METADATA}|^server\.uptime$"
@@ -81,7 +86,8 @@ class GatewayCounters:
     """Requests by `Route.name`, or by `rule_name` of what a rule took, that passed the model scan and limits, counted
     before any hold."""
     requests: Mapping[tuple[Answered, str], int] = field(default_factory=dict)
-    """Finished requests by labels and class of the response code: `2xx`, `4xx`, `5xx`; `0xx`: the client left."""
+    """Finished requests by labels and class of the response code: `2xx`, `4xx`, `5xx`; `0xx`: the client left.
+    `TIMED_OUT` is a class of its own."""
     prompt_tokens: Mapping[Answered, int] = field(default_factory=dict)
     """Tokens as reported by the engine, those that it found in a cache included."""
     cached_tokens: Mapping[Answered, int] = field(default_factory=dict)
@@ -142,8 +148,13 @@ def _parse_attempts(text: str) -> dict[tuple[str, str], int]:
     for name, raw, digits in _ATTEMPT.findall(text):
         labels = {key: _unescape(value) for key, value in _LABEL.findall(raw)}
         cluster = decode_stat(labels.get("envoy_cluster_name", ""))
-        outcome = _find_outcome(name, labels.get("envoy_response_code", ""))
-        if outcome and cluster.startswith(EXTERNAL_PREFIX):
+        if not cluster.startswith(EXTERNAL_PREFIX):
+            continue
+        outcomes = (
+            _find_outcome(name, labels.get("envoy_response_code", "")),
+            "lost" if name in _LOST else "",
+        )
+        for outcome in filter(None, outcomes):
             counts[cluster, outcome] = counts.get((cluster, outcome), 0) + int(digits)
     return counts
 
@@ -265,7 +276,8 @@ def _read_labels(raw: str) -> tuple[Answered, str]:
         deployment=labels.get("deployment", ""),
         tenant=labels.get("tenant", ""),
     )
-    return answered, f"{labels.get('code', '0')[0]}xx"
+    code = labels.get("code", "0")
+    return answered, code if code == TIMED_OUT else f"{code[0]}xx"
 
 
 def _unescape(raw: str) -> str:

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 
-from modelyard.core.ledger.usage import NodeCounts, Use, spend_key
-from modelyard.core.spend import SpendKey
-from modelyard.gateway.counters import Answered, GatewayCounters
+from modelyard.core.ledger.usage import NodeCounts, Use, lost_use, spend_key, unknown_answers
+from modelyard.core.routing import EXTERNAL_PREFIX
+from modelyard.core.spend import OTHER_TENANTS, SpendKey
+from modelyard.gateway.counters import TIMED_OUT, Answered, GatewayCounters, sum_attempts
 
-_USED = frozenset({"2xx", "0xx"})
-"""Ends of requests that use something: answered well, or left by the client."""
+_USED = frozenset({"2xx", "0xx", TIMED_OUT})
+"""Ends of requests that use something: answered well, left by the client, or given up after they were sent."""
 
 
 def count_use(counters: GatewayCounters, time: float) -> NodeCounts:
-    """Return what one Envoy counted, by who used what. Requests that reached no target are left out."""
+    """Return what one Envoy counted, by who used what. Requests that reached no target are left out.
+
+    What a provider may bill although nothing came back is charged by estimate: requests whose time ended to their
+    tenants, attempts that were lost before another target answered to nobody's name.
+    """
     columns: list[Mapping[Answered, int]] = [
         _answered(counters.requests),
         counters.prompt_tokens,
@@ -27,7 +32,15 @@ def count_use(counters: GatewayCounters, time: float) -> NodeCounts:
             if answered.deployment and answered.route:
                 key = spend_key(answered.tenant, answered.route, answered.deployment)
                 sums.setdefault(key, [0] * len(columns))[number] += value
-    return NodeCounts(time, counters.uptime, {key: Use(*values) for key, values in sums.items()})
+    uses = {key: Use(*values) for key, values in sums.items()}
+    for (answered, code), value in counters.requests.items():
+        if code == TIMED_OUT and answered.route and answered.deployment.startswith(EXTERNAL_PREFIX):
+            key = spend_key(answered.tenant, answered.route, answered.deployment)
+            uses[key] += unknown_answers(value)
+    for target, attempts in sum_attempts(counters).items():
+        if attempts.lost:
+            uses[SpendKey(OTHER_TENANTS, target=target)] = lost_use(attempts.lost)
+    return NodeCounts(time, counters.uptime, uses)
 
 
 def _answered(requests: Mapping[tuple[Answered, str], int]) -> dict[Answered, int]:

@@ -563,6 +563,25 @@ def test_what_was_counted_for_no_tenant_may_be_a_tenants():
     assert judge(budget(), spent(line(60), line(39, tenant="_other"))).spent == 99, "it counts for all"
 
 
+def test_attempts_that_a_provider_lost_may_be_anybodys():
+    """They are counted for no route: whoever may have spent them is stopped before it is too late."""
+    lost = line(40, tenant="_other", target=LARGE)
+    mine = line(60, tenant="search", namespace="team", route="team/chat@route", target=LARGE)
+    for scope in (
+        {"namespaces": ["team"]},
+        {"routes": ["team/chat"]},
+        {"tenants": ["search"], "namespaces": ["team"], "providers": ["acme"]},
+    ):
+        standing = judge(budget(amount="100", scope=scope), spent(mine, lost))
+        assert standing.unknown is not None, scope
+        assert standing.unknown.code == Code.TENANTS_NOT_COUNTED
+        assert judge(budget(amount="101", scope=scope), spent(mine, lost)).spent == 60
+    for scope in ({}, {"providers": ["acme"]}):
+        assert judge(budget(amount="1000", scope=scope), spent(mine, lost)).spent == 100
+    for scope in ({"deployments": [OWN]}, {"namespaces": ["team"], "providers": ["other"]}):
+        assert judge(budget(amount="10", scope=scope), spent(mine, lost)).spent == 0
+
+
 def test_status_names_accelerators_without_a_price():
     def prices(one: LLMBudget) -> list[str]:
         known = replace(KNOWN, unpriced=("team/own", "team/other"))

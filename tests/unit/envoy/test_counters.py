@@ -32,6 +32,8 @@ envoy_cluster_retry_upstream_rq{envoy_response_code="502",envoy_cluster_name="pr
 envoy_cluster_retry_upstream_rq{envoy_response_code="429",envoy_cluster_name="provider_3aacme/large-4_2e1"} 3
 envoy_cluster_upstream_rq_total{envoy_cluster_name="provider_3aacme/large-4_2e1"} 13
 envoy_cluster_upstream_cx_connect_fail{envoy_cluster_name="provider_3aacme/large-4_2e1"} 4
+envoy_cluster_upstream_cx_destroy_remote_with_active_rq{envoy_cluster_name="provider_3aacme/large-4_2e1"} 5
+envoy_cluster_upstream_rq_per_try_timeout{envoy_cluster_name="provider_3aacme/large-4_2e1"} 6
 envoy_cluster_upstream_rq_pending_total{envoy_cluster_name="provider_3aacme/large-4_2e1"} 9
 envoy_server_uptime{} 42
 """
@@ -60,7 +62,9 @@ def test_parse():
     assert counters.estimated_completion_tokens == {llama: 3}
     assert counters.uptime == 42
     assert sum_attempts(counters) == {
-        "provider:acme/large-4.1": Attempts(sent=13, answered=7, limited=3, failed=1 + 2 + 4)
+        "provider:acme/large-4.1": Attempts(
+            sent=13, answered=7, limited=3, failed=1 + 2 + 4 + 5 + 6, lost=5 + 6
+        )
     }
 
 

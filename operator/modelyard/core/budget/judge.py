@@ -158,8 +158,9 @@ def _judge(budget: LLMBudget, sums: SpendSums, unknown: Reason | None, now: floa
     if other and spent + other >= amount:
         reason = Reason(
             Code.TENANTS_NOT_COUNTED,
-            f"US$ {spent:.2f} are spent, and US$ {other:.2f} by tenants without counters of their own, of which some "
-            "may be its: use fewer tenants on each route, or raise amount",
+            f"US$ {spent:.2f} are spent, and US$ {other:.2f} by tenants without counters of their own and attempts "
+            "that providers lost, of which some may be its: use fewer tenants on each route, see why providers do not "
+            "answer, or raise amount",
         )
         return Standing(budget, period, None, None, reason)
     runs_out = _forecast(budget, sums, amount - spent, now) if spent < amount else None
@@ -169,10 +170,14 @@ def _judge(budget: LLMBudget, sums: SpendSums, unknown: Reason | None, now: floa
 
 
 def _spent_by_others(budget: LLMBudget, sums: SpendSums, period: Period) -> float:
-    """Return US dollars that may be of the tenants whom a budget names, but were counted for no tenant."""
-    if budget.spec.scope.tenants is None:
-        return 0.0
-    return sums.of(budget.spec.scope.model_copy(update={"tenants": (OTHER_TENANTS,)}), period.first_hour)
+    """Return US dollars that may be of what a budget names, but were counted for no tenant, or for no route either."""
+    scope, found = budget.spec.scope, 0.0
+    if scope.tenants is not None:
+        found += sums.of(scope.model_copy(update={"tenants": (OTHER_TENANTS,)}), period.first_hour)
+    if scope.namespaces is not None or scope.routes is not None:
+        lost = {"tenants": (OTHER_TENANTS,), "namespaces": ("",), "routes": None}
+        found += sums.of(scope.model_copy(update=lost), period.first_hour)
+    return found
 
 
 def _forecast(budget: LLMBudget, sums: SpendSums, left: float, now: float) -> float | None:

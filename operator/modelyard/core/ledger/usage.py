@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
+from modelyard.core.load import LoadShape
 from modelyard.core.routing import EXTERNAL_PREFIX
 from modelyard.core.spend import SpendKey
 
@@ -70,6 +71,21 @@ class Use:
 
 NOTHING = Use()
 """Nothing used."""
+
+_USUAL = LoadShape()
+"""What is charged where nothing is known of a request but that it was sent."""
+
+
+def unknown_answers(count: int) -> Use:
+    """Return what is charged for answers that never came, beside their prompts."""
+    return Use(estimated_completion=round(count * _USUAL.output_tokens))
+
+
+def lost_use(count: int) -> Use:
+    """Return what is charged for attempts that were sent, and of which nothing else is known."""
+    prompt = round(count * _USUAL.input_tokens)
+    return Use(requests=count, estimated_requests=count, estimated_prompt=prompt) + unknown_answers(count)
+
 
 USE_FIELDS = tuple(field.name for field in fields(Use))
 """Names of the numbers of `Use.values`."""

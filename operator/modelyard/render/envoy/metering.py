@@ -169,16 +169,19 @@ def _has(key: str) -> Json:
 def _untold() -> Json:
     """Return the filter for requests that used something and whose usage is not known.
 
-    The answer began well, or the client left before it did (no code): the prompt was read for nothing.
+    The answer began well, or the client left before it did (no code): the prompt was read for nothing. Or its time
+    ended (504): whoever had it went on working for as long.
     """
     # Envoy's log filters know no negation (`invert` does nothing here): a value that no usage has, or none at all.
     never = {"filter": METADATA, "path": [{"key": "prompt_tokens"}], "value": {"double_match": {"exact": -1}}}
+    codes = {"or_filter": {"filters": [_status("LE", 299), _status("EQ", 504)]}}
+    return _all({"metadata_filter": {"matcher": never, "match_if_key_not_found": True}}, codes)
+
+
+def _status(comparison: str, code: int) -> Json:
     # The runtime key is mandatory; nothing sets it.
-    code = {"op": "LE", "value": {"default_value": 299, "runtime_key": "modelyard.estimated"}}
-    return _all(
-        {"metadata_filter": {"matcher": never, "match_if_key_not_found": True}},
-        {"status_code_filter": {"comparison": code}},
-    )
+    value = {"default_value": code, "runtime_key": f"modelyard.estimated.{code}"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
 
 def _all(*filters: Json) -> Json:
