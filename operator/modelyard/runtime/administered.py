@@ -10,7 +10,7 @@ import binascii
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from modelyard.api.meta import API_VERSION, ApiModel, ObjectMeta, Refusal, SecretKey, Status, wire
 from modelyard.core.reasons import Code
@@ -28,6 +28,10 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 
 Model = TypeVar("Model", bound=ApiModel)
 
+SECRET_READS = 16
+"""Secrets that are read at a time: as many as workers, so that a fleet's keys take no longer than its objects, and the
+API server has room for others."""
+
 
 class NamespaceReader:
     """Reads one kind in one namespace, what its Secrets hold, and writes its status."""
@@ -37,13 +41,18 @@ class NamespaceReader:
         self._namespace = namespace
         self._resource = resource
         self._absent = False
+        self._secrets: dict[str, asyncio.Task[dict[str, Any] | None]] = {}
+        self._reads = asyncio.Semaphore(SECRET_READS)
 
     async def list_objects(self, model: type[Model], *, known: bool) -> list[Model]:
         """Return the objects that can be read; none where the kind is not there or not allowed.
 
         `known`: some were read before. A right that is lost then takes nothing away from what runs; a kind that is gone
         takes its objects along. Raises ApiError where the API server refuses or cannot be reached.
+
+        A round of readings begins with this: each Secret is read once in it, however many keys it holds.
         """
+        self._secrets.clear()
         plural = f"{self._resource.kind}s"
         try:
             bodies = [
@@ -71,7 +80,7 @@ class NamespaceReader:
         """Return what `find` makes of the text in a Secret, or why there is none. No message tells any of it."""
         shown = f"{field}: Secret {self._namespace}/{reference.name}"
         try:
-            secret = await self._client.get(SECRETS, self._namespace, reference.name)
+            secret = await self._get_secret(reference.name)
         except ApiError as error:
             if error.status != 403:
                 raise
@@ -90,6 +99,15 @@ class NamespaceReader:
             message = f"{shown} does not hold {wanted} under {reference.key}: correct it"
             return Refusal(Code.SECRET_INVALID, message)
         return found
+
+    async def _get_secret(self, name: str) -> dict[str, Any] | None:
+        if name not in self._secrets:
+            self._secrets[name] = asyncio.create_task(self._read_now(name))
+        return await self._secrets[name]
+
+    async def _read_now(self, name: str) -> dict[str, Any] | None:
+        async with self._reads:
+            return await self._client.get(SECRETS, self._namespace, name)
 
     async def write_status(self, metadata: ObjectMeta, before: Status, status: Status) -> None:
         """Write the status if it differs from what stands."""

@@ -21,7 +21,7 @@ from modelyard.core.providerlimits import LimitMemory
 from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
-from modelyard.core.sovereign import make_sovereign, sovereign_deployments
+from modelyard.core.sovereign import make_sovereign, sovereign_deployments, target_deployments
 from modelyard.core.spend import Spend
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
@@ -196,6 +196,14 @@ class Fleet:
     def route_keys(self) -> list[str]:
         """Return `namespace/name` of every LLMRoute."""
         return list(self.indices.routes)
+
+    def routes_to(self, deployment: str) -> Iterator[str]:
+        """Yield `namespace/name` of the LLMRoutes that name an LLMDeployment, in their rules too."""
+        namespace, _ = split_key(deployment)
+        for key in self.route_keys():
+            known = self.known_route(key) if key.startswith(f"{namespace}/") else None
+            if known is not None and deployment in target_deployments(known):
+                yield key
 
     def sovereign_in(self, namespace: str) -> frozenset[str]:
         """Return `namespace/name` of the LLMDeployments of a namespace that sovereign names send requests to."""

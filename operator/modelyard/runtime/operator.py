@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Coroutine, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -92,7 +93,7 @@ class Operator:
         """Deployments that sovereign names send requests to, by namespace."""
         self._limits = LimitBook()
         self._server = AdsServer(self._wake, [limit_service(self._limits)])
-        self._publisher = Publisher(self.fleet, self._server, self._limits, settings)
+        self._publisher = Publisher(self.fleet, self._server, self._limits, settings, self._look_at_names)
         client.observer = _observe_request
         self._holds = HoldBoard(lambda key: any(pod.serving for pod in self.fleet.pods(key)))
         self._audit = WatchAudit(
@@ -122,10 +123,11 @@ class Operator:
         self._placer = Placer(self.fleet, self._queue, settings)
         self._profiles = ProfileReader(self.fleet, self._queue, settings)
         self._providers = ProviderKeeper(
-            client, self.fleet, settings, self._names_changed, lambda: self._server.plain
+            client, self.fleet, settings, self._providers_changed, lambda: self._server.plain
         )
         self._certificates = CertificateKeeper(client, self.fleet, settings, self._publisher.request)
-        self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._names_changed)
+        # No status of a route depends on budgets.
+        self._budgets = BudgetKeeper(client, self.fleet, self._queue, settings, self._publisher.request)
         self._tenants = TenantKeeper(client, self.fleet, settings, self._publisher.request)
         self._xds_certificates = XdsCertificates(client, settings) if settings.xds_tls else None
         self._engines = EngineReader(self.fleet, self._queue, settings)
@@ -334,10 +336,18 @@ class Operator:
         else:
             self._queue.add(key)
         if resource == LLM_DEPLOYMENTS:
-            # A name may have changed hands.
-            self._names_changed()
+            # Whether a name has changed hands shows in the table.
+            self._publisher.request()
+            for route in self.fleet.routes_to(key):
+                self._queue.add(ROUTE_PREFIX + route)
 
-    def _names_changed(self) -> None:
+    def _look_at_names(self, names: AbstractSet[str]) -> None:
+        """Take in that these names belong to somebody else than before."""
+        for route in self.fleet.readable_routes():
+            if route.spec.model in names or route.key in names:
+                self._queue.add(ROUTE_PREFIX + route.key)
+
+    def _providers_changed(self) -> None:
         """Publish the table anew, and look at every route again."""
         self._publisher.request()
         for route in self.fleet.route_keys():

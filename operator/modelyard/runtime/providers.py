@@ -1,5 +1,6 @@
 """The LLMProviders of the gateway's namespace, and the Secrets that they name: read from time to time."""
 
+import asyncio
 import logging
 import ssl
 import time
@@ -58,7 +59,7 @@ class ProviderKeeper:
         Raises ApiError where the API server refuses or cannot be reached.
         """
         listed = await self._reader.list_objects(LLMProvider, known=bool(self._fleet.providers))
-        readings = [await self._read(provider) for provider in listed]
+        readings = await asyncio.gather(*(self._read(provider) for provider in listed))
         providers = {reading.provider.object.name: reading.provider for reading in readings}
         keys = {item.provider.object.name: item.key for item in readings if item.key is not None}
         changed = (_essence(providers), keys) != (_essence(self._fleet.providers), self._fleet.provider_keys)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from modelyard.core.budget.decide import RuleMemory, apply_budgets
@@ -25,9 +27,16 @@ class Publisher:
     """Builds the table whenever it is asked to. Requests that come while it builds are served by one more build."""
 
     def __init__(
-        self, fleet: Fleet, server: AdsServer, limits: LimitBook, settings: OperatorSettings
+        self,
+        fleet: Fleet,
+        server: AdsServer,
+        limits: LimitBook,
+        settings: OperatorSettings,
+        on_names: Callable[[AbstractSet[str]], None] = lambda _names: None,
     ) -> None:
+        """`on_names` is told of names that belong to somebody else than before."""
         self._fleet = fleet
+        self._on_names = on_names
         self._server = server
         self._limits = limits
         self._settings = settings
@@ -62,7 +71,11 @@ class Publisher:
 
     def _publish(self) -> None:
         snapshot = self._fleet.snapshot_names()
-        self._fleet.owners = resolve_names(snapshot)
+        before, owners = self._fleet.owners, resolve_names(snapshot)
+        self._fleet.owners = owners
+        changed = {name for name in owners.keys() | before.keys() if owners.get(name) != before.get(name)}
+        if changed:
+            self._on_names(changed)
         table = build_routing_table(
             snapshot,
             self._fleet.owners,

@@ -3,6 +3,7 @@
 A key is hashed as soon as it is read, and only its digest is kept.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ class TenantKeeper:
         Raises ApiError where the API server refuses or cannot be reached.
         """
         listed = await self._reader.list_objects(LLMTenant, known=bool(self._fleet.tenants))
-        readings = [await self._read(tenant) for tenant in listed]
+        readings = await asyncio.gather(*(self._read(tenant) for tenant in listed))
         self._digests = {
             reference: key.digest
             for reading in readings
@@ -77,10 +78,9 @@ class TenantKeeper:
 
     async def _read(self, tenant: LLMTenant) -> TenantReading:
         """Return a tenant with the digests of its keys."""
-        keys = [
-            await self._read_key(reference, f"keys[{index}]")
-            for index, reference in enumerate(tenant.spec.keys)
-        ]
+        keys = await asyncio.gather(
+            *(self._read_key(reference, f"keys[{index}]") for index, reference in enumerate(tenant.spec.keys))
+        )
         return TenantReading(tenant, tuple(keys))
 
     async def _read_key(self, reference: SecretKey, field: str) -> KeyReading:
