@@ -33,16 +33,20 @@ CLIENT_QPS = 500
 """Requests per second that scheduler and controllers may make (default 20 to 50): on one machine
 the client-side limits, made for shared API servers, would only slow the tests."""
 
+AUDITED_GROUP = "modelyard:audited"
+"""Group of users whose reads are in the audit log, too."""
+
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        {"level": "Metadata", "userGroups": [AUDITED_GROUP]},
         {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
         {"level": "None"},
     ],
 }
-"""Logs who changed what, once per request, and no reads."""
+"""Logs who changed what, once per request, and reads of one group only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,348 @@
+"""Install, upgrade and uninstall on a real API server, while a real operator with the chart's rights serves a model."""
+
+import base64
+import json
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE
+from dev.charts.permissions import rights, roles
+from dev.cluster.components import AUDITED_GROUP
+from dev.cluster.waiting import wait_until
+from dev.demo.kube import Cluster
+from dev.stack import Stack
+from modelyard.kube.resources import CHILDREN
+from tests.chart.combinations import FOLDER, objects_of
+from tests.chart.conftest import MODELS, Place
+
+API_VERSION = "modelyard.dev/v1alpha1"
+PREVIOUS = FOLDER / "previous"
+"""The charts' first version, packaged."""
+ACCOUNT = "modelyard-operator"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+KEY = "sk-chart-0123456789abcdef"
+VALUES = (
+    f"--set=watchNamespaces={{{MODELS}}}",
+    "--set-string=acceleratorClasses.cpu.requests.cpu=1,acceleratorClasses.cpu.requests.memory=3Gi",
+    "--set-string=acceleratorClasses.cpu.price.onDemand=0.1",
+)
+
+NOT_SEEN = {
+    (
+        "configmaps",
+        "delete",
+    ): "the ledger's pages of 35 days ago are deleted (tests/apiserver/test_ledger.py)",
+    **{
+        (f"{plural}", "create"): "server-side apply of what is not there yet; the audit log says patch"
+        for plural in (
+            *(
+                "deployments.apps",
+                "horizontalpodautoscalers.autoscaling",
+                "networkpolicies.networking.k8s.io",
+            ),
+            *("poddisruptionbudgets.policy", "serviceaccounts", "services"),
+        )
+    },
+    **{
+        ("scaledobjects.keda.sh", verb): "KEDA is not installed here"
+        for verb in ("create", "delete", "get", "patch")
+    },
+}
+"""Rights that the test below does not see in use, with the reason."""
+
+
+def manifest(kind: str, name: str, spec: dict) -> dict:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def model(name: str, **spec) -> dict:
+    fields = {
+        "model": {"source": "hf://ggml-org/gemma-3-270m-it-GGUF:Q4_K_M", "contextLength": 2048},
+        "engine": {"name": "LlamaCpp"},
+        "placement": {"accelerators": [{"class": "cpu", "requestsPerMinute": 60}]},
+        **spec,
+    }
+    return manifest("LLMDeployment", name, fields)
+
+
+OBJECTS = [
+    model("first", replicas=1),
+    manifest("LLMRoute", "route", {"model": "front", "targets": [{"deployment": "first"}]}),
+]
+"""What a team has."""
+SYSTEM = [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys"},
+        "data": {"key": base64.b64encode(KEY.encode()).decode()},
+    },
+    manifest("LLMTenant", "team", {"keys": [{"name": "keys", "key": "key"}]}),
+    manifest(
+        "LLMProvider",
+        "provider",
+        {
+            "baseURL": "https://api.example.com/v1",
+            "secretRef": {"name": "keys", "key": "key"},
+            "models": [{"name": "large", "price": {"inputPerMillion": "1", "outputPerMillion": "2"}}],
+        },
+    ),
+    manifest("LLMBudget", "all", {"amount": "1000", "period": "Day", "hard": {"action": "Refuse"}}),
+]
+"""What the platform team has, beside the gateway."""
+
+
+@dataclass
+class Installed:
+    """A release, and the operator and Envoy that run with its rights."""
+
+    place: Place
+    stack: Stack
+
+    def get(self, kind: str, name: str, namespace: str = MODELS, api_version: str = API_VERSION):
+        resource = self.place.cluster.dynamic.resources.get(api_version=api_version, kind=kind)
+        try:
+            return resource.get(name=name, namespace=namespace).to_dict()
+        except Exception as error:
+            if getattr(error, "status", None) == 404:
+                return None
+            raise
+
+    def ready(self, kind: str, name: str, namespace: str = MODELS) -> str:
+        """Status of the condition Ready."""
+        conditions = (self.get(kind, name, namespace).get("status") or {}).get("conditions") or ()
+        return next((item["status"] for item in conditions if item["type"] == "Ready"), "")
+
+    def wait_ready(self, kind: str, name: str, namespace: str = MODELS) -> None:
+        wait_until(
+            lambda: self.ready(kind, name, namespace) == "True", f"{kind} {name} is Ready", timeout_s=90
+        )
+
+    def ask(self, name: str) -> str:
+        """Send one chat request, and return the answer's model."""
+        body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+        request = urllib.request.Request(
+            f"{self.stack.url}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.load(reply)["model"]
+
+    def children(self) -> dict[tuple[str, str], tuple[str, int | None]]:
+        """UID and generation of everything that belongs to a model, its pods included."""
+        found = {}
+        for api_version, kind in [(item.api_version, item.kind) for item in CHILDREN] + [("v1", "Pod")]:
+            resource = self.place.cluster.dynamic.resources.get(api_version=api_version, kind=kind)
+            for item in resource.get(namespace=MODELS, label_selector="modelyard.dev/deployment").items:
+                metadata = item.to_dict()["metadata"]
+                found[kind, metadata["name"]] = (metadata["uid"], metadata.get("generation"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def installed(place: Place, tmp_path_factory) -> Iterator[Installed]:
+    """The previous version of both charts, and models that serve."""
+    place.install(str(PREVIOUS / "modelyard-crds-0.1.0.tgz"), "modelyard-crds")
+    options = ("--set=operator.highAvailability.enabled=true", *VALUES, *place.pinned())
+    place.install(str(PREVIOUS / "modelyard-0.1.0.tgz"), "modelyard", *options)
+    (pod, *_) = (
+        place.cluster.dynamic.resources.get(api_version="v1", kind="Pod")
+        .get(namespace=NAMESPACE, label_selector="app.kubernetes.io/component=operator")
+        .items
+    )
+    account = place.plane.user_kubeconfig(
+        USER, ["system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", AUDITED_GROUP]
+    )
+    stack = Stack(
+        folder=tmp_path_factory.mktemp("stack"),
+        kubeconfig=place.plane.kubeconfig,
+        operator_kubeconfig=account,
+        namespaces=(MODELS,),
+        nodes="cpu=1",
+        node_prefix="real",
+        standin_rules=("class=cpu:STANDIN_PROFILE=zero",),
+        operator_options=(
+            *("--namespace", NAMESPACE, "--lease", "modelyard-operator", "--pod-name", pod.metadata.name),
+            *("--read-interval", "0.5", "--ledger-interval", "1", "--tenant-interval", "0.5"),
+            *("--provider-interval", "0.5", "--scaler-interval", "0.5", "--scale-down-window", "1"),
+            *("--pending-patience", "2", "--placement-interval", "1", "--no-read-hub"),
+        ),
+        anonymous=False,
+    )
+    with stack:
+        found = Installed(place, stack)
+        place.cluster.apply(SYSTEM, NAMESPACE)
+        place.cluster.apply(OBJECTS, MODELS)
+        for item in OBJECTS:
+            found.wait_ready(item["kind"], item["metadata"]["name"])
+        for item in SYSTEM[1:]:
+            found.wait_ready(item["kind"], item["metadata"]["name"], NAMESPACE)
+        yield found
+
+
+def test_a_model_serves_with_the_rights_of_the_chart(installed):
+    assert installed.ask("first") == "first"
+    pods = installed.place.cluster.dynamic.resources.get(api_version="v1", kind="Pod")
+    active = pods.get(namespace=NAMESPACE, label_selector="modelyard.dev/active=true").items
+    assert len(active) == 1, "the Services find the operator that acts"
+
+
+def test_upgrade_keeps_models_and_what_belongs_to_them(installed):
+    before = installed.children()
+    assert {kind for kind, _ in before} == {*(item.kind for item in CHILDREN), "Pod"}
+    objects = {
+        item["metadata"]["name"]: installed.get(item["kind"], item["metadata"]["name"])["metadata"]
+        for item in OBJECTS
+    }
+    place = installed.place
+    place.install(str(CRDS_CHART), "modelyard-crds")
+    place.install(str(CHART), "modelyard", "--reset-then-reuse-values")
+    installed.stack.operator.stop()
+    installed.stack.operator.start()
+    installed.stack.operator.wait_ready()
+    for item in OBJECTS:
+        installed.wait_ready(item["kind"], item["metadata"]["name"])
+        after = installed.get(item["kind"], item["metadata"]["name"])["metadata"]
+        was = objects[item["metadata"]["name"]]
+        assert (after["uid"], after["generation"]) == (was["uid"], was["generation"])
+    assert installed.children() == before
+    assert installed.ask("first") == "first"
+
+
+def test_objects_of_the_previous_kinds_are_valid_and_looked_after(installed):
+    for items, namespace in ((OBJECTS, MODELS), (SYSTEM[1:], NAMESPACE)):
+        # Written anew, as a pipeline does: accepted by the new kinds.
+        installed.place.cluster.apply(items, namespace)
+        for item in items:
+            live = installed.get(item["kind"], item["metadata"]["name"], namespace)
+            assert live["status"]["conditions"], item["kind"]
+    # And reconciled: a change is acted on.
+    installed.place.cluster.apply([model("first", replicas=2)], MODELS)
+    wait_until(
+        lambda: installed.get("LLMDeployment", "first")["status"].get("readyReplicas") == 2,
+        "two replicas serve",
+        timeout_s=90,
+    )
+
+
+def audit(place: Place) -> list[dict]:
+    """What the operator asked of the API server for resources."""
+    lines = place.plane.audit_log.read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    return [item for item in events if item["user"]["username"] == USER and "objectRef" in item]
+
+
+def used(events: list[dict]) -> set[tuple[str, str, str]]:
+    """Namespace, resource and verb of each request."""
+    found = set()
+    for event in events:
+        what = event["objectRef"]
+        name = f"{what['resource']}.{what['apiGroup']}" if what.get("apiGroup") else what["resource"]
+        full = f"{name}/{what['subresource']}" if what.get("subresource") else name
+        found.add((what.get("namespace", ""), full, event["verb"]))
+    return found
+
+
+def test_every_right_is_used_and_none_is_missing(installed):
+    # An HPA comes and goes, and so does a variant that is not wanted any more.
+    cluster = installed.place.cluster
+    scaling = {"min": 1, "max": 2}
+    cluster.apply([model("second", scaling={**scaling, "actuator": "External"})], MODELS)
+    hpa = ("HorizontalPodAutoscaler", "second", MODELS, "autoscaling/v2")
+    wait_until(lambda: installed.get(*hpa), "an HPA exists", timeout_s=60)
+    cluster.apply([model("second", scaling={**scaling, "actuator": "Modelyard"})], MODELS)
+    wait_until(lambda: installed.get(*hpa) is None, "the HPA is gone", timeout_s=60)
+    other = manifest("AcceleratorClass", "other", {"requests": {"cpu": "1", "memory": "3Gi"}})
+    other["spec"]["price"] = {"onDemand": "0.05"}
+    cluster.apply([other])
+    moved = {"accelerators": [{"class": "other", "requestsPerMinute": 60}]}
+    cluster.apply([model("second", scaling={**scaling, "actuator": "Modelyard"}, placement=moved)], MODELS)
+    wait_until(
+        lambda: any(item[1:] == ("deployments.apps", "delete") for item in used(audit(installed.place))),
+        "the Deployment of the first variant is deleted",
+        timeout_s=90,
+    )
+    assert installed.ask("first") == "first"
+    wait_until(
+        lambda: ("configmaps", "update") in {item[1:] for item in used(audit(installed.place))},
+        "the ledger is written",
+        timeout_s=60,
+    )
+
+    events = audit(installed.place)
+    refused = [
+        (item["verb"], item["requestURI"])
+        for item in events
+        if item["annotations"]["authorization.k8s.io/decision"] != "allow"
+    ]
+    assert refused == []
+    seen = used(events)
+    unused = set()
+    for (kind, namespace, _), role in roles(objects_of_release()).items():
+        for (resource, _), verbs in rights(role).items():
+            for verb in verbs:
+                places = {place for place, what, how in seen if (what, how) == (resource, verb)}
+                if not (places if kind == "ClusterRole" else {namespace} & places):
+                    unused.add((resource, verb))
+    assert unused == NOT_SEEN.keys(), "update NOT_SEEN, or take the right from the chart"
+
+
+def objects_of_release():
+    """The roles of the release as it is installed."""
+    objects = objects_of("high-availability")
+    for item in objects:
+        if item["kind"] == "Role" and item["metadata"]["name"].endswith("-models"):
+            item["metadata"]["namespace"] = MODELS
+    return objects
+
+
+def test_apply_of_what_is_not_there_needs_the_right_to_create(place):
+    """Why roles have `create` beside `patch`."""
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "patcher"},
+        "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]}],
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "patcher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "patcher"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "patcher"}],
+    }
+    place.cluster.apply([role, binding], "team-b")
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "x"},
+        "spec": {"ports": [{"port": 1}]},
+    }
+    with Cluster(place.plane.user_kubeconfig("patcher")) as patcher, pytest.raises(Exception, match="403"):
+        patcher.apply([service], "team-b")
+
+
+def test_uninstall_leaves_the_kinds_and_the_models(installed):
+    place = installed.place
+    before = installed.children()
+    place.helm.run("uninstall", "modelyard", f"--namespace={NAMESPACE}", "--wait", "--timeout=2m")
+    left = []
+    for resource in place.cluster.dynamic.resources:
+        if not isinstance(resource, list) and "list" in (getattr(resource, "verbs", None) or ()):
+            items = resource.get(label_selector="app.kubernetes.io/instance=modelyard").to_dict().get("items")
+            left += [f"{resource.kind} {item['metadata']['name']}" for item in items or ()]
+    assert left == []
+    assert installed.children().keys() == before.keys()
+    place.helm.run("uninstall", "modelyard-crds", f"--namespace={NAMESPACE}")
+    kept = place.cluster.dynamic.resources.get(
+        api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition"
+    ).get()
+    assert len([item for item in kept.items if item.metadata.name.endswith(".modelyard.dev")]) == len(
+        list((Path(__file__).parents[2] / "crds").glob("*.yaml"))
+    )
+    assert installed.get("LLMDeployment", "first") is not None
