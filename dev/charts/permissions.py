@@ -15,6 +15,7 @@ REASONS: Mapping[str, str] = {
     "events": "what was decided, and why",
     "horizontalpodautoscalers.autoscaling": "`actuator: External` with an HPA",
     "leases.coordination.k8s.io": "which operator acts",
+    "httproutes.gateway.networking.k8s.io": "the way from a Gateway of the cluster",
     "llmbudgets.modelyard.dev": "budgets",
     "llmbudgets.modelyard.dev/status": "whether a budget can be kept, and what is spent",
     "llmdeployments.modelyard.dev": "models; their spec is never written",
@@ -37,8 +38,14 @@ REASONS: Mapping[str, str] = {
 }
 """What a right is for, by resource."""
 
-_OWN_PODS = "the label of the operator that acts"
-"""What `pods` is for in the operator's own namespace."""
+_SYSTEM: Mapping[str, str] = {
+    "pods": "the label of the operator that acts",
+    "services": "the gateway's own Service, which owns the HTTPRoute",
+}
+"""The same in the operator's own namespace, where it differs."""
+
+_NAMED_SECRETS = "the certificates of operator and gateway"
+"""What rights to write Secrets are for."""
 
 Rights = dict[tuple[str, str], set[str]]
 """Verbs, by resource and by the name of the only object (empty: all)."""
@@ -72,6 +79,11 @@ _SECTIONS = (
     ("In each namespace of `watchNamespaces`", "default", ("Role", NAMESPACE, "modelyard-operator-models")),
     ("In the namespace of the gateway", "default", ("Role", NAMESPACE, "modelyard-operator")),
     (
+        "In the namespace of the gateway, with `gateway.parents`",
+        "gateway-api",
+        ("Role", NAMESPACE, "modelyard-operator"),
+    ),
+    (
         "In the namespace of the gateway, with `operator.highAvailability.enabled`",
         "high-availability",
         ("Role", NAMESPACE, "modelyard-operator"),
@@ -92,7 +104,7 @@ it used them and was refused nothing.
 
 - The gateway's ServiceAccount has no rights, and its pods no token.
 - Nothing has a wildcard, `exec`, `impersonate`, `escalate` or `bind`, and nobody may touch webhooks or roles.
-- Secrets are read in the namespace of the gateway only, one at a time: they cannot be listed.
+- Secrets are read in the namespace of the gateway only, one at a time: they cannot be listed. Two of them are written.
 - Server-side apply is `patch`, and `create` the first time.
 - Two rights every account has by Kubernetes' own defaults: to ask what it may do (`selfsubjectaccessreviews`), and to
   discover which kinds there are.
@@ -110,7 +122,10 @@ def permissions_page(rendered: Mapping[str, str]) -> str:
         parts.append(f"## {heading}\n\n{key[0]} `{key[2]}`.\n")
         rows = []
         for (resource, only), verbs in sorted(rights(role).items()):
-            reason = _OWN_PODS if resource == "pods" and key[2] == "modelyard-operator" else REASONS[resource]
+            own = _SYSTEM if key[2] == "modelyard-operator" else {}
+            reason = own.get(resource) or REASONS[resource]
+            if resource == "secrets" and (only or "create" in verbs):
+                reason = _NAMED_SECRETS if only else f"{reason}; {_NAMED_SECRETS} are created"
             shown = f"`{resource}`" + (f", only `{only}`" if only else "")
             rows.append(f"| {shown} | {', '.join(sorted(verbs))} | {reason} |")
         parts.append("\n".join(["| resource | verbs | for |", "| --- | --- | --- |", *rows]) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from dev.charts.generated import files
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, RELEASE, ROOT
 from modelyard.cli.main import BOOTSTRAP
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.settings import OPERATOR_URL
 from tests.chart.combinations import NAMES, VALUES, find, objects_of, pods_of
@@ -38,21 +40,32 @@ def test_kinds_go_with_their_release_if_asked_for(helm):
         assert "annotations" not in item["metadata"]
 
 
-@pytest.mark.parametrize("name", ["default", "everything"])
+@pytest.mark.parametrize("name", ["default", "everything", "plain-xds"])
 def test_envoys_bootstrap_is_the_programs(name):
     objects = objects_of(name)
     values = yaml.safe_load(VALUES[name].read_text()).get("gateway", {})
     prefix = "llm" if name == "everything" else RELEASE
     (config,) = (item for item in objects if item["kind"] == "ConfigMap" and "bootstrap.json" in item["data"])
     default = BootstrapSettings("", 0)
-    assert json.loads(config["data"]["bootstrap.json"]) == bootstrap(
+    host = f"{prefix}-xds.{NAMESPACE}.svc"
+    # As the gateway's pods mount the Secret and the ConfigMap.
+    tls = ControlPlaneTls("/etc/modelyard/xds", host, "/etc/modelyard/envoy")
+    secure = name != "plain-xds"
+    written = {key: json.loads(text) for key, text in config["data"].items()}
+    beside = {Path(path).name: content for path, content in secret_files(tls).items()} if secure else {}
+    assert written.pop("bootstrap.json") == bootstrap(
         BootstrapSettings(
-            control_plane_host=f"{prefix}-xds.{NAMESPACE}.svc",
+            control_plane_host=host,
             control_plane_port=18000,
+            control_plane_tls=tls if secure else None,
             heap_bytes=values.get("heapMiB", default.heap_bytes // MEBIBYTE) * MEBIBYTE,
             max_connections=values.get("maxConnections", default.max_connections),
         )
     )
+    assert written == beside
+    gateway = pods_of(objects)[f"{prefix}-gateway"]["spec"]
+    mounts = {item["mountPath"] for item in gateway["containers"][0]["volumeMounts"]}
+    assert ({tls.folder, tls.files} <= mounts) is secure
 
 
 def test_ports_are_where_the_programs_listen():
@@ -114,7 +127,7 @@ def test_everything_changes_every_value():
         *("clusterWide", "nameOverride", "gateway.anonymous", "openshift.modelSCC", "image.tag"),
         *("gateway.image.tag", "gateway.image.digest", "gateway.image.pullPolicy", "gateway.topologySpread"),
         *("operator.podSecurityContext", "gateway.podSecurityContext", "monitoring.dashboards.labels"),
-        *("gateway.podDisruptionBudget.enabled", "networkPolicy.enabled"),
+        *("gateway.podDisruptionBudget.enabled", "networkPolicy.enabled", "xds.tls.enabled"),
     }
 
     def get(node, path):

@@ -9,6 +9,7 @@ import yaml
 from dev.charts.dump import dump
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE
 from tests.chart.combinations import FOLDER, NAMES, VALUES, find, objects_of, pods_of
+from modelyard.runtime.xdstls import CLIENT_SECRET, SERVER_SECRET
 from tests.golden.pod_security import violations
 
 OTHERS = {"AcceleratorClass", "PodMonitor", "ServiceMonitor", "PrometheusRule"}
@@ -108,7 +109,11 @@ def test_secrets_are_read_in_the_gateways_namespace_only(name):
             assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
             if "secrets" in rule["resources"]:
                 assert (item["kind"], item["metadata"]["namespace"]) == ("Role", NAMESPACE)
-                assert rule["verbs"] == ["get"]
+                if "resourceNames" in rule:
+                    assert rule["resourceNames"] == [CLIENT_SECRET, SERVER_SECRET]
+                    assert rule["verbs"] == ["update"]
+                else:
+                    assert rule["verbs"] in (["get"], ["create"])
 
 
 def test_default_has_no_toggle_on():
@@ -150,6 +155,7 @@ def test_only_the_holder_of_the_lease_is_in_the_services():
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert "--lease=modelyard-operator" in container["args"]
     assert container["env"][0]["name"] == "POD_NAME"
+    assert "rollingUpdate" in deployment["spec"]["strategy"]
     for name in ("modelyard-xds", "modelyard-operator"):
         assert find(objects, "Service", name)["spec"]["selector"]["modelyard.dev/active"] == "true"
 

@@ -28,6 +28,9 @@ WRONG = [
     # Combinations that the chart itself refuses.
     ("clusterWide=true,watchNamespaces={a}", "leave watchNamespaces empty"),
     ("gateway.tls.enabled=true", "gateway.tls.secretName"),
+    ("gateway.tls.enabled=true,gateway.tls.secretName=x,xds.tls.enabled=false", "xds.tls.enabled"),
+    ("gateway.hostnames={a.example}", "gateway.parents"),
+    ("gateway.parents={only-a-name}", "/gateway/parents/0"),
     ("gateway.heapMiB=2048", "gateway.heapMiB is 2048 and gateway.resources.limits.memory 1536Mi"),
     ("gateway.resources.limits.memory=1Gi", "keep the heap below the limit"),
     ("openshift.modelSCC=true,clusterWide=true", "openshift.modelSCC"),

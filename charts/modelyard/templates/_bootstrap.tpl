@@ -242,3 +242,334 @@
  }
 }
 {{- end }}
+
+{{- define "modelyard.bootstrapTls" -}}
+{{- $host := include "modelyard.xdsHost" . }}
+{{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
+{{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{
+ "node": {
+  "id": "",
+  "cluster": "modelyard-gateway",
+  "metadata": {
+   "modelyard.stats_port": 9902
+  }
+ },
+ "admin": {
+  "address": {
+   "socket_address": {
+    "address": "127.0.0.1",
+    "port_value": 9901
+   }
+  }
+ },
+ "dynamic_resources": {
+  "ads_config": {
+   "api_type": "DELTA_GRPC",
+   "transport_api_version": "V3",
+   "grpc_services": [
+    {
+     "envoy_grpc": {
+      "cluster_name": "control_plane",
+      "retry_policy": {
+       "retry_back_off": {
+        "base_interval": "0.1s",
+        "max_interval": "1s"
+       }
+      }
+     }
+    }
+   ]
+  },
+  "cds_config": {
+   "ads": {},
+   "resource_api_version": "V3"
+  },
+  "lds_config": {
+   "ads": {},
+   "resource_api_version": "V3"
+  }
+ },
+ "static_resources": {
+  "clusters": [
+   {
+    "name": "control_plane",
+    "connect_timeout": "1s",
+    "load_assignment": {
+     "cluster_name": "control_plane",
+     "endpoints": [
+      {
+       "lb_endpoints": [
+        {
+         "endpoint": {
+          "address": {
+           "socket_address": {
+            "address": {{ $host | quote }},
+            "port_value": 18000
+           }
+          }
+         }
+        }
+       ]
+      }
+     ]
+    },
+    "type": "STRICT_DNS",
+    "transport_socket": {
+     "name": "envoy.transport_sockets.tls",
+     "typed_config": {
+      "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+      "sni": {{ $host | quote }},
+      "common_tls_context": {
+       "tls_params": {
+        "tls_minimum_protocol_version": "TLSv1_2"
+       },
+       "tls_certificate_sds_secret_configs": [
+        {
+         "name": "xds-certificate",
+         "sds_config": {
+          "path_config_source": {
+           "path": "/etc/modelyard/envoy/xds-certificate.json"
+          },
+          "resource_api_version": "V3"
+         }
+        }
+       ],
+       "validation_context_sds_secret_config": {
+        "name": "xds-authority",
+        "sds_config": {
+         "path_config_source": {
+          "path": "/etc/modelyard/envoy/xds-authority.json"
+         },
+         "resource_api_version": "V3"
+        }
+       }
+      }
+     }
+    },
+    "typed_extension_protocol_options": {
+     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+      "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+      "explicit_http_config": {
+       "http2_protocol_options": {
+        "connection_keepalive": {
+         "interval": "10s",
+         "timeout": "5s"
+        }
+       }
+      }
+     }
+    }
+   },
+   {
+    "name": "admin",
+    "connect_timeout": "1s",
+    "load_assignment": {
+     "cluster_name": "admin",
+     "endpoints": [
+      {
+       "lb_endpoints": [
+        {
+         "endpoint": {
+          "address": {
+           "socket_address": {
+            "address": "127.0.0.1",
+            "port_value": 9901
+           }
+          }
+         }
+        }
+       ]
+      }
+     ]
+    },
+    "type": "STATIC"
+   }
+  ],
+  "listeners": [
+   {
+    "name": "stats",
+    "address": {
+     "socket_address": {
+      "address": "0.0.0.0",
+      "port_value": 9902
+     }
+    },
+    "ignore_global_conn_limit": true,
+    "filter_chains": [
+     {
+      "filters": [
+       {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+         "stat_prefix": "stats",
+         "route_config": {
+          "name": "stats",
+          "virtual_hosts": [
+           {
+            "name": "stats",
+            "domains": [
+             "*"
+            ],
+            "routes": [
+             {
+              "match": {
+               "path": "/stats/prometheus",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "route": {
+               "cluster": "admin"
+              }
+             },
+             {
+              "match": {
+               "path": "/ready",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "route": {
+               "cluster": "admin"
+              }
+             }
+            ]
+           }
+          ]
+         },
+         "http_filters": [
+          {
+           "name": "envoy.filters.http.router",
+           "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+           }
+          }
+         ]
+        }
+       }
+      ]
+     }
+    ]
+   }
+  ]
+ },
+ "stats_config": {
+  "stats_tags": [
+   {
+    "tag_name": "route",
+    "regex": "^modelyard_arrivals(\\.([^.]+))\\.http_local_rate_limit"
+   }
+  ]
+ },
+ "overload_manager": {
+  "refresh_interval": "0.25s",
+  "resource_monitors": [
+   {
+    "name": "envoy.resource_monitors.fixed_heap",
+    "typed_config": {
+     "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+     "max_heap_size_bytes": {{ $heapBytes }}
+    }
+   },
+   {
+    "name": "envoy.resource_monitors.global_downstream_max_connections",
+    "typed_config": {
+     "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+     "max_active_downstream_connections": {{ $maxConnections }}
+    }
+   }
+  ],
+  "actions": [
+   {
+    "name": "envoy.overload_actions.shrink_heap",
+    "triggers": [
+     {
+      "name": "envoy.resource_monitors.fixed_heap",
+      "threshold": {
+       "value": 0.95
+      }
+     }
+    ]
+   },
+   {
+    "name": "envoy.overload_actions.stop_accepting_requests",
+    "triggers": [
+     {
+      "name": "envoy.resource_monitors.fixed_heap",
+      "threshold": {
+       "value": 0.98
+      }
+     }
+    ]
+   }
+  ]
+ }
+}
+{{- end }}
+
+{{- define "modelyard.xdsCertificate" -}}
+{{- $host := include "modelyard.xdsHost" . }}
+{{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
+{{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{
+ "resources": [
+  {
+   "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+   "name": "xds-certificate",
+   "tls_certificate": {
+    "certificate_chain": {
+     "filename": "/etc/modelyard/xds/tls.crt"
+    },
+    "private_key": {
+     "filename": "/etc/modelyard/xds/tls.key"
+    },
+    "watched_directory": {
+     "path": "/etc/modelyard/xds"
+    }
+   }
+  }
+ ]
+}
+{{- end }}
+
+{{- define "modelyard.xdsAuthority" -}}
+{{- $host := include "modelyard.xdsHost" . }}
+{{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
+{{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{
+ "resources": [
+  {
+   "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+   "name": "xds-authority",
+   "validation_context": {
+    "trusted_ca": {
+     "filename": "/etc/modelyard/xds/ca.crt"
+    },
+    "watched_directory": {
+     "path": "/etc/modelyard/xds"
+    },
+    "match_typed_subject_alt_names": [
+     {
+      "san_type": "DNS",
+      "matcher": {
+       "exact": {{ $host | quote }}
+      }
+     }
+    ]
+   }
+  }
+ ]
+}
+{{- end }}

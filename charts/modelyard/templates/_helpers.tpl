@@ -145,6 +145,12 @@ imagePullSecrets:
 {{- if and .Values.gateway.tls.enabled (not .Values.gateway.tls.secretName) }}
 {{- fail "gateway.tls.enabled needs gateway.tls.secretName: a Secret of the type kubernetes.io/tls in the release's namespace" }}
 {{- end }}
+{{- if and .Values.gateway.tls.enabled (not .Values.xds.tls.enabled) }}
+{{- fail "gateway.tls.enabled needs xds.tls.enabled: Envoy gets the certificate's key over an encrypted connection only" }}
+{{- end }}
+{{- if and .Values.gateway.hostnames (not .Values.gateway.parents) }}
+{{- fail "gateway.hostnames are those of the HTTPRoute from gateway.parents: name a Gateway there, or leave them out" }}
+{{- end }}
 {{- with .Values.gateway.resources.limits }}
 {{- $limit := .memory | toString }}
 {{- $mib := 0 }}

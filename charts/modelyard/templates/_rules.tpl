@@ -63,6 +63,25 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, delete, get, list, update]
+{{- if .Values.xds.tls.enabled }}
+# The certificates of operator and gateway. A name cannot be asked for when an object is created.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [modelyard-xds-client, modelyard-xds-server]
+  verbs: [update]
+{{- end }}
+{{- if .Values.gateway.parents }}
+# The HTTPRoute from a Gateway of the cluster. Its owner is the gateway's Service.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [create, get, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get]
+{{- end }}
 {{- if .Values.operator.highAvailability.enabled }}
 # A name cannot be asked for when an object is created.
 - apiGroups: [coordination.k8s.io]
