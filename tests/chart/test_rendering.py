@@ -8,8 +8,8 @@ import yaml
 
 from dev.charts.dump import dump
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE
-from tests.chart.combinations import FOLDER, NAMES, VALUES, find, objects_of, pods_of
 from modelyard.runtime.xdstls import CLIENT_SECRET, SERVER_SECRET
+from tests.chart.combinations import FOLDER, NAMES, VALUES, find, objects_of, pods_of
 from tests.golden.pod_security import violations
 
 OTHERS = {"AcceleratorClass", "PodMonitor", "ServiceMonitor", "PrometheusRule"}

@@ -30,9 +30,9 @@ def build_provider_status(
     """Return the status that the provider should have. `now`: Unix time.
 
     Ready says that the operator has what the gateway needs, and the gateway can get it; Answering, what became of
-    requests there. Of a provider that nobody has asked lately nothing is known, and what stood stays: asking costs money.
-    `answers`: what is known of models, by `external_key`; `limit`: of the provider's limits; `plain`: whether an Envoy is
-    connected that gets no keys, None: no Envoy is connected, so what stands stays.
+    requests there. Of a provider that nobody has asked lately nothing is known, and what stood stays: asking costs
+    money. `answers`: what is known of models, by `external_key`; `limit`: of the provider's limits; `plain`: whether an
+    Envoy is connected that gets no keys, None: no Envoy is connected, so what stands stays.
     """
     ready = _judge_readiness(provider, refusal, plain)
     verdicts = [ready, *_judge_answers(provider, answers or {}, now)]

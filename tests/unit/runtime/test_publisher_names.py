@@ -46,7 +46,11 @@ async def told():
     """Names that changed hands, as the publisher tells them, and the fleet that it publishes."""
     fleet, names = make_fleet(make_targets_route("team/one", "one", OWN)), []
     publisher = Publisher(
-        fleet, AdsServer(lambda *_: None), LimitBook(), OperatorSettings(), lambda found: names.append(set(found))
+        fleet,
+        AdsServer(lambda *_: None),
+        LimitBook(),
+        OperatorSettings(),
+        lambda found: names.append(set(found)),
     )
     running = asyncio.create_task(publisher.run())
     yield fleet, names, publisher
