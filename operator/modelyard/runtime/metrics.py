@@ -99,6 +99,18 @@ GATEWAY_ROUTE = Gauge(
     ["reason"],
     registry=REGISTRY,
 )
+PROVIDER_ANSWERING = Gauge(
+    "modelyard_provider_answering",
+    "1 while a provider's model answers, 0 while it counts as silent; absent where nobody has asked it.",
+    ["provider", "model"],
+    registry=REGISTRY,
+)
+PROVIDER_LIMITED = Gauge(
+    "modelyard_provider_limited",
+    "1 while a limit of a provider is used up, by what it counts.",
+    ["provider", "limit"],
+    registry=REGISTRY,
+)
 GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
 GATEWAY_REJECTIONS = Gauge(
     "modelyard_gateway_rejections", "Configurations that connected Envoys rejected.", registry=REGISTRY

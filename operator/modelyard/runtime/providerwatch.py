@@ -9,22 +9,9 @@ from modelyard.core.answering import find_silent, observe_attempts
 from modelyard.core.providerlimits import count_limits, find_reached
 from modelyard.core.routing import EXTERNAL_PREFIX
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import REGISTRY
+from modelyard.runtime.metrics import PROVIDER_ANSWERING, PROVIDER_LIMITED
 
 logger = logging.getLogger(__name__)
-
-PROVIDER_ANSWERING = Gauge(
-    "modelyard_provider_answering",
-    "1 while a provider's model answers, 0 while it counts as silent; absent where nobody has asked it.",
-    ["provider", "model"],
-    registry=REGISTRY,
-)
-PROVIDER_LIMITED = Gauge(
-    "modelyard_provider_limited",
-    "1 while a limit of a provider is used up, by what it counts.",
-    ["provider", "limit"],
-    registry=REGISTRY,
-)
 
 
 class ProviderWatch:

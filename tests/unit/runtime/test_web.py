@@ -55,7 +55,7 @@ class Outline(HTMLParser):
 
 
 async def test_the_fleet_shows_trouble_first():
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         status, _, text = await ask("/")
     assert status == 200
     told = "".join(Outline(text).texts)
@@ -69,7 +69,7 @@ async def test_the_fleet_shows_trouble_first():
 
 
 async def test_costs_are_those_of_the_last_day():
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         _, _, text = await ask("/cost")
     told = " ".join(Outline(text).texts)
     assert "$7.15 were spent" in told
@@ -95,7 +95,7 @@ def test_spending_is_added_up_by_tenant_and_by_what_answered():
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_page_is_whole_and_every_link_leads_somewhere(path):
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         status, headers, text = await ask(path)
         page = Outline(text)
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -111,7 +111,7 @@ async def test_every_page_is_whole_and_every_link_leads_somewhere(path):
 
 @pytest.mark.parametrize("path", [*PATHS, *API_PATHS])
 async def test_texts_of_others_never_become_markup(path):
-    pages = make_pages(make_fleet(NOW, hostile=HOSTILE))
+    pages = make_pages(make_fleet(time.time(), hostile=HOSTILE))
     async with serve(pages) as ask:
         _, headers, text = await ask(path)
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -133,14 +133,14 @@ def test_hostile_attributes_stay_attributes():
 
 
 async def test_the_hostile_message_is_still_told():
-    async with serve(make_pages(make_fleet(NOW, hostile=HOSTILE))) as ask:
+    async with serve(make_pages(make_fleet(time.time(), hostile=HOSTILE))) as ask:
         _, _, text = await ask("/deployments/team/huge")
     assert "<script>alert(1)</script>" in "".join(Outline(text).texts)
 
 
 @pytest.mark.parametrize("path", [*PATHS, *API_PATHS, "/static/refresh.js", "/static/style.css"])
 async def test_nothing_secret_and_nothing_from_elsewhere(path):
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         status, headers, text = await ask(path)
     assert status == 200
     assert SECRET not in text
@@ -150,7 +150,7 @@ async def test_nothing_secret_and_nothing_from_elsewhere(path):
 
 
 async def test_the_same_as_json():
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         found = json.loads((await ask("/api/overview"))[2])
         assert [row["name"] for row in found["deployments"]][:2] == ["team/huge", "team/new"]
         assert found["accelerators"][0]["free"] == 8
@@ -164,7 +164,7 @@ async def test_the_same_as_json():
     ["/nothing", "/deployments/team/none", "/routes/team/none", "/static/web.py", "/static/..%2Fhtml.py"],
 )
 async def test_what_is_not_there(path):
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         status, headers, text = await ask(path)
     assert status == 404
     assert headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
@@ -174,12 +174,12 @@ async def test_what_is_not_there(path):
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["/", "/deployments/team/chat", "/api/overview"])
 async def test_nothing_can_be_changed(path, method):
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         assert (await ask(path, method))[0] == 405
 
 
 async def test_before_the_cluster_was_seen_nothing_is_claimed():
-    async with serve(make_pages(make_fleet(NOW), acting=False)) as ask:
+    async with serve(make_pages(make_fleet(time.time()), acting=False)) as ask:
         assert (await ask("/"))[0] == 503
         assert (await ask("/api/overview"))[0] == 503
         assert (await ask("/static/style.css"))[0] == 200
@@ -198,12 +198,12 @@ async def test_before_the_cluster_was_seen_nothing_is_claimed():
     ],
 )
 async def test_a_loopback_address_is_only_for_local_names(named, status):
-    async with serve(make_pages(make_fleet(NOW))) as ask:
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
         assert (await ask("/", Host=named))[0] == status
 
 
 async def test_other_addresses_have_names_of_their_own():
-    async with serve(make_pages(make_fleet(NOW)), "0.0.0.0") as ask:
+    async with serve(make_pages(make_fleet(time.time())), "0.0.0.0") as ask:
         assert (await ask("/", Host="modelyard.example"))[0] == 200
 
 
