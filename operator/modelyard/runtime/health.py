@@ -23,7 +23,18 @@ class Health:
         self.synced = False
         self.acting = False
         """Whether it decides: one that stands by for another operator has seen everything too."""
+        self.informed: Callable[[], bool] = lambda: True
+        """Whether one that stands by knows whom it follows."""
         self._beat = time.monotonic()
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether the process does what it is there for, and what that is."""
+        if not self.synced:
+            return False, "reading the cluster"
+        if self.acting:
+            return True, "ready"
+        return (True, "standing by") if self.informed() else (False, "the Lease cannot be read or written")
 
     async def beat(self) -> None:
         """Note once a second that the event loop turns, until cancelled."""
@@ -56,10 +67,8 @@ async def serve_health(
         return web.Response(status=200 if late < LAG_LIMIT else 503, text=f"event loop {late:.1f} s late\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "reading the cluster\n"
-        if health.synced:
-            text = "ready\n" if health.acting else "standing by\n"
-        return web.Response(status=200 if health.synced else 503, text=text)
+        good, text = health.ready
+        return web.Response(status=200 if good else 503, text=f"{text}\n")
 
     async def metrics(_: web.Request) -> web.Response:
         refresh()

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from typing import NoReturn
 
 from modelyard.api.meta import LABEL_ACTIVE
@@ -49,12 +50,18 @@ class Leader:
         self._candidate = Candidate(identity, terms or Terms())
         self._clock = clock
         self._told = ""
+        self._heard = -inf
+        """When the Lease was last read or written."""
         self.acquired = asyncio.Event()
         LEADER.set(0)
 
     def holds(self) -> bool:
         """Say whether this process may act at this moment. Asked before each write."""
         return self._candidate.holds(self._clock())
+
+    def informed(self) -> bool:
+        """Say whether this process knows who holds the Lease: one that may not read it cannot follow anybody."""
+        return self._clock() - self._heard < self._candidate.terms.duration
 
     async def run(self) -> NoReturn:
         """Wait for the Lease, then renew it.
@@ -118,6 +125,7 @@ class Leader:
         except ApiError as error:
             logger.warning("The Lease cannot be read or written: %s", error)
             return False
+        self._heard = self._clock()
         return True
 
     async def _round(self) -> None:

@@ -235,7 +235,7 @@ class Operator:
         await wait_synced(self._client, self.fleet.indices, self._settings.namespaces, optional)
         if self._leader is not None:
             # Ready, so that a rollout goes on: the old pod gives the Lease back when it ends.
-            self._health.synced = True
+            self._health.synced, self._health.informed = True, self._leader.informed
             await self._leader.acquired.wait()
         LEADER.set(1)
         await self._scalers.start()

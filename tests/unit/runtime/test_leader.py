@@ -7,6 +7,7 @@ import pytest
 
 from modelyard.core.lease import Record, Terms
 from modelyard.kube.client import ApiError
+from modelyard.runtime.health import Health
 from modelyard.runtime.leader import Leader, LeaseLostError
 
 TERMS = Terms(duration=2.0, deadline=0.4, retry=0.05, look=0.05, request=0.2)
@@ -140,3 +141,26 @@ async def test_a_server_that_is_away_is_asked_no_faster_than_stated():
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert 0 < asked <= 11
+
+
+async def test_who_may_not_read_the_lease_does_not_stand_by():
+    store, clock, health = Store(), Clock(), Health()
+    store.lease = Record("other", 60.0, renewed="1", version="1")
+    leader = Leader(store, "me", TERMS, clock)
+    assert health.ready == (False, "reading the cluster")
+    health.synced, health.informed = True, leader.informed
+    assert health.ready == (False, "the Lease cannot be read or written"), "it has not looked yet"
+    running = asyncio.create_task(leader.run())
+    async with asyncio.timeout(20):
+        while not leader.informed():
+            await asyncio.sleep(0.01)
+    assert health.ready == (True, "standing by")
+    store.failing = ApiError(403, "Forbidden", "no")
+    await asyncio.sleep(0)
+    clock.skipped += TERMS.duration
+    assert health.ready == (False, "the Lease cannot be read or written")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    health.acting = True
+    assert health.ready == (True, "ready")
