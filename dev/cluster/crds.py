@@ -51,3 +51,9 @@ GATEWAY_API = CrdModule(
     "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY=",
     "config/crd/standard",
 )
+INFERENCE_EXTENSION = CrdModule(
+    "sigs.k8s.io/gateway-api-inference-extension",
+    "v1.6.0",
+    "h1:cjtwMJYcTnLXBYE5ffR1/hHhn7U1aIFfe2RITYmOXVA=",
+    "config/crd/bases",
+)

@@ -98,6 +98,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             },
             load={"requestsPerMinute": 600, "inputTokens": 900, "outputTokens": 150},
             loadBalancing="PrefixAffinity",
+            endpointPicker={"service": "picker", "port": 9002, "failureMode": "FailOpen"},
             rollout={"strategy": "Drain", "startTimeout": "20m", "drainTimeout": "1m"},
             suspend=False,
         ),

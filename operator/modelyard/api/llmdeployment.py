@@ -16,6 +16,7 @@ from modelyard.api.meta import (
     Status,
 )
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.api.picker import EndpointPicker
 from modelyard.api.quantities import Duration, Price, parse_duration
 from modelyard.api.scaling import Scaling
 
@@ -231,6 +232,9 @@ class LLMDeploymentSpec(ApiModel):
         description="Which replica a request goes to. LeastRequests: to the least busy one. PrefixAffinity: requests "
         "with the same prompt_cache_key or X-Session-ID, or else the same beginning, to the same one, unless it is "
         "busier than the others.",
+    )
+    endpoint_picker: EndpointPicker | None = Field(
+        default=None, description="Let a service of your own choose the replica of each request."
     )
     rollout: Rollout = Field(default_factory=Rollout)
     suspend: bool = Field(default=False, description="True: no pods, and requests are refused with 503.")

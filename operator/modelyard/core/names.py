@@ -7,7 +7,7 @@ a team can put a route over a name that it already serves.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -15,6 +15,7 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import split_key
 from modelyard.api.quantities import parse_duration
 from modelyard.api.routetargets import RouteRule as SpecRule
+from modelyard.core.picking import asks_picker, find_picker
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.routeplan.follow import follow_plan
 from modelyard.core.routeplan.model import RoutePlan
@@ -182,7 +183,14 @@ def build_routing_table(
         asks = deployment.spec.engine.name != "vLLM"
         affinity = deployment.spec.load_balancing == "PrefixAffinity"
         upstreams[key] = Upstream(
-            key, generation, deployment.served_name, endpoints, asks_usage=asks, affinity=affinity
+            key,
+            generation,
+            deployment.served_name,
+            endpoints,
+            asks_usage=asks,
+            affinity=affinity,
+            picker=find_picker(deployment),
+            asks_picker=asks_picker(deployment, snapshot.silent_pickers),
         )
         owned = sorted(names.get((DEPLOYMENT, key), ()))
         adapters = adapter_names(deployment)
@@ -191,9 +199,7 @@ def build_routing_table(
         routes.append(_deployment_route(deployment, key, key, base))
         for adapter in adapters:
             target = adapter_key(key, adapter)
-            upstreams[target] = Upstream(
-                target, generation, adapter, endpoints, asks_usage=asks, affinity=affinity
-            )
+            upstreams[target] = replace(upstreams[key], deployment=target, model=adapter)
             models = (adapter, target) if adapter in owned and adapter not in full else (target,)
             routes.append(_deployment_route(deployment, target, target, models))
     externals: dict[str, ExternalUpstream] = {}

@@ -24,6 +24,24 @@ class Endpoint:
     """Share of the requests, among pods that answer different numbers of them: 1 to 128, Envoy's bound."""
 
 
+PICKER_PREFIX = "picker:"
+"""Begins the names of the Envoy clusters of endpoint pickers."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Picker:
+    """A service that chooses the replica of each request (endpoint picker)."""
+
+    host: str
+    """DNS name of its Service."""
+    port: int
+
+    @property
+    def cluster(self) -> str:
+        """The Envoy cluster name; no deployment can have it, because namespaces have no colon."""
+        return f"{PICKER_PREFIX}{self.host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """The serving pods of one `LLMDeployment`, under one generation of its cluster name.
@@ -44,6 +62,10 @@ class Upstream:
     """Whether requests for streams ask for the usage where the client did not."""
     affinity: bool = False
     """Whether requests that begin alike go to the same pod. False: each goes to the least busy one."""
+    picker: Picker | None = None
+    """Who chooses the pod instead."""
+    asks_picker: bool = True
+    """False: the picker does not answer, and requests go where they would go without it."""
 
     @property
     def cluster(self) -> str:

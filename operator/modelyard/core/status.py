@@ -69,12 +69,13 @@ def build_status(
     cost_per_million: Decimal | None,
     now: float,
     scaler: tuple[bool, Reason] | None = None,
+    more: Iterable[Verdict] = (),
 ) -> LLMDeploymentStatus:
     """Return the status that the deployment should have.
 
     What does not change keeps its times, so that a status equal to the present one needs no write.
     `cost_per_million` is None where no tokens were counted lately; the last figure then stands. `scaler` is None where
-    no outside autoscaler is involved.
+    no outside autoscaler is involved. `more` are conditions that are judged elsewhere.
     """
     previous = deployment.status
     pods = snapshot.pods.get(deployment.key, ())
@@ -97,6 +98,7 @@ def build_status(
         verdicts.append(explain_placement(plan.placement))
     if scaler is not None:
         verdicts.append(Verdict(EXTERNAL_SCALER_READY, *scaler))
+    verdicts.extend(more)
     return LLMDeploymentStatus(
         observed_generation=deployment.metadata.generation,
         conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),

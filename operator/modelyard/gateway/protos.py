@@ -24,6 +24,7 @@ ROOT_FILES = (
     "envoy/extensions/access_loggers/stats/v3/stats.proto",
     "envoy/extensions/content_parsers/json/v3/json_content_parser.proto",
     "envoy/extensions/filters/http/credential_injector/v3/credential_injector.proto",
+    "envoy/extensions/filters/http/ext_proc/v3/ext_proc.proto",
     "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/health_check/v3/health_check.proto",
     "envoy/extensions/filters/http/json_to_metadata/v3/json_to_metadata.proto",
@@ -40,6 +41,7 @@ ROOT_FILES = (
     "envoy/extensions/http/injected_credentials/generic/v3/generic.proto",
     "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
     "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+    "envoy/extensions/load_balancing_policies/override_host/v3/override_host.proto",
     "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.proto",
     "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap.proto",
     "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
@@ -48,6 +50,7 @@ ROOT_FILES = (
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/service/ext_proc/v3/external_processor.proto",
     "envoy/service/ratelimit/v3/rls.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
 )

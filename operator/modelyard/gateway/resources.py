@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from modelyard.core.certificates import Certificate
-from modelyard.core.routing import ExternalUpstream, RoutingTable, Upstream, parse_cluster_name
+from modelyard.core.routing import ExternalUpstream, Picker, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
 from modelyard.render.envoy.certificates import certificate_secret
 from modelyard.render.envoy.clusters import cluster, endpoints
 from modelyard.render.envoy.listener import LISTENER, listener
+from modelyard.render.envoy.pickers import picker_cluster
 from modelyard.render.envoy.providers import provider_cluster, provider_secret
 from modelyard.render.envoy.routes import (
     ROUTE_CONFIGURATION,
@@ -86,6 +87,7 @@ class ResourceBuilder:
     _routes: dict[tuple[str, RoutePlan], Mapping[str, bytes]] = field(default_factory=dict)
     _clusters: dict[Upstream, Resource] = field(default_factory=dict)
     _externals: dict[ExternalUpstream, Resource] = field(default_factory=dict)
+    _pickers: dict[Picker, Resource] = field(default_factory=dict)
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
     _route_table: tuple[object, Resource] | None = None
 
@@ -104,16 +106,20 @@ class ResourceBuilder:
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
         # A cluster without its addresses stays the same while pods come and go.
-        bare = [replace(upstream, endpoints=()) for upstream in ready]
+        bare = [replace(upstream, endpoints=(), asks_picker=True) for upstream in ready]
         self._clusters = {up: self._clusters.get(up) or _cluster(up, self.settings) for up in bare}
         self._externals = {
             up: self._externals.get(up) or _external(up, self.settings) for up in table.externals.values()
         }
+        pickers = {up.picker for up in table.upstreams.values() if up.picker is not None}
+        self._pickers = {up: self._pickers.get(up) or _picker(up, self.settings) for up in sorted(pickers)}
         keyed = {up.provider for up in table.externals.values() if up.keyed}
         if self._listener is None:
             self._listener = _resource(LISTENER, protos.LISTENER, listener(self.settings))
         by_type = {
-            protos.CLUSTER: _by_name([*self._clusters.values(), *self._externals.values()]),
+            protos.CLUSTER: _by_name(
+                [*self._clusters.values(), *self._externals.values(), *self._pickers.values()]
+            ),
             protos.SECRET: _by_name(
                 [
                     *(
@@ -188,6 +194,10 @@ def _cluster(upstream: Upstream, settings: GatewaySettings) -> Resource:
 
 def _external(upstream: ExternalUpstream, settings: GatewaySettings) -> Resource:
     return _resource(upstream.cluster, protos.CLUSTER, provider_cluster(upstream, settings))
+
+
+def _picker(picker: Picker, settings: GatewaySettings) -> Resource:
+    return _resource(picker.cluster, protos.CLUSTER, picker_cluster(picker, settings))
 
 
 def _secret(value: Json) -> Resource:

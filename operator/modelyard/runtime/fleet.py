@@ -59,6 +59,8 @@ class Fleet:
     """How the LLMBudgets of the gateway's namespace stand."""
     limits: dict[str, SizeLimit] = field(default_factory=dict)
     """What they ask of sizes, by `namespace/name` of the LLMDeployment."""
+    silent_pickers: frozenset[str] = frozenset()
+    """`namespace/name` of the LLMDeployments whose endpoint picker takes no connection."""
     tenants: dict[str, LLMTenant] = field(default_factory=dict)
     """LLMTenants of the gateway's namespace, by name."""
     tenant_keys: dict[str, str] = field(default_factory=dict, repr=False)
@@ -262,6 +264,7 @@ class Fleet:
             providers=self.providers,
             tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
+            silent_pickers=self.silent_pickers,
         )
 
     def snapshot_routes(self) -> Snapshot:

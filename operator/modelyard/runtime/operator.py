@@ -54,6 +54,7 @@ from modelyard.runtime.metrics import (
     REGISTRY,
     WAKES,
 )
+from modelyard.runtime.pickers import PickerKeeper
 from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.providers import ProviderKeeper
@@ -101,6 +102,7 @@ class Operator:
         )
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
+        self._pickers = PickerKeeper(client, self.fleet, self._queue, settings, self._publisher.request)
         self._sizes = SizeBoard()
         self._reconciler = Reconciler(
             client,
@@ -109,6 +111,7 @@ class Operator:
             self._publisher,
             lambda key: self._server.generations.get(key),
             self._scalers,
+            self._pickers,
             self._sizes,
             settings,
         )
@@ -209,6 +212,7 @@ class Operator:
         yield self._profiles.run()
         yield self._engines.run()
         yield self._scalers.run()
+        yield self._pickers.run()
         if (route := self._settings.gateway_route) is not None:
             namespace = self._settings.render.gateway.namespace
             yield GatewayRouteKeeper(self._client, namespace, route, self._settings.scaler_interval).run()

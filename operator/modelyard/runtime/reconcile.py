@@ -30,6 +30,7 @@ from modelyard.runtime.events import EventRecorder
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import WRITES
+from modelyard.runtime.pickers import PickerKeeper
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
@@ -55,6 +56,7 @@ class Reconciler:
         publisher: Publisher,
         known_generation: Callable[[str], int | None],
         scalers: ScalerKeeper,
+        pickers: PickerKeeper,
         sizes: SizeBoard,
         settings: OperatorSettings,
     ) -> None:
@@ -64,6 +66,7 @@ class Reconciler:
         self._publisher = publisher
         self._known_generation = known_generation
         self._scalers = scalers
+        self._pickers = pickers
         self._sizes = sizes
         self._settings = settings
         self._events = EventRecorder(client)
@@ -224,7 +227,8 @@ class Reconciler:
             hourly = hourly_cost(plan, self._fleet.pods(key))
             cost = cost_per_million(hourly, token_rate(self._fleet.tokens.get(key, TokenMemory())))
         scaler = self._scalers.explain(deployment)
-        status = build_status(deployment, plan, snapshot, name, cost, now, scaler)
+        more = self._pickers.explain(deployment)
+        status = build_status(deployment, plan, snapshot, name, cost, now, scaler, more)
         if status == deployment.status:
             return
         if cost is not None:

@@ -16,19 +16,21 @@ from modelyard.render.envoy.names import (
     TENANT_HEADER,
     USAGE_HEADER,
 )
+from modelyard.render.envoy.pickers import picked
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, set_header, socket_address, typed
 
 
 def cluster(upstream: Upstream, settings: GatewaySettings) -> Json:
     """Return the cluster of one generation of a deployment; its addresses come separately (`endpoints`)."""
+    policy = balancer(affinity=upstream.affinity)
     return {
         "name": upstream.cluster,
         "type": "EDS",
         "eds_cluster_config": {"eds_config": ads()},
         "connect_timeout": seconds(settings.connect_timeout),
         "metadata": {"filter_metadata": {METADATA: {"deployment": upstream.deployment}}},
-        "load_balancing_policy": balancer(affinity=upstream.affinity),
+        "load_balancing_policy": policy if upstream.picker is None else picked(policy),
         "circuit_breakers": circuit_breakers(settings),
         "outlier_detection": {
             # An engine's own 500 is about the request, not about the pod.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from modelyard.render.envoy.limits import unlimited
 from modelyard.render.envoy.names import METADATA
+from modelyard.render.envoy.pickers import UNANSWERED_STATUS
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, set_header
 
@@ -90,7 +91,13 @@ def error_body(message: str, kind: str, code: str) -> str:
 
 def local_reply(settings: GatewaySettings) -> Json:
     """Return the `local_reply_config` of the connection manager."""
-    return {"mappers": [*(_mapper(error, settings) for error in LOCAL_ERRORS), _exhausted_mapper()]}
+    return {
+        "mappers": [
+            *(_mapper(error, settings) for error in LOCAL_ERRORS),
+            _exhausted_mapper(),
+            _picker_mapper(settings),
+        ]
+    }
 
 
 def direct_error(
@@ -131,6 +138,13 @@ def _mapper(error: LocalError, settings: GatewaySettings) -> Json:
         },
         "headers_to_add": [set_header(key, value) for key, value in headers.items()],
     }
+
+
+def _picker_mapper(settings: GatewaySettings) -> Json:
+    """Return the mapper for requests whose endpoint picker did not answer."""
+    message = f"The endpoint picker of the model `{_MODEL}` does not answer. Try again later."
+    error = LocalError(UNANSWERED_STATUS, "server_error", "model_unavailable", message, retry=True)
+    return {**_mapper(error, settings), "status_code": 503}
 
 
 def _exhausted_mapper() -> Json:

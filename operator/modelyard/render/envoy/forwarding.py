@@ -26,6 +26,8 @@ class Choice:
     weight: int
     clusters: tuple[str, ...]
     """One for each attempt: a deployment with several pods has two."""
+    picker: str | None = None
+    """Cluster of the picker that chooses the pod of the first of them."""
 
     @property
     def falls_back(self) -> bool:
@@ -54,10 +56,17 @@ def route_targets(route: Route, table: RoutingTable) -> Targets:
         Choice(
             target.weight,
             _attempts([item.upstream for item in targets[index:] + targets[:index]], table.upstreams),
+            _picker(table.upstreams.get(target.upstream)),
         )
         for index, target in enumerate(first)
         if target.weight > 0 or route.priority
     )
+
+
+def _picker(upstream: Upstream | None) -> str | None:
+    if upstream is None or upstream.picker is None or not upstream.asks_picker:
+        return None
+    return upstream.picker.cluster
 
 
 def _attempts(keys: list[str], upstreams: Mapping[str, Upstream]) -> tuple[str, ...]:

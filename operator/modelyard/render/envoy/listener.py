@@ -1,7 +1,7 @@
 """The listener and its chain of HTTP filters.
 
 strip internal headers -> health check -> scan the request -> ask about limits -> count the arrival -> hold while asleep
--> read the usage of the reply -> forward
+-> ask for a replica -> read the usage of the reply -> forward
 """
 
 from modelyard.render.envoy import scripts
@@ -18,6 +18,7 @@ from modelyard.render.envoy.metering import (
     unary_usage,
 )
 from modelyard.render.envoy.names import INTERNAL_HEADERS
+from modelyard.render.envoy.pickers import picker_filter
 from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import Json, ads, extension, seconds, socket_address
@@ -101,6 +102,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
             note_arrival(),
             extension("envoy.filters.http.on_demand", "envoy.extensions.filters.http.on_demand.v3.OnDemand"),
             held_filter(settings),
+            picker_filter(),
             streamed_usage(),
             unary_usage(),
             extension(

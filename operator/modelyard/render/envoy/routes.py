@@ -24,6 +24,7 @@ from modelyard.render.envoy.names import (
     model_info_key,
     model_key,
 )
+from modelyard.render.envoy.pickers import ask_picker, no_picker
 from modelyard.render.envoy.refusals import for_tenant, refuse_exhausted
 from modelyard.render.envoy.rules import Branch, RoutePlan, branch_headers, refuse_others
 from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
@@ -109,6 +110,7 @@ def _host(settings: GatewaySettings, known: Json) -> Json:
     return {
         "name": "models",
         "domains": ["*"],
+        "typed_per_filter_config": no_picker(),
         "metadata": known,
         "request_body_buffer_limit": settings.max_body_bytes,
         "matcher": {
@@ -182,7 +184,10 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
         filters = {**passing["typed_per_filter_config"], **unlimited()}
         yield {**everything, **passing, **error, "typed_per_filter_config": filters}
         return
+    held = passing
     for choice, match in zip(branch.targets, split(branch.targets), strict=True):
+        asked = {} if choice.picker is None else ask_picker(choice.picker)
+        passing = {**held, "typed_per_filter_config": {**held["typed_per_filter_config"], **asked}}
         if route.first_token_seconds is not None:
             streamed = {"name": STREAM_HEADER, "string_match": {"exact": "true"}}
             action = forward(route, choice, settings, route.first_token_seconds)

@@ -1,0 +1,82 @@
+"""Whether endpoint pickers answer: told after some patience, published at once, and forgotten with the deployment."""
+
+from dataclasses import dataclass, field
+
+from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.core.routing import Picker
+from modelyard.runtime.pickers import PATIENCE, PickerKeeper
+from modelyard.runtime.settings import OperatorSettings
+from tests.unit.core.build import KEY, make_deployment
+
+
+@dataclass
+class FewDeployments:
+    """What the keeper sees of a fleet."""
+
+    deployments: list[LLMDeployment]
+    silent_pickers: frozenset[str] = frozenset()
+
+    def readable(self) -> list[LLMDeployment]:
+        return self.deployments
+
+
+@dataclass
+class Stage:
+    """A keeper whose picker answers as told, and what it asked for."""
+
+    answers: bool = True
+    asked: list[Picker] = field(default_factory=list)
+    published: int = 0
+    queued: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        picker = {"service": "picker", "failureMode": "FailOpen"}
+        self.fleet = FewDeployments([make_deployment(endpointPicker=picker), make_deployment("team/plain")])
+        self.keeper = PickerKeeper(None, self.fleet, self, OperatorSettings(), self.publish, self.probe)
+
+    def publish(self) -> None:
+        self.published += 1
+
+    def add(self, key: str) -> None:
+        self.queued.append(key)
+
+    async def probe(self, picker: Picker) -> bool:
+        self.asked.append(picker)
+        return self.answers
+
+    async def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            await self.keeper.probe()
+
+
+async def test_a_picker_counts_as_silent_after_some_looks_and_answers_at_once():
+    stage = Stage()
+    await stage.look(3)
+    assert set(stage.asked) == {Picker("picker.team.svc", 9002)}, "a deployment without one is not asked for"
+    stage.answers = False
+    await stage.look(PATIENCE - 1)
+    assert (stage.fleet.silent_pickers, stage.published) == (frozenset(), 0)
+    await stage.look()
+    assert (stage.fleet.silent_pickers, stage.published, stage.queued) == (frozenset({KEY}), 1, [KEY])
+    await stage.look(5)
+    assert stage.published == 1, "what stays is not published again"
+    stage.answers = True
+    await stage.look()
+    assert (stage.fleet.silent_pickers, stage.published, stage.queued) == (frozenset(), 2, [KEY, KEY])
+
+
+async def test_one_lost_look_is_none():
+    stage = Stage()
+    for _ in range(4):
+        stage.answers = not stage.answers
+        await stage.look()
+    assert stage.published == 0
+
+
+async def test_a_deployment_that_goes_is_forgotten():
+    stage = Stage(answers=False)
+    await stage.look(PATIENCE)
+    assert stage.fleet.silent_pickers == {KEY}
+    stage.fleet.deployments = []
+    await stage.look()
+    assert stage.fleet.silent_pickers == frozenset()
