@@ -4,26 +4,92 @@
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.policy.actors import (
     API_SERVER,
+    DATA_CENTRE,
+    DNS,
     GATEWAY,
     INCOMING,
     INTERNET,
+    KEDA,
     METADATA,
     OPERATOR,
     OUTGOING,
     OWN_NODE,
+    PROMETHEUS,
     SITUATIONS,
+    STRANGER,
+    TEAM_POD,
     Situation,
 )
-from tests.policy.networkpolicy import is_allowed
+from tests.policy.installed import CHART, install, read_manifests
+from tests.policy.networkpolicy import Peer, is_allowed
 
 PAGE = Path(__file__).parents[2] / "docs" / "network.md"
-BEGIN, END = "<!-- table: tests/policy -->\n", "<!-- end of the table -->\n"
+END = "<!-- end of the table -->\n"
+
+INSTALLED = install(read_manifests(CHART))
+OWN_GATEWAY, OWN_OPERATOR = INSTALLED.pods["gateway"], INSTALLED.pods["operator"]
+ENGINE = SITUATIONS[0]
+CHART_POLICIES = (*INSTALLED.policies, *ENGINE.policies)
+"""With those of an engine that downloads: both ends of a connection have theirs."""
+
+CONNECTIONS = (
+    *((source, OWN_GATEWAY, "http") for source in (TEAM_POD, STRANGER, INTERNET, ENGINE.engine)),
+    *((source, OWN_GATEWAY, "stats") for source in (OWN_OPERATOR, PROMETHEUS, TEAM_POD, ENGINE.engine)),
+    *((source, OWN_OPERATOR, "xds") for source in (OWN_GATEWAY, PROMETHEUS, TEAM_POD, ENGINE.engine)),
+    *((source, OWN_OPERATOR, "http") for source in (PROMETHEUS, KEDA, OWN_GATEWAY, TEAM_POD, ENGINE.engine)),
+    *(
+        (source, target, port)
+        for source in (OWN_GATEWAY, OWN_OPERATOR)
+        for target, port in (
+            (ENGINE.engine, ENGINE.port),
+            (ENGINE.engine, 22),
+            (TEAM_POD, 8000),
+            (DNS, 53),
+            (API_SERVER, 6443),
+            (API_SERVER, 443),
+            (METADATA, 80),
+            (DATA_CENTRE, 443),
+            (DATA_CENTRE, 5432),
+            (INTERNET, 443),
+            (INTERNET, 80),
+        )
+    ),
+)
+"""Source, destination, and port by number or by the name that the destination gives it."""
+
+
+def _number(target: Peer, port: str | int) -> int:
+    return target.ports[port][1] if isinstance(port, str) else port
+
+
+def chart_allows(source: Peer, target: Peer, port: str | int) -> bool:
+    return is_allowed(source, target, "TCP", _number(target, port), CHART_POLICIES)
+
+
+def build_chart_table() -> str:
+    rows = [
+        ("connection", "allowed"),
+        ("---", "---"),
+        *(
+            (
+                f"{_short(source)} → {_short(target)}, TCP {_number(target, port)}",
+                _mark(chart_allows(source, target, port)),
+            )
+            for source, target, port in CONNECTIONS
+        ),
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _short(peer: Peer) -> str:
+    return "engine" if peer is ENGINE.engine else peer.name
 
 
 def build_table() -> str:
@@ -57,13 +123,15 @@ def _mark(allowed: bool) -> str:
     return "yes" if allowed else "·"
 
 
-def test_the_page_shows_the_table():
+@pytest.mark.parametrize(("name", "build"), [("engines", build_table), ("chart", build_chart_table)])
+def test_the_page_shows_the_table(name: str, build: Callable[[], str]):
     text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
+    begin = f"<!-- table of {name}: tests/policy -->\n"
+    head, _, rest = text.partition(begin)
     shown, _, tail = rest.partition(END)
-    table = build_table()
+    table = build()
     if os.environ.get("MODELYARD_UPDATE_GOLDEN") == "1":
-        PAGE.write_text(f"{head}{BEGIN}{table}{END}{tail}", encoding="utf-8")
+        PAGE.write_text(f"{head}{begin}{table}{END}{tail}", encoding="utf-8")
         shown = table
     assert shown.splitlines() == table.splitlines()
 
@@ -117,3 +185,26 @@ def test_a_download_is_https_to_the_internet():
         ("TCP", 8443, False),
     ):
         assert is_allowed(situation.engine, INTERNET, protocol, port, situation.policies) is allowed
+
+
+def test_an_installation_works_with_the_policies_of_its_chart():
+    for source, target, port in (
+        (STRANGER, OWN_GATEWAY, "http"),
+        (OWN_GATEWAY, OWN_OPERATOR, "xds"),
+        (OWN_OPERATOR, OWN_GATEWAY, "stats"),
+        (OWN_OPERATOR, API_SERVER, 6443),
+        *((pod, ENGINE.engine, ENGINE.port) for pod in (OWN_GATEWAY, OWN_OPERATOR)),
+        *((pod, DNS, 53) for pod in (OWN_GATEWAY, OWN_OPERATOR)),
+    ):
+        assert chart_allows(source, target, port), (source.name, target.name, port)
+
+
+def test_nobody_else_reaches_what_is_inside():
+    for source in (TEAM_POD, STRANGER, INTERNET, KEDA, ENGINE.engine):
+        for target, port in ((OWN_OPERATOR, "xds"), (OWN_OPERATOR, "http"), (OWN_GATEWAY, "stats")):
+            assert not chart_allows(source, target, port), (source.name, target.name, port)
+    for source in (OWN_GATEWAY, OWN_OPERATOR):
+        assert not chart_allows(source, METADATA, 80)
+        assert not chart_allows(source, TEAM_POD, 8000)
+        assert not chart_allows(source, ENGINE.engine, 22)
+    assert not chart_allows(OWN_GATEWAY, API_SERVER, 6443)
