@@ -249,6 +249,8 @@ def build_groups(
                 if item.resource == resource and item.deployment in movable:
                     usable += item.count
                     running[item.deployment, item.variant] += 1
+            # A pod that was bound by hand may ask for more than the node has, until its kubelet refuses it.
+            usable = min(usable, state.node.accelerators[resource])
             zone = state.node.zone if names & spots else ""
             groups[resource, names, zone].append((usable, dict(running)))
     built = [

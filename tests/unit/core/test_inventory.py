@@ -168,6 +168,13 @@ def test_what_a_movable_deployment_holds_is_its_own_to_use():
     assert (group.free, dict(group.running[0])) == ((4,), {})
 
 
+def test_no_pod_makes_a_node_larger():
+    """Whoever may create pods may bind one to a node and ask for more than it has, under any label."""
+    inventory = build_inventory([make_node(gpus=8)], [use("node-1", 10**18, KEY)], complete=True)
+    (group,) = groups(inventory, Offer(POOL, "l4"), movable=frozenset({KEY}))
+    assert group.free == (8,)
+
+
 def test_a_cordoned_node_keeps_what_it_has_and_takes_no_more():
     inventory = build_inventory(
         [make_node(gpus=8, schedulable=False)], [use("node-1", 2, KEY)], complete=True
