@@ -1,0 +1,114 @@
+"""A cluster with two real nodes and Modelyard, installed once by the commands of the chart's README."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.cluster.binaries import HELM, NODE, ensure_module
+from dev.cluster.waiting import wait_until
+from dev.realnode import requirements
+from dev.realnode.images import OWN_IMAGE, ensure_images
+from tests.e2e_node.support import (
+    INSTALL,
+    POD_TIMEOUT_S,
+    README,
+    SYSTEM,
+    TEAM,
+    Bed,
+    Traffic,
+    commands_of,
+    model,
+)
+
+TENANT = "e2e"
+
+README_IMAGE = OWN_IMAGE.replace("docker.io/library", "registry.example.com")
+"""What the README's commands name."""
+
+_missing = requirements.lacks()
+REASON = requirements.explain(_missing) if _missing else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave this folder's tests out where real nodes cannot run."""
+    if REASON:
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=REASON))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, where it is not overlooked, that nothing ran on a real node."""
+    if REASON:
+        terminalreporter.section("REAL NODE: NOT TESTED", red=True, bold=True)
+        terminalreporter.line(REASON)
+
+
+def say(line: str) -> None:
+    """Show progress: pytest prints it when something fails, or with -s."""
+    sys.stderr.write(line + "\n")
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """Two nodes with the images, and the programs to work on them; nothing installed."""
+    from dev.realnode.cluster import RealCluster
+
+    tools = tmp_path_factory.mktemp("tools")
+    (tools / "helm").symlink_to(ensure_module(HELM, say) / "helm")
+    (tools / "kubectl").symlink_to(ensure_module(NODE, say) / "kubectl")
+    images = ensure_images(say)
+    with RealCluster(tmp_path_factory.mktemp("node"), nodes=2, report=say) as cluster:
+        cluster.import_images(images)
+        for node in cluster.nodes:
+            node.ctr("images", "tag", OWN_IMAGE, README_IMAGE)
+        yield Bed(cluster, tools, key=f"sk-{secrets.token_hex(16)}")
+
+
+@pytest.fixture(scope="session")
+def bed(bare: Bed) -> Bed:
+    """Modelyard, installed as the README says, with a tenant and a class of machines."""
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    bare.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM, "labels": restricted}})
+    for command in commands_of(README, INSTALL):
+        bare.shell(command)
+    bare.wait_rolled_out(SYSTEM)
+    bare.kubectl("create", "secret", "generic", TENANT, "-n", SYSTEM, f"--from-literal=key={bare.key}")
+    group = "modelyard.dev/v1alpha1"
+    bare.apply(
+        {
+            "apiVersion": group,
+            "kind": "LLMTenant",
+            "metadata": {"name": TENANT, "namespace": SYSTEM},
+            "spec": {"keys": [{"name": TENANT, "key": "key"}]},
+        },
+        {
+            "apiVersion": group,
+            "kind": "AcceleratorClass",
+            "metadata": {"name": "cpu"},
+            # So small that one node takes everything while the other one is drained.
+            "spec": {"requests": {"cpu": "400m", "memory": "1536Mi"}, "price": {"onDemand": "0.05"}},
+        },
+    )
+    return bare
+
+
+@pytest.fixture(scope="session")
+def gemma(bed: Bed) -> str:
+    """A model with two replicas that serve."""
+    name = "gemma"
+    bed.apply(model(name, replicas=2))
+    bed.wait_serving(name, 2)
+    wait_until(lambda: bed.chat(name)[0] == 200, f"{name} is routed", timeout_s=POD_TIMEOUT_S)
+    return name
+
+
+@pytest.fixture
+def traffic(bed: Bed, gemma: str) -> Callable[[], Traffic]:
+    """Makes traffic for the model."""
+    return lambda: Traffic(bed, gemma)

@@ -1,0 +1,50 @@
+"""Real containers of a real model, behind the gateway that Helm installed."""
+
+from dev.cluster.waiting import wait_until
+from tests.e2e_node.support import POD_TIMEOUT_S, SYSTEM, TEAM, is_ready, model
+
+
+def test_everything_runs_under_restricted_pod_security(bed, gemma):
+    """Admission lets nothing else in; what is seen here is that it is on, and that every pod of ours is Ready."""
+    namespaces = {
+        item["metadata"]["name"]: item["metadata"]["labels"] for item in bed.list("namespaces", "default")
+    }
+    for namespace in (SYSTEM, TEAM):
+        assert namespaces[namespace]["pod-security.kubernetes.io/enforce"] == "restricted"
+        pods = bed.list("pods", namespace)
+        assert pods
+        assert all(is_ready(pod) for pod in pods)
+
+
+def test_gemma_answers_through_the_gateway(bed, gemma):
+    status, body = bed.chat(gemma)
+    assert status == 200, body
+    assert body["choices"][0]["message"]["content"].strip()
+    assert body["usage"]["completion_tokens"] == 4
+
+
+def test_gateway_asks_for_a_key(bed, gemma):
+    assert bed.chat(gemma, key="sk-nobodys")[0] == 401
+
+
+def test_sleeping_model_wakes_for_a_request_and_sleeps_again(bed):
+    name = "sleeper"
+    bed.apply(model(name, scaling={"min": 0, "max": 1, "idleAfter": "10s"}))
+    try:
+        for _ in range(2):
+            wait_until(lambda: asleep(bed, name), f"{name} sleeps", timeout_s=POD_TIMEOUT_S, interval_s=0.5)
+            status, body = bed.chat(name)
+            assert status == 200, body
+            assert bed.serving(name)
+    finally:
+        bed.kubectl("delete", "llmdeployment", name, "-n", TEAM)
+    wait_until(lambda: not bed.engines(name), "its pods are gone", timeout_s=POD_TIMEOUT_S, interval_s=0.5)
+
+
+def asleep(bed, name) -> bool:
+    """Tell whether a model says that it sleeps, and has no pod."""
+    for item in bed.list("llmdeployments", TEAM):
+        for condition in item.get("status", {}).get("conditions", []):
+            if item["metadata"]["name"] == name and condition["reason"] == "ScaledToZero":
+                return not bed.engines(name)
+    return False
