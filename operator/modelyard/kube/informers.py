@@ -237,6 +237,10 @@ def build_settings() -> kopf.OperatorSettings:
     return settings
 
 
+IDENTITY = "modelyard"
+"""Who this is among Kopf's peers. There are none: a Lease elects who acts."""
+
+
 async def run_informers(
     registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, namespaces: tuple[str, ...] = ()
 ) -> None:
@@ -245,6 +249,8 @@ async def run_informers(
         registry=registry,
         settings=settings,
         standalone=True,
+        # Kopf's own choice holds the name of the user, which the number that a container runs as may not have.
+        identity=IDENTITY,  # type: ignore[arg-type]  # a NewType that Kopf keeps to itself
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
