@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.cluster.control_plane import ControlPlane
+from dev.cluster.processes import free_ports
 from dev.cluster.waiting import wait_until
 from dev.demo.kube import Cluster, load_manifests, namespace_manifest
 from dev.demo.settings import CRDS
@@ -42,6 +43,8 @@ class Bed:
     stack: Stack
     namespace: str
     audit_log: Path
+    web_url: str
+    """Where the operator serves its web page."""
 
     def deployment(self, name: str) -> LLMDeployment:
         """Return an LLMDeployment as it stands."""
@@ -132,6 +135,7 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
         cluster.apply_crds(load_manifests([CRDS]))
         cluster.apply([namespace_manifest(namespace, {"pod-security.kubernetes.io/enforce": "restricted"})])
         cluster.apply([accelerator_class()])
+        web = f"127.0.0.1:{free_ports(1)[0]}"
         stack = Stack(
             folder=tmp_path_factory.mktemp("stack"),
             kubeconfig=control_plane.kubeconfig,
@@ -143,12 +147,12 @@ def bed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             operator_options=(
                 *("--read-interval", "0.5", "--scale-down-window", "5", "--pending-patience", "2"),
                 *("--placement-interval", "1", "--scaler-interval", "1", "--no-read-hub"),
-                *("--ledger-interval", "2"),
+                *("--ledger-interval", "2", "--web-address", web),
             ),
         )
         assert control_plane.audit_log is not None
         with stack:
-            yield Bed(cluster, stack, namespace, control_plane.audit_log)
+            yield Bed(cluster, stack, namespace, control_plane.audit_log, f"http://{web}")
             cluster.delete([namespace_manifest(namespace)])
 
 
