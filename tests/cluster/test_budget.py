@@ -1,6 +1,8 @@
 """A budget over three gateways and a restart of the operator: how much more than its amount is spent."""
 
 import asyncio
+import contextlib
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,10 +33,11 @@ ANSWER_SECONDS = 0.4
 PRICE = 1_000_000 // 2
 """US dollars for a million output tokens: each answer has two, so it costs one dollar."""
 READ_INTERVAL = 0.5
-SLACK = 3.0
-"""Seconds for what is quick on a machine of its own: a reading of three Envoys, a decision and a push."""
-INTERVAL = READ_INTERVAL + SLACK
-"""Seconds from one reading until the next has led to refusals at every Envoy."""
+PUSH = 0.5
+"""Seconds for what follows a reading: a judgement, a table, its way to three Envoys and their answer. A few
+milliseconds on a machine of its own."""
+POLL = 0.05
+"""Seconds between two looks at how often the operator has read."""
 LEAD = 7.0
 """Seconds in which a new amount is read: budgets are looked at every second."""
 
@@ -87,6 +90,44 @@ class Traffic:
         return max(
             sum(begin <= moment < begin + seconds for moment in self.answered) for begin in self.answered
         )
+
+    def between(self, begin: float, end: float) -> int:
+        """Return the answers between two Unix times."""
+        return sum(begin <= moment < end for moment in self.answered)
+
+
+@dataclass
+class Readings:
+    """When the operator read its Envoys, as its own counter tells."""
+
+    url: str
+    times: list[float] = field(default_factory=list)
+    """Unix times at which a further reading was seen."""
+
+    async def run(self) -> None:
+        """Look until cancelled. While the operator is away, nothing is read."""
+        last = 0.0
+        async with aiohttp.ClientSession() as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(self.url) as reply:
+                        found = _COMPLETE.search(await reply.text())
+                    count = float(found.group(1)) if found else 0.0
+                    if count != last:
+                        self.times.append(time.time())
+                    last = count
+                await asyncio.sleep(POLL)
+
+    def bound(self, traffic: Traffic, moment: float) -> int:
+        """Return the answers that may come after the amount was reached at a moment, without those in flight.
+
+        The first reading that began after it finds it, and is followed by refusals. One may have been under way.
+        """
+        later = [seen for seen in self.times if seen > moment + POLL]
+        return traffic.between(moment, later[1] + PUSH)
+
+
+_COMPLETE = re.compile(r'^modelyard_gateway_readings_total\{outcome="complete"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass
@@ -213,12 +254,12 @@ async def test_overspend_is_one_interval_and_what_is_in_flight_whatever_restarts
     wait_until(
         lambda: site.condition("Ready") == ("True", "SpendRead"), "the budget is counted", timeout_s=60
     )
-    traffic = Traffic(site.stack.url)
+    traffic, readings = Traffic(site.stack.url), Readings(site.stack.ports.metrics_url)
     async with asyncio.TaskGroup() as group:
         clients = [group.create_task(traffic.run()) for _ in range(CLIENTS)]
-        # Longer than one interval: were it forgotten, it would be missed in the end.
-        begin = time.time()
-        await traffic.until(lambda: traffic.answered and time.time() - begin > 4 * INTERVAL)
+        watching = group.create_task(readings.run())
+        # More than one reading: were it forgotten, it would be missed in the end.
+        await traffic.until(lambda: len(traffic.answered) > CLIENTS and len(readings.times) > 20)
         await asyncio.to_thread(site.stack.operator.kill)
         meanwhile = len(traffic.answered)
         await asyncio.to_thread(site.stack.operator.start)
@@ -229,10 +270,11 @@ async def test_overspend_is_one_interval_and_what_is_in_flight_whatever_restarts
         await traffic.until(lambda: len(traffic.answered) >= amount)
         # Each client is refused often enough to have met every gateway.
         await traffic.until(lambda: traffic.refused > CLIENTS * GATEWAYS * 10)
-        for client in clients:
-            client.cancel()
+        for task in (*clients, watching):
+            task.cancel()
     overspent = len(traffic.answered) - amount
-    assert 0 <= overspent <= traffic.most_within(INTERVAL) + CLIENTS
+    assert 0 <= overspent <= readings.bound(traffic, traffic.answered[amount - 1]) + CLIENTS
+    assert overspent < len(traffic.answered) / 4, "the bound is no excuse for spending on"
     assert len(server.received) == len(traffic.answered), "what is refused does not leave"
 
     assert traffic.refusal["code"] == "insufficient_quota"
@@ -255,6 +297,39 @@ async def test_overspend_is_one_interval_and_what_is_in_flight_whatever_restarts
     async with asyncio.timeout(60):
         while await traffic.ask() != 200:
             await asyncio.sleep(0.1)
+
+
+async def test_an_amount_that_is_spent_while_no_operator_runs_closes_with_the_first_reading_of_the_next(
+    site: Site, server: TlsProvider
+) -> None:
+    """Envoys serve on meanwhile: the interval of a restart is as long as the restart, and not longer."""
+    amount = 40
+    await asyncio.to_thread(site.set_amount, amount)
+    wait_until(
+        lambda: site.condition("Ready") == ("True", "SpendRead"), "the budget is counted", timeout_s=60
+    )
+    traffic, readings = Traffic(site.stack.url), Readings(site.stack.ports.metrics_url)
+    async with asyncio.TaskGroup() as group:
+        clients = [group.create_task(traffic.run()) for _ in range(CLIENTS)]
+        await traffic.until(lambda: len(traffic.answered) >= amount // 4)
+        await asyncio.to_thread(site.stack.operator.kill)
+        assert len(traffic.answered) < amount, "it is not spent yet"
+        await traffic.until(lambda: len(traffic.answered) > amount + CLIENTS)
+        assert traffic.refused == 0, "nobody can tell the Envoys to refuse"
+        watching = group.create_task(readings.run())
+        await asyncio.to_thread(site.stack.operator.start)
+        await traffic.until(lambda: len(readings.times) > 2)
+        await traffic.until(lambda: traffic.refused > CLIENTS * GATEWAYS * 10)
+        for task in (*clients, watching):
+            task.cancel()
+    # After the first reading only what was in flight is answered.
+    assert traffic.between(readings.times[0] + PUSH, time.time()) <= CLIENTS
+    assert len(server.received) == len(traffic.answered), "what is refused does not leave"
+    async with asyncio.timeout(60):
+        # What was spent without an operator is counted, and once.
+        while await site.spent_share() != pytest.approx(len(traffic.answered) / amount, abs=1e-9):
+            await asyncio.sleep(0.2)
+    assert traffic.refusal["code"] == "insufficient_quota"
 
 
 @pytest.fixture

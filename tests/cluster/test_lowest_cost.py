@@ -7,6 +7,8 @@ for follow from the start that it measures.
 import asyncio
 import base64
 import json
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from dev.cluster.waiting import wait_until
 from dev.demo.kube import namespace_manifest
@@ -28,6 +31,14 @@ PATIENCE = 150.0
 OUTPUT_PRICE = "318"
 ABOVE, BELOW = 7.0, 0.5
 """Requests per second."""
+GPU_SECOND = 6.88 / 3600
+"""US dollars of one replica."""
+ANSWER_DOLLARS = 2 * float(OUTPUT_PRICE) / 1e6
+"""US dollars of one answer of the provider."""
+SEEN = 3 * 8.0
+"""Seconds until a new load is believed: two bins of 8 s, and the one in which it began."""
+SLACK = 10.0
+"""Seconds for what is quick on a machine of its own: two readings, a decision, two writes, the poll of this test."""
 
 
 @dataclass
@@ -38,6 +49,8 @@ class Clients:
     rate: float = BELOW
     outcomes: Counter[tuple[int, str]] = field(default_factory=Counter)
     """Status and answering model of every request."""
+    sent: Counter[float] = field(default_factory=Counter)
+    """Requests by the rate at which they were sent."""
     _pending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -48,6 +61,7 @@ class Clients:
                 while True:
                     task = asyncio.create_task(self._send(session))
                     self._pending.add(task)
+                    self.sent[self.rate] += 1
                     task.add_done_callback(self._pending.discard)
                     await asyncio.sleep(1 / self.rate)
             finally:
@@ -118,14 +132,34 @@ def route(bed, own, provider) -> Iterator[None]:
     bed.cluster.delete([manifest], bed.namespace)
 
 
+@dataclass
+class Stopwatch:
+    """Unix times of what happened, by name."""
+
+    times: dict[str, float] = field(default_factory=dict)
+
+    def note(self, name: str) -> None:
+        self.times[name] = time.time()
+
+    def between(self, first: str, last: str) -> float:
+        return self.times[last] - self.times[first]
+
+
 @pytest.fixture
-async def own(bed, make_model) -> str:
+def watch() -> Stopwatch:
+    return Stopwatch()
+
+
+@pytest.fixture
+async def own(bed, make_model, watch) -> str:
     """A deployment that sleeps, and whose start has been measured."""
     name: str = make_model(
         {"scaling": {"min": 0, "max": 2, "idleAfter": "10s"}, "load": {"inputTokens": 3, "outputTokens": 2}}
     )
     bed.wait_condition(name, "Ready", "True", "ScaledToZero")
+    watch.note("asked")
     assert (await bed.chat(name))[0] == 200
+    watch.note("started")
     bed.wait_condition(name, "Ready", "True", "ScaledToZero", timeout_s=90)
     return name
 
@@ -144,18 +178,60 @@ async def wait(condition, description: str) -> None:
     await asyncio.to_thread(wait_until, condition, description, timeout_s=PATIENCE)
 
 
-async def test_the_fleet_takes_over_above_the_break_even_and_the_provider_below(bed, server, own, route):
+def spent(bed, *targets: str) -> float:
+    """Return US dollars that the operator has counted for these targets since it started."""
+    with urllib.request.urlopen(bed.stack.ports.metrics_url, timeout=5) as reply:
+        families = list(text_string_to_metric_families(reply.read().decode()))
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "modelyard_spend_dollars_total" and sample.labels["target"] in targets
+    )
+
+
+def check_cost(clients: Clients, watch: Stopwatch, dollars: float) -> None:
+    """Compare what was spent with the best in hindsight, which knows the load and whose replicas serve at once.
+
+    Beyond a twentieth, each change may cost as much as the dearer target asks until it is followed: the provider at the
+    high load and the replica that starts, the replica at the low one until it is gone.
+    """
+    high = watch.between("above", "below")
+    low, many = clients.sent[BELOW] * ANSWER_DOLLARS, clients.sent[ABOVE] * ANSWER_DOLLARS
+    switching = low + high * GPU_SECOND
+    always_fleet = watch.between("begin", "end") * GPU_SECOND
+    best = min(switching, low + many, always_fleet)
+    assert best == switching, "the load crosses the break-even for long enough"
+    followed = SEEN + watch.between("asked", "started") + SLACK
+    allowed = followed * (ABOVE * ANSWER_DOLLARS + 2 * GPU_SECOND)
+    assert dollars <= 1.05 * best + allowed, (dollars, best, allowed)
+    # Less than what happens without changes, so that the route has earned something.
+    assert dollars < low + many
+
+
+async def test_the_fleet_takes_over_above_the_break_even_and_the_provider_below(
+    bed, server, own, route, watch
+):
     key = f"{bed.namespace}/{own}"
+    start = watch.between("asked", "started")
     clients = Clients(bed.stack.url)
     await wait(lambda: target(bed) == LARGE, "the provider is chosen")
-    before = bed.operator_metric("modelyard_route_changes_total")
+    before, spent_before = bed.operator_metric("modelyard_route_changes_total"), spent(bed, key, LARGE)
+    watch.note("begin")
     sending = asyncio.create_task(clients.run())
     try:
         await wait(lambda: status(bed)["choice"]["reason"] == "ProviderCheaper", "the load is known")
         assert bed.deployment(own).status.replicas == 0
 
         clients.rate = ABOVE
+        watch.note("above")
         await wait(lambda: target(bed) == key, "the fleet takes over")
+        watch.note("chosen")
+        assert watch.between("above", "chosen") <= SEEN + start + SLACK
+        # No replica serves yet: what comes goes to the provider, and the status says so with the change.
+        await wait(lambda: status(bed).get("spillPercent", 0) > 0, "requests spill while replicas start")
+        spilling = {item["type"]: item for item in status(bed)["conditions"]}["Spilling"]
+        assert (spilling["status"], spilling["reason"]) == ("True", "Starting")
         await wait(lambda: status(bed).get("spillPercent") == 0, "nothing spills any more")
         bed.wait_condition(own, "Ready", "True", "Serving")
         choice = status(bed)["choice"]
@@ -166,10 +242,14 @@ async def test_the_fleet_takes_over_above_the_break_even_and_the_provider_below(
         # 3.0 requests/s, as far as the mean answer of 200 requests is 2 tokens.
         assert float(choice["breakEvenPerMinute"]) == pytest.approx(180, rel=0.02)
         served = clients.outcomes[200, own]
-        await wait(lambda: clients.outcomes[200, own] >= served + 30, "the fleet answers")
+        # Long enough that the fleet earns back what its start has cost.
+        await wait(lambda: clients.outcomes[200, own] >= served + 300, "the fleet answers")
 
         clients.rate = BELOW
+        watch.note("below")
         await wait(lambda: target(bed) == LARGE, "the provider gets the requests back")
+        watch.note("returned")
+        assert watch.between("below", "returned") <= SEEN + start + SLACK
         await wait(lambda: bed.deployment(own).status.replicas == 0, "the deployment sleeps")
         bed.wait_condition(own, "Ready", "True", "ScaledToZero")
         sizes = [(item.to_replicas, item.reason) for item in bed.deployment(own).status.scaling.history]
@@ -178,6 +258,11 @@ async def test_the_fleet_takes_over_above_the_break_even_and_the_provider_below(
         assert grown < len(sizes) - 1
         answered = len(server.received)
         await wait(lambda: len(server.received) >= answered + 5, "the provider answers")
+        watch.note("end")
+        # The ledger of this test's operator is written every 2 s.
+        paid = clients.outcomes[200, "large"] * ANSWER_DOLLARS
+        await wait(lambda: spent(bed, LARGE) >= paid * 0.999, "what was answered is counted")
+        check_cost(clients, watch, spent(bed, key, LARGE) - spent_before)
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)

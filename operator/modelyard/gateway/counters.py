@@ -11,15 +11,13 @@ from urllib.parse import unquote
 import aiohttp
 
 from modelyard.core.answering import Attempts
+from modelyard.core.budget.judge import READ_SECONDS
 from modelyard.core.routing import EXTERNAL_PREFIX
 from modelyard.render.envoy.metering import ESTIMATED_REQUESTS, ESTIMATED_TOKENS, TOKENS
 from modelyard.render.envoy.names import METADATA, decode_stat, encode_stat
 
 STATS_PATH = "/stats/prometheus"
 """Page of the stats listener, in Prometheus' text format."""
-
-READ_SECONDS = 5.0
-"""How long one read may take; the page is made in Envoy's main thread, which may be busy with a large update."""
 
 START_SECONDS = 2
 """Seconds by which an Envoy may be older than the time since the last reading and still have served nothing before it:

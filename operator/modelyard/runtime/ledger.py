@@ -162,9 +162,11 @@ class LedgerKeeper:
             self._tidied = False
             for node, taken in readings.items():
                 self._drop(node, taken[-1].time)
-        # What was known does not become unknown before the Envoys are there again after a restart.
+        # What was known does not become unknown before the Envoys are there again after a restart, and what was told
+        # while this was written is not taken back.
         known = self._fleet.spend.time if self._fleet.spend is not None else 0.0
-        self._publish(ledger, max(self._fleet.counted_until, known), holdings)
+        holdings = self._holdings()
+        self._publish(self._take_in(now, holdings), max(self._fleet.counted_until, known), holdings)
 
     def _holdings(self) -> tuple[Holding, ...]:
         return find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans)

@@ -279,7 +279,11 @@ class Operator:
                 await publishing
 
     def _decide_routes(self, now: float) -> None:
-        """Decide where requests go, knowing which providers answer. `now`: Unix time."""
+        """Decide where requests go, knowing what is spent and which providers answer. `now`: Unix time.
+
+        What a reading says is judged at once: a budget may be overspent by what comes until then.
+        """
+        self._ledger.look(now)
         self._provider_watch.look(now)
         self._routes.decide(now)
 

@@ -49,8 +49,8 @@ class OperatorSettings:
     read_interval: float = 2.0
     """Seconds between two readings of the gateway's counters: small against any start time."""
     ledger_interval: float = 10.0
-    """Seconds between two writes of the ledger, where there is something new. A budget may be overspent by what is
-    spent meanwhile; each write is one object of up to 1 MiB."""
+    """Seconds between two writes of the ledger, where there is something new: what is lost of an Envoy that crashes
+    together with the operator. Budgets do not wait for it. Each write is one object of up to 1 MiB."""
     cost_interval: float = 30.0
     """Seconds between two updates of cost figures in status."""
     route_interval: float = 10.0

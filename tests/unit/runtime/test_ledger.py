@@ -46,6 +46,33 @@ def test_each_reading_is_told_before_it_is_written(stage):
     assert server.writes == 0
 
 
+def test_what_is_told_while_the_ledger_is_written_is_not_taken_back(stage, monkeypatch):
+    """A budget that this has closed would open for a moment."""
+    server, keeper, fleet = stage
+    asyncio.run(keeper.start())
+    envoy, told = Envoy(NOW - 100), []
+    keeper._on_spend = lambda: told.append(spent(fleet))
+
+    def reading(now):
+        envoy.serve(API, Use(requests=1, prompt=1_000_000))
+        read(fleet, "x", envoy.page(now))
+        fleet.counted_until = now
+
+    real = server.create
+
+    async def create(*arguments):
+        reading(NOW + 1e9 + 2)
+        keeper.look(NOW + 1e9 + 2)
+        return await real(*arguments)
+
+    monkeypatch.setattr(server, "create", create)
+    reading(NOW + 1e9)
+    keeper.look(NOW + 1e9)
+    asyncio.run(keeper.round(NOW + 1e9))
+    assert told == pytest.approx([2.0, 4.0, 4.0])
+    assert server.total().prompt == 1_000_000, "what came meanwhile is written next time"
+
+
 def test_an_envoy_that_cannot_be_read_makes_the_spend_old(stage):
     _, keeper, fleet = stage
     asyncio.run(keeper.start())

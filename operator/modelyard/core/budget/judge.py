@@ -13,7 +13,8 @@ from modelyard.core.reasons import Code, Reason
 from modelyard.core.spend import HOUR, OTHER_TENANTS, Spend, SpendKey, SpendLine
 
 READ_SECONDS = 5.0
-"""How long one reading of an Envoy may take (`READ_SECONDS` of the gateway's counters)."""
+"""How long one reading of an Envoy may take: the page is made in its main thread, which may be busy with a large
+update."""
 
 
 def stale_after(interval: float) -> float:
