@@ -162,18 +162,22 @@ class ActiveMark:
     async def run(self) -> NoReturn:
         """Keep the label on this process's pod and on no other, until cancelled."""
         while True:
-            try:
-                await self.set()
-            except ApiError as error:
-                logger.warning(
-                    "Label %s cannot be kept on pod %s/%s, so Envoy may not find this operator: %s (it needs list and "
-                    "patch on pods of that namespace)",
-                    LABEL_ACTIVE,
-                    self._namespace,
-                    self._pod,
-                    error,
-                )
             await asyncio.sleep(MARK_SECONDS)
+            await self.try_set()
+
+    async def try_set(self) -> None:
+        """Do what `set` does, or say why it cannot be done."""
+        try:
+            await self.set()
+        except ApiError as error:
+            logger.warning(
+                "Label %s cannot be kept on pod %s/%s, so Envoy may not find this operator: %s (it needs list and "
+                "patch on pods of that namespace)",
+                LABEL_ACTIVE,
+                self._namespace,
+                self._pod,
+                error,
+            )
 
     async def set(self) -> None:
         """Take the label from other pods, and give it to this process's own.

@@ -135,6 +135,11 @@ class Operator:
         self._xds_certificates = XdsCertificates(client, settings) if settings.xds_tls else None
         self._engines = EngineReader(self.fleet, self._queue, settings)
         self._ledger = LedgerKeeper(client, self.fleet, settings, self._budgets.judge)
+        self._mark = (
+            ActiveMark(client, settings.render.gateway.namespace, settings.pod_name)
+            if leader is not None and settings.pod_name
+            else None
+        )
 
     async def run(self) -> None:
         """Run until the watches end (a signal, or one that cannot go on) or anything else fails.
@@ -227,10 +232,8 @@ class Operator:
         yield watch_rollout(
             self.fleet.rollout, self._server.nodes.values, self._look_at_route, self._settings.read_interval
         )
-        if self._leader is not None and self._settings.pod_name:
-            yield ActiveMark(
-                self._client, self._settings.render.gateway.namespace, self._settings.pod_name
-            ).run()
+        if self._mark is not None:
+            yield self._mark.run()
         if not self._settings.namespaces:
             yield OccupancyReader(self._client, self.fleet.capacity, self._settings.occupancy_interval).run()
 
@@ -254,6 +257,9 @@ class Operator:
         publishing = asyncio.create_task(self._publisher.run())
         await self._publisher.published()
         port = await self._server.start(self._settings.xds_host, self._settings.xds_port, tls)
+        if self._mark is not None:
+            # Before everything else that follows: Envoys wait for it.
+            await self._mark.try_set()
         self._health.synced = self._health.acting = True
         self._audit.begin()
         logger.info(
