@@ -17,8 +17,8 @@ from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.settings import PodPeer, RenderSettings
 from modelyard.runtime.leader import LeaseLostError
 from modelyard.runtime.logs import LogFormat, configure_logging
-from modelyard.runtime.operator import run_operator
 from modelyard.runtime.settings import SYSTEM_NAMESPACE, OperatorSettings
+from modelyard.runtime.start import run_operator
 
 DEFAULTS = OperatorSettings()
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import time
-import uuid
 from collections.abc import Coroutine, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -14,13 +13,11 @@ from typing import Any
 from aiohttp.web import AppRunner
 
 from modelyard.api.meta import split_key
-from modelyard.core.lease import Terms
 from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
-from modelyard.kube.lease import LeaseStore
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     CHILDREN,
@@ -399,25 +396,3 @@ async def _forever(loop: Coroutine[Any, Any, None]) -> None:
     """Run a loop that must not end: its silent end would leave a process that looks healthy and does nothing."""
     await loop
     raise RuntimeError("a loop of the operator ended")
-
-
-async def run_operator(settings: OperatorSettings) -> None:
-    """Connect to the API server and run.
-
-    Raises LeaseLostError if there is a Lease and it is not this process's any more.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        client = await KubeClient.connect(settings.kubeconfig)
-        stack.push_async_callback(client.close)
-        leader = None
-        if settings.lease is not None:
-            own = await KubeClient.connect(settings.kubeconfig)
-            stack.push_async_callback(own.close)
-            terms = Terms()
-            namespace = settings.render.gateway.namespace
-            store = LeaseStore(own, namespace, settings.lease, terms.request)
-            # Unique to the process: the same pod with a restarted container does not hold what it held.
-            identity = f"{settings.pod_name or socket.gethostname()}_{uuid.uuid4()}"
-            leader = Leader(store, identity, terms)
-            client.fence = leader.holds
-        await Operator(client, settings, leader).run()
