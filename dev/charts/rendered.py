@@ -15,6 +15,8 @@ def rendered_files() -> dict[Path, str]:
     """Return the text of every file that is generated with Helm. Raises HelmError."""
     with tempfile.TemporaryDirectory() as folder:
         helm = Helm(Path(folder))
-        names = ("default", "gateway-api", *OVERLAYS)
-        rendered = {name: helm.template(CHART, [VALUES / f"{name}.yaml"]) for name in names}
+        rendered = {
+            name: helm.template(CHART, [VALUES / f"{name}.yaml"])
+            for name in ("default", "gateway-api", *OVERLAYS)
+        }
     return dict([(PAGE, permissions_page(rendered)), *kustomize_files(rendered)])
