@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from dev.charts.generated import files
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, RELEASE, ROOT
-from modelyard.cli.main import BOOTSTRAP
+from modelyard.cli.main import BOOTSTRAP, app
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 from modelyard.render.envoy.settings import MEBIBYTE
@@ -87,6 +88,17 @@ def test_ports_are_where_the_programs_listen():
         f"http://{service['metadata']['name']}.{NAMESPACE}.svc:{service['spec']['ports'][0]['port']}"
         == OPERATOR_URL
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_operator_takes_its_arguments(name):
+    (pod,) = (pod for key, pod in pods_of(objects_of(name)).items() if key.endswith("-operator"))
+    (container,) = pod["spec"]["containers"]
+    assert container["command"] == ["modelyard"]
+    command, *arguments = container["args"]
+    context = get_command(app).commands[command].make_context(command, arguments)
+    assert context.params["namespace"] == NAMESPACE
+    assert context.params["xds_tls"] is (name != "plain-xds")
 
 
 def test_readme_lists_the_combinations():
