@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -100,12 +101,16 @@ class RealCluster:
         self._stack.close()
 
     def import_images(self, archives: Mapping[str, Path]) -> None:
-        """Put image archives, by name, into every node."""
-        for node in self.nodes:
-            for name, archive in archives.items():
-                began = time.monotonic()
+        """Put image archives, by name, into every node, all nodes at once."""
+
+        def put(node: Node) -> None:
+            began = time.monotonic()
+            for archive in archives.values():
                 node.import_image(archive)
-                self._report(f"{node.name} has {name} ({time.monotonic() - began:.1f} s)")
+            self._report(f"{node.name} has {', '.join(archives)} ({time.monotonic() - began:.1f} s)")
+
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(put, self.nodes))
 
     def _start_dns(self, program: Path, stack: ExitStack) -> None:
         folder = self.folder / "dns"

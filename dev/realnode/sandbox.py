@@ -83,8 +83,7 @@ def _prctl_die_with_parent() -> None:
 def _join_bridge(plan: dict[str, Any]) -> None:
     """Give the node its link: one end at the bridge, the other in the node's network namespace.
 
-    All further children of the outer process, and so `ip`, count processes as the node does: the inner one is the
-    first.
+    All further children of the outer process, `ip` too, count processes as the node does: the inner one is the first.
     """
     link = plan["link"]
     _run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", "1")

@@ -219,6 +219,8 @@ def model(name: str, **spec: Any) -> dict[str, Any]:
             "model": {"source": "hf://ggml-org/gemma-3-270m-it-GGUF:Q4_K_M", "contextLength": 512},
             "engine": {"name": "LlamaCpp", "parameters": {"parallel": "2"}},
             "placement": {"accelerators": [{"class": "cpu", "requestsPerMinute": 30}]},
+            # The shortest there is: answers here take a second, and every pod that leaves waits for this.
+            "rollout": {"drainTimeout": "10s"},
             **spec,
         },
     }
