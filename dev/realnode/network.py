@@ -66,10 +66,19 @@ def raise_bridge(nodes: int) -> None:
 
 
 def remove_bridge() -> None:
-    """Remove the bridge, and with it every route; nothing happens if there is none."""
-    links = json.loads(ip("-json", "link", "show", "type", "bridge") or "[]")
-    if any(link.get("ifname") == BRIDGE for link in links):
-        ip("link", "delete", BRIDGE)
+    """Remove the bridge, and with it every route, and the nodes' links; nothing happens if there are none.
+
+    A killed node's link is the kernel's to remove, but it takes its time.
+    """
+    ours = {BRIDGE, *(node_link(number) for number in range(1, MAX_NODES + 1))}
+    links = {link.get("ifname") for link in json.loads(ip("-json", "link", "show") or "[]")}
+    for name in sorted(ours & links):
+        try:
+            ip("link", "delete", name)
+        except NetworkError:
+            # The kernel was quicker.
+            if name in ip("-json", "link", "show"):
+                raise
 
 
 def _refuse_overlap() -> None:
