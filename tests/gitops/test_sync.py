@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from modelyard.api.meta import UNOBSERVED
+from modelyard.api.meta import FIELD_MANAGER, UNOBSERVED
 from tests.apiserver.client import APPLY
 from tests.gitops.conftest import Site
 from tests.gitops.health import EXAMPLES, ArgoHealth, kstatus
@@ -49,9 +49,10 @@ def test_a_sync_after_a_reconcile_shows_no_difference(
         assert (planned.status, planned.warnings) == (200, ()), planned.message
         live = site.read(manifest)
         assert compared(planned.body) == compared(live), manifest["metadata"]["name"]
-        # Nobody else owns a field of it: not forced, the dry run would have been refused for one.
-        assert managers(live) <= {ARGO_CD, FLUX}
-        assert managers(live, status=True) == ({"modelyard"} if manifest in watched else set())
+        # The operator owns no field but those of the status.
+        assert tool in managers(live)
+        assert FIELD_MANAGER not in managers(live)
+        assert managers(live, status=True) == ({FIELD_MANAGER} if manifest in watched else set())
 
 
 def test_a_change_is_a_difference(site: Site, examples: list[dict[str, Any]]) -> None:
