@@ -85,12 +85,11 @@ def split_time(source: str, text: str) -> Line:
     """Return a line of a log that begins with its time, without that."""
     stamp, _, rest = text.partition(" ")
     try:
-        # Nanoseconds are more than Python keeps.
-        whole, _, fraction = stamp.removesuffix("Z").partition(".")
-        moment = datetime.fromisoformat(f"{whole}.{(fraction or '0')[:6].ljust(6, '0')}+00:00")
+        moment = datetime.fromisoformat(stamp)
     except ValueError:
         return Line(source, text)
-    return Line(source, rest, moment.timestamp())
+    # A node may write the time of its own zone, but never one without a zone: that is something that was written.
+    return Line(source, text) if moment.tzinfo is None else Line(source, rest, moment.timestamp())
 
 
 async def read_events(client: KubeClient, namespace: str, involved: Iterable[str]) -> list[Line]:

@@ -21,11 +21,14 @@ def run(tmp_path, *options, lists=None):
 def test_a_time_is_taken_off_with_its_fraction():
     line = split_time("pod", "2026-01-01T00:00:00.123456789Z loads  it")
     assert line == Line("pod", "loads  it", 1_767_225_600.123456)
+    zoned = split_time("pod", "2026-01-01T02:00:00.5+02:00 x")
+    assert zoned == Line("pod", "x", 1_767_225_600.5)
     assert split_time("pod", "2026-01-01T00:00:00Z ") == Line("pod", "", 1_767_225_600.0)
 
 
 def test_a_line_without_a_time_is_left_as_it_is():
-    assert split_time("pod", "Traceback (most recent") == Line("pod", "Traceback (most recent")
+    for text in ("Traceback (most recent", "20260101 x", "2026-01-01T00:00:00 x", ""):
+        assert split_time("pod", text) == Line("pod", text)
 
 
 def test_lines_come_in_the_order_of_time_and_those_without_stay_where_they_were():
