@@ -5,6 +5,7 @@ import pytest
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmbudget import LLMBudget
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.api.llmprovider import LLMProvider
 from modelyard.api.llmroute import LLMRoute
 from modelyard.core.inventory import Node, Usage, build_inventory
 from modelyard.core.overview.build import Installation, build_overview
@@ -137,6 +138,43 @@ def test_level_of_a_route(made, level):
 )
 def test_level_of_a_budget(made, level):
     assert judge_budget(made).level == level
+
+
+@pytest.mark.parametrize(
+    ("stated", "level", "reason"),
+    [
+        ({"Ready": ("True", "Configured")}, "Healthy", "Configured"),
+        ({"Ready": ("False", "SecretNotFound")}, "NotReady", "SecretNotFound"),
+        ({"Ready": ("True", "Configured"), "Answering": ("False", "KeyRefused")}, "Warning", "KeyRefused"),
+        (
+            {"Ready": ("True", "Configured"), "LimitReached": ("True", "LimitReached")},
+            "Warning",
+            "LimitReached",
+        ),
+        (
+            {"Ready": ("True", "Configured"), "LimitReached": ("False", "LimitNotReached")},
+            "Healthy",
+            "Configured",
+        ),
+        ({"Ready": ("True", "Configured"), "ToCome": ("False", "Whatever")}, "Warning", "Whatever"),
+        ({}, "NotReady", "NotDecided"),
+    ],
+)
+def test_level_of_what_is_ready_or_not(stated, level, reason):
+    provider = LLMProvider.model_validate(
+        {
+            "metadata": {"name": "acme", "generation": 1},
+            "spec": {"baseURL": "https://api.acme.example/v1", "models": [{"name": "large"}]},
+            "status": {"observedGeneration": 1, "conditions": conditions(**stated)},
+        }
+    )
+    row = build_overview(Installation(providers=[provider]), NOW).providers[0]
+    assert (row.level, row.reason) == (level, reason)
+
+
+def test_reconciling_is_no_warning():
+    made = deployment(**SERVING, Progressing=("True", "Starting"), Reconciling=("True", "Starting"))
+    assert judge_deployment(made).level == "Changing"
 
 
 def test_trouble_comes_first_and_names_decide_between_equals():

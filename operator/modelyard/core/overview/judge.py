@@ -1,6 +1,6 @@
 """How much each object asks for attention, read from its conditions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelyard.api.llmbudget import LLMBudget
@@ -9,6 +9,7 @@ from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import Condition, Status
 from modelyard.core.budget.status import BUDGET_EXHAUSTED, SOFT_LIMIT_REACHED, SPEND_UNKNOWN
 from modelyard.core.overview.model import Level
+from modelyard.core.providers import LIMIT_REACHED
 from modelyard.core.reasons import Code
 from modelyard.core.routestatus import PRICES_KNOWN, SPILLING
 from modelyard.core.status import (
@@ -18,6 +19,7 @@ from modelyard.core.status import (
     PLACEMENT_PREFERRED,
     PROGRESSING,
     READY,
+    RECONCILING,
     SOURCES_INSIDE,
     STALLED,
 )
@@ -25,15 +27,22 @@ from modelyard.core.status import (
 NOT_DECIDED = "NotDecided"
 """Reason of an object whose spec is newer than its status. No condition has it: nothing was decided."""
 
-_SHOULD_BE_TRUE = (
+_JUDGED_ALONE = frozenset({READY, PROGRESSING, STALLED, RECONCILING})
+"""Conditions that levels of their own come from."""
+
+_BAD_WHERE_TRUE = frozenset({BUDGET_EXHAUSTED, SOFT_LIMIT_REACHED, SPEND_UNKNOWN, SPILLING, LIMIT_REACHED})
+"""Conditions that warn where they are True. All others warn where they are False, those to come included."""
+
+_SERIOUS = (
     NAME_ACCEPTED,
     EXTERNAL_SCALER_READY,
     METRICS_AVAILABLE,
     PLACEMENT_PREFERRED,
+    SPILLING,
     SOURCES_INSIDE,
     PRICES_KNOWN,
 )
-"""Conditions that warn where they are False, the most serious first."""
+"""Of several that warn, the one that is told: the first of these, else the first of the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +91,6 @@ def judge_route(route: LLMRoute) -> Judgement:
     if route.status.choice is not None and not route.status.choice.target:
         choice = route.status.choice
         return Judgement("NotReady", choice.reason, choice.message, choice.since)
-    spilling = found.get(SPILLING)
-    if spilling is not None and spilling.status == "True":
-        return _judge("Warning", spilling)
     if (warning := _find_warning(found)) is not None:
         return _judge("Warning", warning)
     return _judge("Healthy", ready)
@@ -103,9 +109,8 @@ def judge_budget(budget: LLMBudget) -> Judgement:
         return _judge("NotReady" if budget.spec.hard.action == "Refuse" else "Warning", exhausted)
     if ready.status != "True":
         return _judge("NotReady", ready)
-    for kind in (SPEND_UNKNOWN, SOFT_LIMIT_REACHED):
-        if (condition := found.get(kind)) is not None and condition.status == "True":
-            return _judge("NotReady" if kind == SPEND_UNKNOWN else "Warning", condition)
+    if (unknown := found.get(SPEND_UNKNOWN)) is not None and unknown.status == "True":
+        return _judge("NotReady", unknown)
     if (warning := _find_warning(found)) is not None:
         return _judge("Warning", warning)
     return _judge("Healthy", ready)
@@ -113,12 +118,16 @@ def judge_budget(budget: LLMBudget) -> Judgement:
 
 def judge_ready(generation: int, status: Status) -> Judgement:
     """Return the level of an object that is Ready or not, such as an LLMTenant or LLMProvider."""
-    ready = _by_type(status).get(READY)
+    found = _by_type(status)
+    ready = found.get(READY)
     if (undecided := _undecided(generation, status, ready)) is not None:
         return undecided
     if ready is None:
         return _missing()
-    return _judge("Healthy" if ready.status == "True" else "NotReady", ready)
+    if ready.status != "True":
+        return _judge("NotReady", ready)
+    warning = _find_warning(found)
+    return _judge("Healthy", ready) if warning is None else _judge("Warning", warning)
 
 
 def is_exhausted(budget: LLMBudget) -> bool:
@@ -147,8 +156,13 @@ def _missing() -> Judgement:
 
 
 def _find_warning(found: Mapping[str, Condition]) -> Condition | None:
-    stood: Iterable[Condition] = (found[kind] for kind in _SHOULD_BE_TRUE if kind in found)
-    return next((condition for condition in stood if condition.status == "False"), None)
+    warning = [
+        condition
+        for kind, condition in found.items()
+        if kind not in _JUDGED_ALONE and condition.status == ("True" if kind in _BAD_WHERE_TRUE else "False")
+    ]
+    order = {kind: place for place, kind in enumerate(_SERIOUS)}
+    return min(warning, key=lambda condition: order.get(condition.type, len(order)), default=None)
 
 
 def _judge(level: Level, condition: Condition) -> Judgement:
