@@ -4,12 +4,14 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
-from modelyard.api.meta import API_VERSION, Condition
+from modelyard.api.meta import API_VERSION, Condition, split_key
 from modelyard.core.eventflow import EventFlow, Standing, Topic, admit, name_event
+from modelyard.core.reasons import Code
 from modelyard.core.status import READY, STALLED
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import EVENTS
@@ -23,6 +25,16 @@ MESSAGE_LIMIT = 1024
 
 MOST_OBJECTS = 4096
 """Objects whose Events are remembered, as in client-go; of the others an Event may be written twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What an Event is about."""
+
+    kind: str
+    key: str
+    """`namespace/name`."""
+    uid: str
 
 
 class EventRecorder:
@@ -44,13 +56,13 @@ class EventRecorder:
             if condition_type == STALLED and new.status == "False":
                 continue
             bad = condition_type == STALLED
-            await self._emit(before, "Warning" if bad else "Normal", new.reason, new.message)
+            await self._emit(_subject(before), "Warning" if bad else "Normal", new.reason, new.message)
         old_size, new_size = before.status.scaling, after.scaling
         if new_size is None or old_size is None:
             return
         if old_size.desired_replicas != new_size.desired_replicas:
             change = f"from {old_size.desired_replicas} to {new_size.desired_replicas} replicas"
-            await self._emit(before, "Normal", new_size.reason, f"{change}: {new_size.message}")
+            await self._emit(_subject(before), "Normal", new_size.reason, f"{change}: {new_size.message}")
 
     async def emit_route_change(self, before: LLMRoute, after: LLMRouteStatus) -> None:
         """Say where the requests of a route of policy LowestCost go from now on, if that has changed."""
@@ -58,14 +70,17 @@ class EventRecorder:
         if old is None or new is None or old.target == new.target:
             return
         change = f"from {old.target or 'nowhere'} to {new.target or 'nowhere'}"
-        await self._emit(before, "Normal", new.reason, f"{change}: {new.message}")
+        await self._emit(_subject(before), "Normal", new.reason, f"{change}: {new.message}")
 
-    async def _emit(
-        self, subject: LLMDeployment | LLMRoute, severity: str, reason: str, message: str
-    ) -> None:
+    async def emit_unreadable(self, kind: str, key: str, uid: str, error: str) -> None:
+        """Say that an object cannot be read. `key`: `namespace/name`."""
+        message = f"it cannot be read: {error}; correct it. What runs stays as it is"
+        await self._emit(_Subject(kind, key, uid), "Warning", Code.INVALID, message)
+
+    async def _emit(self, subject: "_Subject", severity: str, reason: str, message: str) -> None:
         """Write an Event, count it on one that stands, or leave it out. What cannot be written is only logged."""
         topic = Topic(severity, reason, message[:MESSAGE_LIMIT])
-        uid = subject.metadata.uid or subject.key
+        uid = subject.uid or subject.key
         flow, action, standing = admit(self._flows.get(uid, EventFlow()), topic, self._clock())
         self._remember(uid, flow)
         if action == "suppress":
@@ -79,7 +94,7 @@ class EventRecorder:
             # The condition says the same; work on the object must not fail for it.
             self._remember(uid, name_event(flow, topic, ""))
             EVENT_COUNT.labels(outcome="failed").inc()
-            fields = about(subject.key, type(subject).__name__, reason)
+            fields = about(subject.key, subject.kind, reason)
             logger.warning("Event %s of %s was not written: %s", reason, subject.key, error, extra=fields)
 
     def _remember(self, uid: str, flow: EventFlow) -> None:
@@ -88,33 +103,33 @@ class EventRecorder:
         while len(self._flows) > MOST_OBJECTS:
             self._flows.popitem(last=False)
 
-    async def _repeat(self, subject: LLMDeployment | LLMRoute, standing: Standing) -> bool:
+    async def _repeat(self, subject: "_Subject", standing: Standing) -> bool:
         """Count an occurrence on the Event that stands. Returns False if it is gone: they are kept for an hour."""
         patch = {
             "count": standing.count,
             "lastTimestamp": _format(standing.last),
             "message": standing.topic.message,
         }
-        found = await self._client.merge(EVENTS, subject.metadata.namespace, standing.name, patch)
+        found = await self._client.merge(EVENTS, split_key(subject.key)[0], standing.name, patch)
         if found:
             EVENT_COUNT.labels(outcome="repeated").inc()
         return found
 
-    async def _create(self, subject: LLMDeployment | LLMRoute, standing: Standing) -> str:
+    async def _create(self, subject: "_Subject", standing: Standing) -> str:
         """Create an Event and return its name."""
-        metadata, moment = subject.metadata, _format(standing.last)
+        (namespace, name), moment = split_key(subject.key), _format(standing.last)
         body = await self._client.create(
             EVENTS,
             {
                 "apiVersion": "v1",
                 "kind": "Event",
-                "metadata": {"generateName": f"{metadata.name}-", "namespace": metadata.namespace},
+                "metadata": {"generateName": f"{name}-", "namespace": namespace},
                 "involvedObject": {
                     "apiVersion": API_VERSION,
-                    "kind": type(subject).__name__,
-                    "namespace": metadata.namespace,
-                    "name": metadata.name,
-                    "uid": metadata.uid,
+                    "kind": subject.kind,
+                    "namespace": namespace,
+                    "name": name,
+                    "uid": subject.uid,
                 },
                 "type": standing.topic.type,
                 "reason": standing.topic.reason,
@@ -127,6 +142,10 @@ class EventRecorder:
         )
         EVENT_COUNT.labels(outcome="created").inc()
         return str(body["metadata"]["name"])
+
+
+def _subject(found: LLMDeployment | LLMRoute) -> _Subject:
+    return _Subject(type(found).__name__, found.key, found.metadata.uid)
 
 
 def _find(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:

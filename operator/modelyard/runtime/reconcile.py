@@ -45,6 +45,10 @@ SCALER_SETTLE = 1.0
 """Seconds between the end of an outside autoscaler and the next decision, in which its last write becomes visible."""
 
 
+_DEPLOYMENT = "LLMDeployment "
+"""Begins the keys of LLMDeployments among what cannot be read."""
+
+
 class Reconciler:
     """Brings one LLMDeployment or LLMRoute in line with its spec."""
 
@@ -72,7 +76,7 @@ class Reconciler:
         self._events = EventRecorder(client)
         self._cost_written: dict[str, float] = {}
         self._unreadable: dict[str, str] = {}
-        """What was logged of LLMRoutes that cannot be read."""
+        """What was told of LLMRoutes and LLMDeployments that cannot be read."""
 
     async def reconcile(self, key: str) -> float | None:
         """Bring a deployment in line. Returns the seconds after which it must be looked at again, if any.
@@ -80,6 +84,8 @@ class Reconciler:
         Raises ApiError where the API server refuses or cannot be reached; a later try starts from the new state.
         """
         seen = self._fleet.deployment(key)
+        if seen is None or seen.object is not None:
+            self._unreadable.pop(_DEPLOYMENT + key, None)
         if seen is None:
             self._fleet.forget(key)
             self.children.forget(key)
@@ -276,8 +282,13 @@ class Reconciler:
 
     async def _report_unreadable(self, key: str, seen: Seen[LLMDeployment]) -> None:
         """Say that an object cannot be read, and leave everything that runs as it is."""
+        if self._unreadable.get(_DEPLOYMENT + key) == seen.error:
+            return
+        self._unreadable[_DEPLOYMENT + key] = seen.error
         fields = about(key, reason=Code.INVALID)
         logger.error("LLMDeployment %s cannot be read: %s", key, seen.error, extra=fields)
+        # An Event and no condition: a status that is written would have to keep what it could not read.
+        await self._events.emit_unreadable(LLM_DEPLOYMENTS.kind, key, seen.uid, seen.error)
 
     async def reconcile_route(self, key: str) -> None:
         """Write the status of an LLMRoute if it differs from what stands."""
