@@ -1,0 +1,87 @@
+"""A real Prometheus that scrapes one operator and one Envoy, and what is asked of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dev.cluster.processes import Component, free_ports, responds
+from dev.stack import LOOPBACK, Ports
+
+STEP = 5
+"""Seconds between two points of a range."""
+
+
+class Prometheus:
+    """The process and its HTTP API."""
+
+    def __init__(self, programs: Path, folder: Path, ports: Ports, rules: Iterable[Path]) -> None:
+        (self.port,) = free_ports(1)
+        folder.mkdir(parents=True)
+        config = folder / "prometheus.yaml"
+        jobs = (("operator", ports.health, "/metrics"), ("gateway", ports.stats, "/stats/prometheus"))
+        content = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(path) for path in rules],
+            "scrape_configs": [
+                {
+                    "job_name": name,
+                    "metrics_path": path,
+                    # The labels `namespace` and `pod` are those of the object, not of the target.
+                    "honor_labels": True,
+                    "static_configs": [{"targets": [f"{LOOPBACK}:{port}"]}],
+                }
+                for name, port, path in jobs
+            ],
+        }
+        config.write_text(yaml.safe_dump(content), encoding="utf-8")
+        command = [str(programs / "prometheus"), f"--config.file={config}"]
+        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={LOOPBACK}:{self.port}"]
+        self.process = Component(
+            "prometheus", command, folder / "prometheus.log", lambda: responds(self.port, "/-/ready")
+        )
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """Return the `data` of an answer. Raises AssertionError with Prometheus' words for an error."""
+        url = f"http://{LOOPBACK}:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                answer = json.load(reply)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def instant(self, expression: str) -> list[dict[str, Any]]:
+        """Return the series that an expression has now."""
+        return [
+            item for item in self.ask("query", query=expression)["result"] if _is_number(item["value"][1])
+        ]
+
+    def range(self, expression: str, begin: float, end: float) -> list[dict[str, Any]]:
+        """Return the series that an expression had between two Unix times, without points that are no number."""
+        asked = {"query": expression, "start": str(begin), "end": str(end), "step": str(STEP)}
+        found = self.ask("query_range", **asked)["result"]
+        return [item for item in found if any(_is_number(value) for _, value in item["values"])]
+
+    def targets(self) -> dict[str, str]:
+        """Return the health of each job."""
+        found = self.ask("targets", state="active")["activeTargets"]
+        return {item["labels"]["job"]: f"{item['health']} {item['lastError']}".strip() for item in found}
+
+    def alerts(self) -> dict[str, dict[str, Any]]:
+        """Return each alerting rule by name, with health and state."""
+        groups = self.ask("rules", type="alert")["groups"]
+        return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
+
+def _is_number(text: str) -> bool:
+    return not math.isnan(float(text))
