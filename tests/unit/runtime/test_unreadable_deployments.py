@@ -35,7 +35,9 @@ def stage():
     client, fleet = Client(), Fleet(indices=Indices(deployments={}, routes={}, accelerators={}, pods={}))
     gone = SimpleNamespace(forget=lambda _key: None)
     publisher = SimpleNamespace(request=lambda: None)
-    reconciler = Reconciler(client, gone, fleet, publisher, lambda _key: None, gone, gone, OperatorSettings())
+    reconciler = Reconciler(
+        client, gone, fleet, publisher, lambda _key: None, gone, gone, gone, OperatorSettings()
+    )
     return client, fleet, reconciler
 
 
