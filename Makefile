@@ -7,7 +7,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 PYTHON := $(RUN) python
 # Quick tiers first, so that a mistake shows early. Folders that are not named here come last.
-TIERS := unit property golden cluster_harness apiserver gateway local_nodes cluster e2e
+TIERS := unit property golden package policy cluster_harness apiserver gateway gitops fuzz chart browser local_nodes \
+  cluster observability e2e e2e_node
 FOUND := $(filter-out fixtures __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
 TESTS := $(addprefix tests/,$(filter $(FOUND),$(TIERS)) $(filter-out $(TIERS),$(FOUND)))
 
@@ -52,6 +53,15 @@ check: install ## Lint, types, import contracts, generated files
 test: go check binaries ## All checks and all tests
 	$(RUN) pytest $(TESTS) $(ARGS)
 
+.PHONY: node-programs
+node-programs: install
+	@$(PYTHON) -m dev.realnode install
+
+.PHONY: e2e
+e2e: go install ## Test on real nodes: containerd, kubelet, Helm, a real model (as root; ARGS="-k drain")
+	@$(PYTHON) -m dev.realnode install
+	$(RUN) pytest tests/e2e_node $(ARGS)
+
 .PHONY: cluster
 cluster: binaries ## Start a local control plane in the foreground (ARGS="--nodes h100=2,l4=4 --kwok")
 	@$(PYTHON) -m dev.cluster up $(ARGS)
@@ -59,6 +69,10 @@ cluster: binaries ## Start a local control plane in the foreground (ARGS="--node
 .PHONY: crds
 crds: install ## Write crds/ from the models in operator/modelyard/api
 	@$(PYTHON) -m modelyard.api.crd --output crds
+
+.PHONY: charts
+charts: go crds ## Write what follows from crds/ and the chart: charts/modelyard-crds, deploy/, docs/permissions.md
+	@$(PYTHON) -m dev.charts
 
 .PHONY: golden
 golden: install ## Write the expected manifests of tests/golden again

@@ -1,4 +1,4 @@
-"""A cluster with two real nodes and Modelyard, installed once by the commands of the chart's README."""
+"""A cluster with two real nodes and Modelyard, installed once by the README's commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tests.e2e_node.support import (
     POD_TIMEOUT_S,
     README,
     SYSTEM,
-    TEAM,
     Bed,
     Traffic,
     commands_of,
@@ -73,8 +72,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 @pytest.fixture(scope="session")
 def bed(bare: Bed) -> Bed:
     """Modelyard, installed as the README says, with a tenant and a class of machines."""
-    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    bare.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM, "labels": restricted}})
     for command in commands_of(README, INSTALL):
         bare.shell(command)
     bare.wait_rolled_out(SYSTEM)

@@ -22,12 +22,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 SYSTEM = "modelyard-system"
 TEAM = "my-team"
-"""The namespaces that the chart's README uses."""
+"""The namespaces that the README uses."""
 
-README = REPOSITORY / "charts/modelyard/README.md"
+README = REPOSITORY / "README.md"
+CHART_README = REPOSITORY / "charts/modelyard/README.md"
 
-INSTALL, UPGRADE = 0, 1
-"""Which of its console blocks is which."""
+INSTALL, UPGRADE = "helm upgrade --install modelyard-crds", "--reuse-values"
+"""What is in the console block with the commands for it, and in no other one of its document."""
 
 REQUEST_TIMEOUT_S = 120
 """Seconds for one request: a held one waits for an engine to start, which takes about ten on two busy cores."""
@@ -202,10 +203,14 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def commands_of(document: Path, number: int = 0) -> list[str]:
-    """Return the command lines of a console block of a document, those that go on over a line end joined."""
-    blocks = re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL)
-    text = blocks[number].replace("\\\n", " ")
+def commands_of(document: Path, mark: str) -> list[str]:
+    """Return the command lines of the console block that has the mark, those that go on over a line end joined."""
+    (block,) = (
+        block
+        for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL)
+        if mark in block
+    )
+    text = block.replace("\\\n", " ")
     return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
 
 

@@ -3,7 +3,7 @@
 import json
 
 from dev.cluster.waiting import wait_until
-from tests.e2e_node.support import POD_TIMEOUT_S, README, SYSTEM, TEAM, UPGRADE, commands_of, model
+from tests.e2e_node.support import CHART_README, POD_TIMEOUT_S, SYSTEM, TEAM, UPGRADE, commands_of, model
 
 
 def test_rolling_update_under_load_fails_no_request(bed, gemma, traffic):
@@ -68,7 +68,7 @@ def test_helm_upgrade_fails_no_request(bed, gemma, traffic):
     bed.wait_serving(gemma, 2)
     pods = {pod["metadata"]["uid"] for pod in bed.engines(gemma)}
     with traffic() as load:
-        for command in commands_of(README, UPGRADE):
+        for command in commands_of(CHART_README, UPGRADE):
             bed.shell(command)
         # The same, with a change of both programs.
         bed.run(
