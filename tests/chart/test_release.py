@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE
+from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, HelmError
 from dev.charts.permissions import rights, roles
 from dev.cluster.components import AUDITED_GROUP
 from dev.cluster.mounted_secret import MountedSecret
@@ -19,6 +19,7 @@ from dev.stack import Stack, envoy_component
 from modelyard.kube.resources import CHILDREN
 from modelyard.render.envoy.control_plane import ControlPlaneTls
 from modelyard.runtime.xdstls import CLIENT_SECRET
+from tests.apiserver.client import CRDS_PATH, MERGE
 from tests.chart.combinations import FOLDER, objects_of
 from tests.chart.conftest import MODELS, Place
 
@@ -47,6 +48,10 @@ NOT_SEEN = {
     **{
         ("scaledobjects.keda.sh", verb): "KEDA is not installed here"
         for verb in ("create", "delete", "get", "patch")
+    },
+    **{
+        ("inferencepools.inference.networking.k8s.io", verb): "no such kind here (tests/gitops)"
+        for verb in ("create", "delete", "get", "list", "patch")
     },
     ("configmaps", "delete"): "pages of 35 days ago are deleted (tests/apiserver/test_ledger.py)",
     ("secrets", "update"): "certificates are renewed before they end (tests/unit/envoy/test_authority.py)",
@@ -364,4 +369,15 @@ def test_uninstall_leaves_the_kinds_and_the_models(installed):
     assert len([item for item in kept.items if item.metadata.name.endswith(".modelyard.dev")]) == len(
         list((Path(__file__).parents[2] / "crds").glob("*.yaml"))
     )
+    assert installed.get("LLMDeployment", "first") is not None
+
+
+def test_helm_takes_over_kinds_that_were_applied_without_it(installed):
+    place = installed.place
+    name = "llmdeployments.modelyard.dev"
+    foreign = {"metadata": {"annotations": {"meta.helm.sh/release-name": None}}}
+    assert place.server.request("PATCH", f"{CRDS_PATH}/{name}", foreign, MERGE).status == 200
+    with pytest.raises(HelmError, match="invalid ownership metadata"):
+        place.install(str(CRDS_CHART), "modelyard-crds")
+    place.install(str(CRDS_CHART), "modelyard-crds", "--take-ownership")
     assert installed.get("LLMDeployment", "first") is not None

@@ -45,6 +45,9 @@
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: [create, delete, get, list, patch]
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [create, delete, get, list, patch]
 {{- end }}
 
 {{- /* The namespace of the operator and the gateway: the only one where Secrets are read. */ -}}
