@@ -116,10 +116,14 @@ class Installed:
                 return None
             raise
 
+    def condition(self, kind: str, name: str, namespace: str, condition: str) -> str:
+        """Status of a condition; empty before it is set."""
+        conditions = (self.get(kind, name, namespace).get("status") or {}).get("conditions") or ()
+        return next((item["status"] for item in conditions if item["type"] == condition), "")
+
     def ready(self, kind: str, name: str, namespace: str = MODELS) -> str:
         """Status of the condition Ready."""
-        conditions = (self.get(kind, name, namespace).get("status") or {}).get("conditions") or ()
-        return next((item["status"] for item in conditions if item["type"] == "Ready"), "")
+        return self.condition(kind, name, namespace, "Ready")
 
     def wait_ready(self, kind: str, name: str, namespace: str = MODELS) -> None:
         wait_until(
@@ -290,6 +294,20 @@ def test_every_right_is_used_and_none_is_missing(installed):
         lambda: any(item[1:] == ("deployments.apps", "delete") for item in used(audit(installed.place))),
         "the Deployment of the first variant is deleted",
         timeout_s=90,
+    )
+    # What happens again is counted on the Event that stands.
+    for name, stalled in (("nowhere", "True"), ("cpu", "False"), ("nowhere", "True")):
+        unplaced = {"accelerators": [{"class": name, "requestsPerMinute": 60}]}
+        cluster.apply([model("third", replicas=1, placement=unplaced)], MODELS)
+        wait_until(
+            lambda wanted=stalled: installed.condition("LLMDeployment", "third", MODELS, "Stalled") == wanted,
+            f"the third on {name} is stalled: {stalled}",
+            timeout_s=60,
+        )
+    wait_until(
+        lambda: ("events", "patch") in {item[1:] for item in used(audit(installed.place))},
+        "an Event is counted",
+        timeout_s=60,
     )
     assert installed.ask("first") == "first"
     wait_until(

@@ -26,7 +26,7 @@
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, patch]
 - apiGroups: [""]
   resources: [serviceaccounts, services]
   verbs: [create, get, list, patch, watch]
