@@ -52,7 +52,12 @@ class RecordingClient:
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         self.created.append(dict(manifest))
-        return dict(manifest)
+        metadata = manifest["metadata"]
+        named = {**metadata, "name": metadata.get("name") or f"{metadata['generateName']}{len(self.created)}"}
+        return {**manifest, "metadata": named}
+
+    async def merge(self, *_: Any) -> bool:
+        return True
 
     async def delete(self, *_: Any) -> bool:
         return True

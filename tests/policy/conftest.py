@@ -24,6 +24,9 @@ LIMIT = "limits.modelyard.dev/"
 PRICES = {"policy-l4": "0.3", "policy-h100": "2.5", "policy-unpriced": None}
 """US dollars per accelerator and hour, by class."""
 
+PATIENCE_S = 120
+"""Longest wait for policies to come and go: a bound on a machine that is busy with other things, not a measure."""
+
 MakeNamespace = Callable[..., str]
 
 
@@ -59,7 +62,7 @@ def limited_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
             assert reply.status == 201, reply.message
             assert reply.warnings == ()
         # The API server takes a policy and a parameter up within a second or two.
-        wait_until(probe.all_refuse, "every policy is in force")
+        wait_until(probe.all_refuse, "every policy is in force", timeout_s=PATIENCE_S)
         yield server
     finally:
         for item in reversed(policies):
@@ -67,7 +70,7 @@ def limited_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
         for name in PRICES:
             server.request("DELETE", resource_path("AcceleratorClass", "", name))
         # Other tests of this control plane must not meet them.
-        wait_until(probe.none_refuses, "no policy is in force any more")
+        wait_until(probe.none_refuses, "no policy is in force any more", timeout_s=PATIENCE_S)
         probe.close()
 
 
