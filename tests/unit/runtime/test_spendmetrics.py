@@ -41,3 +41,15 @@ def test_what_is_held_goes_with_its_deployment():
     assert value("modelyard_gpu_hourly_cost", **labels) == 3.0
     metrics.tell((), ())
     assert REGISTRY.get_sample_value("modelyard_gpu_allocation", labels) is None
+
+
+def test_what_was_spent_on_leaves_when_it_is_gone_and_its_hours_are_archived():
+    metrics, own = SpendMetrics(), {"kind": "Own", "target": "metrics/gone"}
+    metrics.tell([line("a", "metrics/gone", 1.0)], (), {"metrics/gone"})
+    metrics.tell([line("a", "metrics/gone", 2.0)], (), {"metrics/gone"})
+    metrics.tell([line("a", "metrics/gone", 2.0)], (), set())
+    assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) == 1.0, "it stands in an open hour"
+    metrics.tell((), (), {"metrics/gone"})
+    assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) == 1.0, "it may spend again"
+    metrics.tell((), (), set())
+    assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) is None
