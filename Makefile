@@ -47,6 +47,7 @@ check: install ## Lint, types, import contracts, generated files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(PYTHON) -m modelyard.api.crd --output crds --check
+	$(PYTHON) -m dev.dashboards --check
 	@test ! -e operator/__init__.py || { echo "operator/__init__.py would shadow the standard library"; exit 1; }
 
 .PHONY: test
@@ -62,6 +63,14 @@ e2e: go install ## Test on real nodes: containerd, kubelet, Helm, a real model (
 	@$(PYTHON) -m dev.realnode install
 	$(RUN) pytest tests/e2e_node $(ARGS)
 
+.PHONY: fuzz
+fuzz: binaries ## Try hostile objects and requests, ten times as many as the tests do (EFFORT=10)
+	@MODELYARD_FUZZ=$(or $(EFFORT),10) $(RUN) pytest tests/fuzz $(ARGS)
+
+.PHONY: sbom
+sbom: install ## Write sbom.cdx.json: what the operator runs with, from the lock file
+	@$(UV) export --frozen --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export -o sbom.cdx.json
+
 .PHONY: cluster
 cluster: binaries ## Start a local control plane in the foreground (ARGS="--nodes h100=2,l4=4 --kwok")
 	@$(PYTHON) -m dev.cluster up $(ARGS)
@@ -74,9 +83,14 @@ crds: install ## Write crds/ from the models in operator/modelyard/api
 charts: go crds ## Write what follows from crds/ and the chart: charts/modelyard-crds, deploy/, docs/permissions.md
 	@$(PYTHON) -m dev.charts
 
+.PHONY: dashboards
+dashboards: install ## Write charts/modelyard/dashboards from dev/dashboards
+	@$(PYTHON) -m dev.dashboards
+
 .PHONY: golden
-golden: install ## Write the expected manifests of tests/golden again
-	@MODELYARD_UPDATE_GOLDEN=1 $(RUN) pytest tests/golden -q
+golden: install ## Write the expected manifests, the rendered charts and the table of metrics again
+	@MODELYARD_UPDATE_GOLDEN=1 $(RUN) pytest tests/golden tests/chart/test_rendering.py \
+	  tests/unit/runtime/test_observability_page.py -q
 
 .PHONY: bench
 bench: binaries ## Measure: time from Ready to the first byte of a held request

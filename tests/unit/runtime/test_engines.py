@@ -153,7 +153,7 @@ async def hang(_request):
     ids=["hangs", "error", "redirect", "garbage", "renamed", "huge"],
 )
 async def test_a_page_that_cannot_be_read_changes_nothing(stage, answer, monkeypatch):
-    monkeypatch.setattr(engines, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(engines, "READ_SECONDS", 0.2 if answer is hang else 30.0)
     stage.deploy()
     await stage.serve(answer)
     before, memory = count("failed"), stage.fleet.memory[KEY]
@@ -161,7 +161,8 @@ async def test_a_page_that_cannot_be_read_changes_nothing(stage, answer, monkeyp
     assert count("failed") - before == len(stage.reads) == 2
     assert stage.fleet.memory[KEY] is memory
     assert stage.queue.added == []
-    # Others are learned from all the same.
+    # Others are learned from all the same; they may take their time on a busy machine.
+    monkeypatch.setattr(engines, "READ_SECONDS", 2.0 if answer is hang else 30.0)
     await stage.start(make_engine(1.3), "pod-b")
     await stage.rounds(2)
     assert stage.speed().readings == 1
