@@ -130,9 +130,13 @@ def up(
 @app.command()
 def down(folder: Folder = None) -> None:
     """Stop the cluster of a folder, or remove what a killed one left."""
-    from dev.realnode.cluster import stop_or_clear
+    from dev.realnode.cluster import BusyError, stop_or_clear
 
-    typer.echo(stop_or_clear(_chosen(folder)))
+    try:
+        typer.echo(stop_or_clear(_chosen(folder)))
+    except (BusyError, NetworkError, TimeoutError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def _chosen(folder: Path | None) -> Path:
