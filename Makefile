@@ -87,6 +87,10 @@ charts: go crds ## Write what follows from crds/ and the chart: charts/modelyard
 dashboards: install ## Write charts/modelyard/dashboards from dev/dashboards
 	@$(PYTHON) -m dev.dashboards
 
+.PHONY: screenshots
+screenshots: install ## Write the pictures of docs/web.md again
+	@MODELYARD_UPDATE_SCREENSHOTS=1 $(RUN) pytest tests/browser -k screenshots -q
+
 .PHONY: golden
 golden: install ## Write the expected manifests, the rendered charts and the table of metrics again
 	@MODELYARD_UPDATE_GOLDEN=1 $(RUN) pytest tests/golden tests/chart/test_rendering.py \
