@@ -171,6 +171,19 @@ async def test_a_chunked_body(gateway, served):
     assert served.bodies == [b'{"model":"served-a"}']
 
 
+@pytest.mark.parametrize("path", [CHAT + "#f", CHAT + "%00"], ids=["fragment", "nul"])
+async def test_a_path_that_cannot_be_is_the_clients_fault(gateway, served, path):
+    """Envoy refuses it before any filter has seen it, and without a route."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.settings.listener_port)
+    body = b'{"model": "a"}'
+    head = f"POST {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert served.bodies == []
+
+
 async def test_the_clients_key_stays_in_the_gateway(gateway, served):
     await gateway.post({"model": "a"}, headers={"Authorization": "Bearer secret", "X-Api-Key": "secret"})
     assert len(served.headers) == 1

@@ -18,7 +18,7 @@ RULES = [
 ]
 MODEL = 'kind="LLMDeployment", namespace="team", name="llama"'
 REQUESTS = 'envoy_modelyard_requests{route="team/llama"'
-ACTIVE = {'modelyard_active{job="op", instance="a"}': "1+0x600"}
+ACTIVE = {'modelyard_leader{job="op", instance="a"}': "1+0x600"}
 
 
 @dataclass
@@ -51,10 +51,10 @@ def age(name: str, at: int = 15) -> Case:
 
 
 CASES = {
-    "ModelyardOperatorDown": Case({'modelyard_active{instance="b"}': "0+0x600"}, ACTIVE, 10),
+    "ModelyardOperatorDown": Case({'modelyard_leader{instance="b"}': "0+0x600"}, ACTIVE, 10),
     "ModelyardTwoOperatorsActive": Case(
-        {**ACTIVE, 'modelyard_active{job="op", instance="b"}': "1+0x600"},
-        {**ACTIVE, 'modelyard_active{job="op", instance="b"}': "0+0x600"},
+        {**ACTIVE, 'modelyard_leader{job="op", instance="b"}': "1+0x600"},
+        {**ACTIVE, 'modelyard_leader{job="op", instance="b"}': "0+0x600"},
         5,
     ),
     "ModelyardWatchStale": gauge('modelyard_watch_age_seconds{resource="llmroutes"}', "400", "60", 5),

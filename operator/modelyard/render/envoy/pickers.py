@@ -26,6 +26,16 @@ picker's own answer, which passes as it is. Nothing else in the gateway answers 
 
 _EXT_PROC = "envoy.extensions.filters.http.ext_proc.v3"
 
+_MODE: Json = {
+    "request_header_mode": "SEND",
+    "request_body_mode": "FULL_DUPLEX_STREAMED",
+    "request_trailer_mode": "SEND",
+    "response_header_mode": "SEND",
+    "response_body_mode": "FULL_DUPLEX_STREAMED",
+    "response_trailer_mode": "SEND",
+}
+"""What the picker sees of a request and its answer: all of it, as the protocol wants it."""
+
 
 def picker_filter() -> Json:
     """Return the filter that asks pickers, where a route names one."""
@@ -35,14 +45,8 @@ def picker_filter() -> Json:
         {
             # Never asked: each route names its own.
             **_service(CONTROL_PLANE),
-            "processing_mode": {
-                "request_header_mode": "SEND",
-                "request_body_mode": "FULL_DUPLEX_STREAMED",
-                "request_trailer_mode": "SEND",
-                "response_header_mode": "SEND",
-                "response_body_mode": "FULL_DUPLEX_STREAMED",
-                "response_trailer_mode": "SEND",
-            },
+            # Nothing, unless a route says so: answers that Envoy makes before it looks for a route pass here too.
+            "processing_mode": {"request_header_mode": "SKIP", "response_header_mode": "SKIP"},
             "message_timeout": seconds(MESSAGE_SECONDS),
             "status_on_error": {"code": UNANSWERED},
             # Where the request goes is decided; only the replica is the picker's to choose.
@@ -69,7 +73,8 @@ def no_picker() -> dict[str, Json]:
 
 def ask_picker(cluster: str) -> dict[str, Json]:
     """Return what switches the filter on for a route."""
-    return {FILTER: typed(f"{_EXT_PROC}.ExtProcPerRoute", {"overrides": _service(cluster)})}
+    overrides = {**_service(cluster), "processing_mode": _MODE}
+    return {FILTER: typed(f"{_EXT_PROC}.ExtProcPerRoute", {"overrides": overrides})}
 
 
 def picked(fallback: Json) -> Json:
