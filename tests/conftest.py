@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 # The Kubernetes client takes about a second to import; only the fixtures that need it import it, so
 # that the tiers without a cluster stay fast.
+
+# A shell starts background jobs with SIGINT ignored, and programs inherit that: those that are tested would not hear
+# Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

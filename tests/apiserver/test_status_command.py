@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,12 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read until the text has been shown since the last one that was waited for."""
+        end = time.monotonic() + WAIT_S
         while text not in self.text:
-            ready, _, _ = select.select([self._master], [], [], WAIT_S)
-            assert ready, f"{text!r} was not shown: {self.text[-2000:]}"
+            # A program that does not stop to write must not be waited for any longer.
+            ready, _, _ = select.select([self._master], [], [], max(0, end - time.monotonic()))
+            waited = not ready or time.monotonic() >= end
+            assert not waited, f"{text!r} was not shown: {self.text[-2000:]}"
             self.text += os.read(self._master, 65536).decode(errors="replace")
         self.text = self.text.partition(text)[2]
 
