@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from dev.envoy.process import free_port
-from modelyard.core.routing import Endpoint, Picker, RoutingTable
+from modelyard.core.routing import Endpoint, Picker, RoutingTable, Tenant
 from modelyard.gateway import protos
 from tests.gateway.conftest import table_of
 
@@ -31,6 +31,8 @@ class TestPicker:
     """The addresses for a request's body, separated by commas; empty: none."""
     refusal: int = 503
     """Status where it chooses none."""
+    headers: list[str] = field(default_factory=list)
+    """Names of the headers of all requests."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
     """Addresses that Envoy says have answered."""
@@ -70,6 +72,7 @@ class TestPicker:
         async for request in requests:
             match request.WhichOneof("request"):
                 case "request_headers":
+                    self.headers += [item.key for item in request.request_headers.headers.headers]
                     if request.request_headers.end_of_stream:
                         yield self._pick({})
                 case "request_body":
@@ -164,6 +167,19 @@ async def test_a_client_cannot_choose_the_replica(gateway, make_backend, picker)
         headers = {CHOSEN: address(pods[1].endpoint)}
         assert (await gateway.post({"model": "a", "messages": []}, headers=headers))[0] == 200
     assert [len(pod.bodies) for pod in pods] == [4, 0]
+
+
+async def test_the_picker_gets_no_key_and_is_not_told_who_calls(gateway, make_backend, picker):
+    pod, key = await make_backend(), "sk-acme-0123456789abcdef"
+    gateway.tenant_keys = {key: "acme"}
+    table = picked(picker, pod.endpoint)
+    await gateway.apply(replace(table, anonymous=False, tenants={"acme": Tenant(None)}))
+    picker.choose = lambda _: address(pod.endpoint)
+    for headers in ({"Authorization": f"Bearer {key}"}, {"X-Api-Key": key}):
+        assert (await gateway.post({"model": "a", "messages": []}, headers=headers))[0] == 200
+    assert picker.headers.count("content-type") == 2, "all others are there"
+    secret = {"authorization", "x-api-key", "proxy-authorization", "cookie"}
+    assert [name for name in picker.headers if name in secret or "modelyard" in name] == []
 
 
 async def test_the_next_of_the_list_is_tried_where_the_first_fails(gateway, make_backend, picker):

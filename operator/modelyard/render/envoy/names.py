@@ -43,6 +43,12 @@ ASKED_HEADER = "x-modelyard-asked"
 AFFINITY_KEY = "affinity"
 """Key in our dynamic metadata, set by the request scan: what requests for the same pod have in common."""
 
+KEY_HEADERS = ("authorization", "x-api-key")
+"""Request headers that clients send their API key in."""
+
+OWN_HEADERS = "x-modelyard-"
+"""What the names of our own headers begin with."""
+
 INTERNAL_HEADERS = "x[-_](modelyard|envoy|gateway)[-_].*"
 """Headers that only the gateway, Envoy itself and its filters may set (RE2, on lower case): clients' are removed."""
 

@@ -6,6 +6,7 @@ the cluster takes the address that comes back. One that is no replica of the mod
 """
 
 from modelyard.core.routing import Picker
+from modelyard.render.envoy.names import KEY_HEADERS, OWN_HEADERS
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import CONTROL_PLANE, Json, extension, seconds, socket_address, typed
 
@@ -48,6 +49,13 @@ def picker_filter() -> Json:
             # Nothing, unless a route says so: answers that Envoy makes before it looks for a route pass here too.
             "processing_mode": {"request_header_mode": "SKIP", "response_header_mode": "SKIP"},
             "message_timeout": seconds(MESSAGE_SECONDS),
+            # Pickers are a team's own: like its engines they get no client's key and nothing of the gateway's. The
+            # router takes both away only after this filter.
+            "forward_rules": {
+                "disallowed_headers": {
+                    "patterns": [*({"exact": name} for name in KEY_HEADERS), {"prefix": OWN_HEADERS}]
+                }
+            },
             "status_on_error": {"code": UNANSWERED},
             # Where the request goes is decided; only the replica is the picker's to choose.
             "route_cache_action": "RETAIN",

@@ -15,6 +15,7 @@ from modelyard.render.envoy.limits import limit_tenants, unlimited
 from modelyard.render.envoy.metering import ARRIVED_KEY
 from modelyard.render.envoy.models import model_info_body, model_list_body
 from modelyard.render.envoy.names import (
+    KEY_HEADERS,
     METADATA,
     MODELS_KEY,
     ROUTE_HEADER,
@@ -94,7 +95,7 @@ def route_configuration(settings: GatewaySettings, known: Json, limited: Iterabl
         "validate_clusters": False,
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
-        "request_headers_to_remove": ["authorization", "x-api-key"],
+        "request_headers_to_remove": list(KEY_HEADERS),
         "virtual_hosts": [limit_tenants(_host(settings, known), limited)],
     }
 
