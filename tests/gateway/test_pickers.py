@@ -29,6 +29,8 @@ class TestPicker:
     port: int = field(default_factory=free_port)
     choose: Callable[[dict[str, Any]], str] = lambda _: ""
     """The addresses for a request's body, separated by commas; empty: none."""
+    rewrite: Callable[[bytes], bytes] = lambda body: body
+    """What becomes of a request's body."""
     refusal: int = 503
     """Status where it chooses none."""
     headers: list[str] = field(default_factory=list)
@@ -82,7 +84,7 @@ class TestPicker:
                         self.bodies.append(asked)
                         yield self._pick(asked)
                         if self.choose(asked):
-                            yield _body("request_body", body, last=True)
+                            yield _body("request_body", self.rewrite(body), last=True)
                 case "response_headers":
                     metadata = request.metadata_context.filter_metadata["envoy.lb"]
                     self.served.append(metadata.fields[SERVED].string_value)
@@ -234,6 +236,32 @@ async def test_a_long_prompt_reaches_the_picker_whole(gateway, make_backend, pic
     assert (await gateway.post(body))[0] == 200
     assert picker.bodies[0]["messages"][0]["content"] == prompt
     assert json.loads(pod.bodies[0])["messages"][0]["content"] == prompt
+
+
+async def test_a_picker_may_write_the_body_anew(gateway, make_backend, picker):
+    pod = await make_backend()
+    await gateway.apply(picked(picker, pod.endpoint))
+    picker.choose = lambda _: address(pod.endpoint)
+    # The extension's own reads the body and writes it with its keys in order.
+    picker.rewrite = lambda body: json.dumps(json.loads(body), sort_keys=True, indent=1).encode()
+    sent = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
+    assert (await gateway.post(sent))[0] == 200
+    assert json.loads(pod.bodies[0]) == {**sent, "model": "served-a"}
+
+
+async def test_no_picker_writes_a_model_into_the_body_that_is_not_the_targets(gateway, make_backend, picker):
+    pod = await make_backend()
+    await gateway.apply(picked(picker, pod.endpoint))
+    picker.choose = lambda _: address(pod.endpoint)
+    for body in ({"messages": [], "model": "dear"}, {"a": {"model": "a"}, "model": "dear"}):
+        picker.rewrite = lambda _, body=body: json.dumps(body).encode()
+        assert (await gateway.post({"model": "a", "messages": []}))[0] == 200
+        assert json.loads(pod.bodies.pop())["model"] == "served-a"
+    for text in (b'{"model": "a", "model": "dear"}', b'{"mod\\u0065l": "dear", "model": "a"}', b"[]"):
+        picker.rewrite = lambda _, text=text: text
+        status, answer, _ = await gateway.post({"model": "a", "messages": []})
+        assert (status, answer["error"]["code"]) == (502, "invalid_picker_answer"), text
+    assert pod.bodies == []
 
 
 async def test_without_its_picker_a_model_is_closed_until_the_route_goes_round_it(

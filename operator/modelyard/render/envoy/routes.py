@@ -19,6 +19,7 @@ from modelyard.render.envoy.names import (
     METADATA,
     MODELS_KEY,
     ROUTE_HEADER,
+    SCANNED_HEADER,
     STREAM_HEADER,
     encode_model,
     encode_stat,
@@ -189,6 +190,9 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
     for choice, match in zip(branch.targets, split(branch.targets), strict=True):
         asked = {} if choice.picker is None else ask_picker(choice.picker)
         passing = {**held, "typed_per_filter_config": {**held["typed_per_filter_config"], **asked}}
+        if asked:
+            # A picker may write the body anew, so what the scan has found need not stand where it was.
+            passing["request_headers_to_remove"] = [SCANNED_HEADER]
         if route.first_token_seconds is not None:
             streamed = {"name": STREAM_HEADER, "string_match": {"exact": "true"}}
             action = forward(route, choice, settings, route.first_token_seconds)

@@ -1,6 +1,6 @@
 -- Parts of the scripts that run once per attempt in a cluster's chain, so that each target gets its own model name and
 -- path. All attempts of a request share one set of headers: what an attempt changed, the next one finds changed. The
--- body is the client's own every time.
+-- body is the client's own every time, or what an endpoint picker has made of it.
 
 -- What follows the version in the paths of the request scan; the longer of two that end alike comes first.
 local ENDPOINTS = {
@@ -35,6 +35,9 @@ end
 -- The endpoints whose streams tell their usage where it is asked for.
 local ENDS_WITH_USAGE = { ['/chat/completions'] = true, ['/completions'] = true }
 
+local NO_REQUEST = '{"error":{"message":"The endpoint picker of the model has written a body that is no request.",'
+  .. '"type":"server_error","param":null,"code":"invalid_picker_answer"}}'
+
 -- Writes the target's own model name, escaped for JSON already, and asks for the usage of a stream where `asks` says
 -- so and the client does not: what is not told cannot be counted. The request scan keeps the usage from a client that
 -- did not ask. Every other byte stays as the client sent it. Where the client's name stands is known from the request
@@ -53,11 +56,13 @@ local function write_model(handle, served, endpoint, asks, scanned)
   local edits = {}
   if asks or not scanned then
     local found = scan(body)
-    if found then
-      first, last, name = found.first, found.last, part(body, found.first, found.last)
-      if asks and found.streamed and not found.wants_usage and found.edit_text then
-        edits[1] = { found.edit_first, found.edit_last, found.edit_text }
-      end
+    -- Only an endpoint picker can have written such a body. The name in it would not be the target's.
+    if not found then
+      return handle:respond({ [':status'] = '502', ['content-type'] = 'application/json' }, NO_REQUEST)
+    end
+    first, last, name = found.first, found.last, part(body, found.first, found.last)
+    if asks and found.streamed and not found.wants_usage and found.edit_text then
+      edits[1] = { found.edit_first, found.edit_last, found.edit_text }
     end
   end
   if served and first and name ~= served then edits[#edits + 1] = { tonumber(first), tonumber(last), served } end
