@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 
-from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.routing import Endpoint, Picker, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway import protos, resources
 from modelyard.gateway.resources import ResourceBuilder, build_resources
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.pickers import picker_cluster
 from modelyard.render.envoy.settings import GatewaySettings
 
 SETTINGS = GatewaySettings()
@@ -108,3 +109,11 @@ def test_alias_has_another_name_and_the_same_pods():
     assert built.alias("t/none~z4") is None
     assert built.alias("admin") is None
     assert build_resources(table(m1={"endpoints": ()}), SETTINGS).alias("t/m1~z0") is None
+
+
+def test_a_picker_takes_as_many_requests_at_once_as_the_replicas():
+    cluster = picker_cluster(Picker("picker.team.svc", 9002), SETTINGS)
+    message = protos.parse("envoy.config.cluster.v3.Cluster", cluster)
+    (limits,) = message.circuit_breakers.thresholds
+    # Envoy's own default is 1024 in all, and each request is under way until its answer ends.
+    assert limits.max_requests.value == limits.max_pending_requests.value == SETTINGS.max_upstream

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from modelyard.core.routing import Endpoint, Upstream
 from modelyard.render.envoy import scripts
 from modelyard.render.envoy.affinity import balancer
+from modelyard.render.envoy.breakers import circuit_breakers
 from modelyard.render.envoy.names import (
     ASKED_HEADER,
     GROUPS_HEADER,
@@ -76,20 +77,6 @@ def _endpoint(endpoint: Endpoint) -> Json:
     """Return one address."""
     address: Json = {"endpoint": {"address": socket_address(endpoint.address, endpoint.port)}}
     return address if endpoint.weight == 1 else {**address, "load_balancing_weight": endpoint.weight}
-
-
-def circuit_breakers(settings: GatewaySettings) -> Json:
-    """Return the limits of one cluster."""
-    return {
-        "thresholds": [
-            {
-                "max_connections": settings.max_upstream,
-                "max_pending_requests": settings.max_upstream,
-                "max_requests": settings.max_upstream,
-                "max_retries": settings.max_retries,
-            }
-        ]
-    }
 
 
 def http_options(idle_timeout: float, filters: list[Json]) -> Json:

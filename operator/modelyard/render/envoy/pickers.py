@@ -6,6 +6,7 @@ the cluster takes the address that comes back. One that is no replica of the mod
 """
 
 from modelyard.core.routing import Picker
+from modelyard.render.envoy.breakers import circuit_breakers
 from modelyard.render.envoy.names import KEY_HEADERS, OWN_HEADERS
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.render.envoy.typed import CONTROL_PLANE, Json, extension, seconds, socket_address, typed
@@ -113,6 +114,8 @@ def picker_cluster(picker: Picker, settings: GatewaySettings) -> Json:
         "type": "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": seconds(settings.connect_timeout),
+        # Each request is one of the picker's until its answer ends.
+        "circuit_breakers": circuit_breakers(settings),
         "load_assignment": {
             "cluster_name": picker.cluster,
             "endpoints": [

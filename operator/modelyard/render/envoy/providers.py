@@ -4,13 +4,8 @@ from collections.abc import Iterable
 
 from modelyard.core.routing import ExternalUpstream
 from modelyard.render.envoy import scripts
-from modelyard.render.envoy.clusters import (
-    attempt_headers,
-    attempt_script,
-    circuit_breakers,
-    escape_model,
-    http_options,
-)
+from modelyard.render.envoy.breakers import circuit_breakers
+from modelyard.render.envoy.clusters import attempt_headers, attempt_script, escape_model, http_options
 from modelyard.render.envoy.names import (
     AUTHORITY_HEADER,
     METADATA,
