@@ -10,7 +10,7 @@ from dev.envoy.process import free_port
 from modelyard.core.reasons import Code
 from modelyard.core.routing import Picker
 from modelyard.kube.resources import INFERENCE_POOLS
-from modelyard.runtime.pickers import connects
+from modelyard.runtime.pickers import Connector
 from tests.apiserver.client import APPLY, CRDS_PATH, MERGE
 from tests.gitops.conftest import Site
 
@@ -133,7 +133,7 @@ def test_the_pool_comes_with_the_extension_follows_the_spec_and_goes_with_the_fi
 
 
 async def test_a_picker_is_asked_by_a_connection() -> None:
-    port = free_port()
+    port, connects = free_port(), Connector()
     assert not await connects(Picker("127.0.0.1", port))
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
     async with server:

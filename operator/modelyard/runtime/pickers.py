@@ -7,7 +7,9 @@ did so before.
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -45,15 +47,57 @@ for at most (PATIENCE + 1) intervals and as many time limits."""
 Probe = Callable[[Picker], Awaitable[bool]]
 
 
-async def connects(picker: Picker) -> bool:
-    """Return whether a picker takes a connection.
+LOOKUPS = 64
+"""Names that are looked up at once. A Service can lead to a name of which no server ever tells the address, and a
+look-up cannot be broken off: it must not take the threads of everything else that the operator does."""
+
+
+class Connector:
+    """Finds out whether a picker takes a connection.
 
     Its own health service is on a port that nobody names (gRPC health checking, by default 9003).
     """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOKUPS, "picker-names")
+        self._running: dict[str, asyncio.Future[list[str]]] = {}
+        """Look-ups that have not ended, by name: a name takes one thread, however often it is asked for."""
+
+    async def __call__(self, picker: Picker) -> bool:
+        """Return whether a connection to any address of the picker comes about in time."""
+        try:
+            async with asyncio.timeout(PROBE_INTERVAL):
+                for address in await self._look_up(picker.host):
+                    if await _connects(address, picker.port):
+                        return True
+        except (OSError, UnicodeError, TimeoutError):
+            pass
+        return False
+
+    async def _look_up(self, host: str) -> list[str]:
+        running = self._running.get(host)
+        if running is None:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host)
+            self._running[host] = running
+            running.add_done_callback(lambda done: self._forget(host, done))
+        return await asyncio.shield(running)
+
+    def _forget(self, host: str, done: asyncio.Future[list[str]]) -> None:
+        self._running.pop(host, None)
+        # Whoever waited may have gone; nobody needs to hear of an error then.
+        if not done.cancelled():
+            done.exception()
+
+
+def _addresses(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _connects(address: str, port: int) -> bool:
     try:
-        async with asyncio.timeout(PROBE_INTERVAL):
-            _, writer = await asyncio.open_connection(picker.host, picker.port)
-    except (OSError, TimeoutError):
+        _, writer = await asyncio.open_connection(address, port)
+    except OSError:
         return False
     writer.close()
     with contextlib.suppress(OSError):
@@ -71,7 +115,7 @@ class PickerKeeper:
         queue: WorkQueue,
         settings: OperatorSettings,
         publish: Callable[[], None],
-        probe: Probe = connects,
+        probe: Probe | None = None,
     ) -> None:
         """`publish` asks for a new routing table."""
         self._client = client
@@ -79,7 +123,7 @@ class PickerKeeper:
         self._queue = queue
         self._settings = settings
         self._publish = publish
-        self._probe = probe
+        self._probe = probe or Connector()
         self._failures: dict[str, int] = {}
         """Looks in a row that failed, by `namespace/name` of the LLMDeployment."""
         self._pools: dict[str, PoolState] = {}

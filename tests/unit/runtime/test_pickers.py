@@ -1,10 +1,14 @@
 """Whether endpoint pickers answer: told after some patience, published at once, and forgotten with the deployment."""
 
+import asyncio
+import socket
+import threading
 from dataclasses import dataclass, field
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.core.routing import Picker
-from modelyard.runtime.pickers import PATIENCE, PickerKeeper
+from modelyard.runtime import pickers
+from modelyard.runtime.pickers import PATIENCE, Connector, PickerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from tests.unit.core.build import KEY, make_deployment
 
@@ -80,3 +84,41 @@ async def test_a_deployment_that_goes_is_forgotten():
     stage.fleet.deployments = []
     await stage.look()
     assert stage.fleet.silent_pickers == frozenset()
+
+
+async def test_names_without_an_answer_do_not_keep_other_pickers_or_the_operator_waiting(monkeypatch):
+    release, asked = threading.Event(), []
+
+    def look_up(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host.startswith("stuck"):
+            release.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "no server answers")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(pickers, "PROBE_INTERVAL", 0.5)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    good = Picker("good.team.svc", server.sockets[0].getsockname()[1])
+    # More than the threads that asyncio has for everything.
+    stuck = [Picker(f"stuck-{number}.evil.svc", 9002) for number in range(40)]
+    connects = Connector()
+    try:
+        for _ in range(2):
+            answers = await asyncio.gather(*map(connects, (*stuck, good)))
+            assert answers == [False] * len(stuck) + [True]
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: True), 5)
+        assert sorted(asked) == sorted([*(item.host for item in stuck), good.host, good.host])
+    finally:
+        release.set()
+        server.close()
+
+
+async def test_nobody_listens_at_a_silent_picker():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    connects = Connector()
+    assert await connects(Picker("127.0.0.1", port))
+    server.close()
+    await server.wait_closed()
+    assert not await connects(Picker("127.0.0.1", port))
