@@ -96,3 +96,15 @@ def test_without_providers_the_gateway_reaches_nothing_outside():
     labels = pods_of(objects_of("everything"))["llm-gateway"]["metadata"]["labels"]
     gateway = Peer("gateway", "10.1.1.2", NAMESPACE, labels)
     assert not is_allowed(gateway, INTERNET, "TCP", 443, policies)
+
+
+@pytest.mark.parametrize("component", ["operator", "gateway"])
+def test_both_reach_endpoint_pickers_on_their_ports(component):
+    objects = objects_of("everything")
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    labels = pods_of(objects)[f"llm-{component}"]["metadata"]["labels"]
+    source = Peer(component, "10.1.1.1", NAMESPACE, labels)
+    # The operator asks whether they answer: where it cannot, requests go round them.
+    assert is_allowed(source, TEAM_POD, "TCP", 9002, policies)
+    assert not is_allowed(source, TEAM_POD, "TCP", 9003, policies)
+    assert not is_allowed(source, INTERNET, "TCP", 9002, policies)
