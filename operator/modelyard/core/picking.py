@@ -10,7 +10,7 @@ from modelyard.core.routing import Picker
 PICKER_ANSWERS = "EndpointPickerAnswers"
 POOL_READY = "InferencePoolReady"
 
-PoolState = Literal["Unknown", "Missing", "Forbidden", "Taken", "Applied"]
+PoolState = Literal["Unknown", "Missing", "Forbidden", "Refused", "Taken", "Applied"]
 """What is known of a deployment's InferencePool."""
 
 
@@ -72,6 +72,11 @@ def explain_pool(deployment: LLMDeployment, state: PoolState) -> tuple[bool, Rea
         case "Taken":
             return False, Reason(
                 Code.NAME_CONFLICT, f"{name} exists and Modelyard did not make it: delete or rename it"
+            )
+        case "Refused":
+            return False, Reason(
+                Code.POOL_PENDING,
+                f"the API server refuses {name}, which an admission policy may do: the operator's log says why",
             )
         case "Unknown":
             return False, Reason(Code.POOL_PENDING, f"{name} has not been looked at yet")

@@ -186,7 +186,14 @@ class PickerKeeper:
                 states, self._kept = dict.fromkeys(users, "Forbidden"), False
             else:
                 for key, item in users.items():
-                    states[key] = await self._keep(item, found.get(key))
+                    try:
+                        states[key] = await self._keep(item, found.get(key))
+                    except ApiError as error:
+                        if error.status in {0, 429} or error.status >= 500:
+                            raise
+                        # Refused for what it is, such as by an admission policy: those of other teams are kept.
+                        logger.warning("InferencePool %s cannot be kept: %s", key, error)
+                        states[key] = "Refused"
                 for key in found.keys() - users.keys():
                     await self._remove(key, found[key])
                 self._kept = bool(users)

@@ -73,6 +73,7 @@ def test_the_table_says_who_is_asked_and_adapters_ask_too() -> None:
         ("Applied", True, Code.POOL_APPLIED),
         ("Missing", False, Code.INFERENCE_API_MISSING),
         ("Forbidden", False, Code.POOL_FORBIDDEN),
+        ("Refused", False, Code.POOL_PENDING),
         ("Taken", False, Code.NAME_CONFLICT),
         ("Unknown", False, Code.POOL_PENDING),
     ],

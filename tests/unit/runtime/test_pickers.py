@@ -3,10 +3,14 @@
 import asyncio
 import socket
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelyard.api.llmdeployment import LLMDeployment
+from modelyard.core.reasons import Code
 from modelyard.core.routing import Picker
+from modelyard.kube.client import ApiError
 from modelyard.runtime import pickers
 from modelyard.runtime.pickers import PATIENCE, Connector, PickerKeeper
 from modelyard.runtime.settings import OperatorSettings
@@ -122,3 +126,38 @@ async def test_nobody_listens_at_a_silent_picker():
     server.close()
     await server.wait_closed()
     assert not await connects(Picker("127.0.0.1", port))
+
+
+class RefusingServer:
+    """An API server with a policy that refuses the pools of one namespace."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+
+    async def list_pages(self, *_: object, **__: object) -> AsyncIterator[dict[str, object]]:
+        for body in ():
+            yield body
+
+    async def get(self, *_: object) -> None:
+        return None
+
+    async def apply(self, _: object, manifest: dict[str, Any]) -> None:
+        key = f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+        if key.startswith("bad/"):
+            raise ApiError(422, "Invalid", "ValidatingAdmissionPolicy 'no-pools' denied the request")
+        self.applied.append(key)
+
+
+async def test_a_pool_that_is_refused_does_not_keep_other_teams_from_theirs(monkeypatch):
+    async def is_served(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(pickers, "is_served", is_served)
+    server, picker = RefusingServer(), {"service": "picker"}
+    fleet = FewDeployments([make_deployment(key, endpointPicker=picker) for key in ("bad/a", "team/b")])
+    stage = Stage()
+    keeper = PickerKeeper(server, fleet, stage, OperatorSettings(), stage.publish, stage.probe)
+    await keeper.keep()
+    assert server.applied == ["team/b"]
+    conditions = {item.key: keeper.explain(item)[1].reason.code for item in fleet.deployments}
+    assert conditions == {"bad/a": Code.POOL_PENDING, "team/b": Code.POOL_APPLIED}
