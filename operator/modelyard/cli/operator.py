@@ -111,8 +111,8 @@ def operator(
     gateway_parent: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAMESPACE/GATEWAY[/LISTENER] of a Gateway (gateway.networking.k8s.io) that is to lead to this one; "
-            "may be given several times. The operator makes an HTTPRoute for it."
+            help="A Gateway (gateway.networking.k8s.io) that is to lead to this one, as NAMESPACE/GATEWAY or "
+            "NAMESPACE/GATEWAY/LISTENER; may be given several times. The operator makes an HTTPRoute for it."
         ),
     ] = None,
     gateway_hostname: Annotated[

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -22,6 +23,13 @@ def test_help_names_every_command():
     shown = run("--help").output
     for command in ("operator", "validate", "bootstrap", "version"):
         assert command in shown
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
+def test_help_of_every_command_is_shown(command):
+    # Rich reads markup in help texts, and a stray closing tag ends the program.
+    result = run(command, "--help")
+    assert result.exit_code == 0, result.exception
 
 
 def test_envoy_accepts_the_bootstrap(tmp_path):
