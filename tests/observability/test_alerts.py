@@ -54,7 +54,12 @@ CASES = {
     "ModelyardOperatorDown": Case({'modelyard_leader{instance="b"}': "0+0x600"}, ACTIVE, 10),
     "ModelyardTwoOperatorsActive": Case(
         {**ACTIVE, 'modelyard_leader{job="op", instance="b"}': "1+0x600"},
-        {**ACTIVE, 'modelyard_leader{job="op", instance="b"}': "0+0x600"},
+        {
+            **ACTIVE,
+            'modelyard_leader{job="op", instance="b"}': "0+0x600",
+            # Another installation: its release may have the same name.
+            'modelyard_leader{job="op", namespace="other", instance="c"}': "1+0x600",
+        },
         5,
     ),
     "ModelyardWatchStale": gauge('modelyard_watch_age_seconds{resource="llmroutes"}', "400", "60", 5),
@@ -98,8 +103,19 @@ CASES = {
         5,
     ),
     "ModelyardCapacityMissing": condition("LLMDeployment", "PlacementPreferred", 0, "CapacityMissing", 40),
-    "ModelyardObjectiveMissed": gauge(
-        'modelyard_requests_missed_share{namespace="team", deployment="llama"}', "0.08", "0.004", 20
+    "ModelyardObjectiveMissed": Case(
+        {
+            'modelyard_requests_missed_share{namespace="team", deployment="llama"}': "0.08+0x600",
+            'modelyard_offered_requests_per_second{namespace="team", deployment="llama"}': "5+0x600",
+        },
+        {
+            'modelyard_requests_missed_share{namespace="team", deployment="llama"}': "0.004+0x600",
+            'modelyard_offered_requests_per_second{namespace="team", deployment="llama"}': "5+0x600",
+            # One slow request, and none since.
+            'modelyard_requests_missed_share{namespace="team", deployment="idle"}': "1+0x600",
+            'modelyard_offered_requests_per_second{namespace="team", deployment="idle"}': "0+0x600",
+        },
+        20,
     ),
     "ModelyardForecastOff": gauge(
         'modelyard_forecast_error_ratio{namespace="team", deployment="llama"}',
@@ -119,7 +135,11 @@ CASES = {
     "ModelyardBudgetUnknown": state("unknown"),
     "ModelyardSpendStale": age("modelyard_spend_timestamp_seconds"),
     "ModelyardLedgerNotWritten": Case(
-        {'modelyard_ledger_writes_total{job="op", outcome="failed"}': "0+6x600"},
+        {
+            'modelyard_ledger_writes_total{job="op", outcome="failed"}': "0+6x600",
+            # That another installation's is written does not help.
+            'modelyard_ledger_writes_total{job="op", namespace="other", outcome="written"}': "0+6x600",
+        },
         {
             'modelyard_ledger_writes_total{job="op", outcome="conflict"}': "0+6x600",
             'modelyard_ledger_writes_total{job="op", outcome="written"}': "0+1x600",
