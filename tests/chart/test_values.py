@@ -1,8 +1,16 @@
 """Wrong values are refused with a message that names the field."""
 
+import shutil
+import tarfile
+
 import pytest
 
 from dev.charts.helm import CHART, HelmError
+from tests.chart.combinations import FOLDER
+
+README = CHART / "README.md"
+PREVIOUS = FOLDER / "previous" / "modelyard-0.1.0.tgz"
+"""The chart's first version, packaged."""
 
 WRONG = [
     ("replicaCount=3", "replicaCount"),
@@ -43,3 +51,19 @@ def test_wrong_value_is_named(helm, values, named):
         helm.template(CHART, (), f"--set={values}")
     # Helm has named fields with dots or slashes.
     assert named.strip("/").replace("/", ".") in str(error.value).replace("/", ".")
+
+
+def test_values_of_the_first_version_are_upgraded_as_the_readme_says(helm, tmp_path):
+    """Values that are new since then have no defaults with --reuse-values, and the chart cannot do without them."""
+    upgrade = [
+        line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("$ helm upgrade")
+    ]
+    assert [line for line in upgrade if "--reset-then-reuse-values" in line]
+    assert not [line for line in upgrade if "--reuse-values" in line]
+    shutil.copytree(CHART, tmp_path / "chart")
+    with tarfile.open(PREVIOUS) as package:
+        old = package.extractfile("modelyard/values.yaml")
+        assert old is not None
+        (tmp_path / "chart" / "values.yaml").write_bytes(old.read())
+    with pytest.raises(HelmError, match="nil pointer"):
+        helm.template(tmp_path / "chart")

@@ -27,7 +27,7 @@ TEAM = "my-team"
 README = REPOSITORY / "README.md"
 CHART_README = REPOSITORY / "charts/modelyard/README.md"
 
-INSTALL, UPGRADE = "helm upgrade --install modelyard-crds", "--reuse-values"
+INSTALL, UPGRADE = "helm upgrade --install modelyard-crds", "--reset-then-reuse-values"
 """What is in the console block with the commands for it, and in no other one of its document."""
 
 REQUEST_TIMEOUT_S = 120

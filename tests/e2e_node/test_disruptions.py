@@ -72,8 +72,8 @@ def test_helm_upgrade_fails_no_request(bed, gemma, traffic):
             bed.shell(command)
         # The same, with a change of both programs.
         bed.run(
-            *("helm", "upgrade", "modelyard", "charts/modelyard", "-n", SYSTEM, "--reuse-values", "--wait"),
-            *("--set", "operator.logLevel=DEBUG", "--set", "gateway.workers=1"),
+            *("helm", "upgrade", "modelyard", "charts/modelyard", "-n", SYSTEM, "--wait"),
+            *("--reset-then-reuse-values", "--set", "operator.logLevel=DEBUG", "--set", "gateway.workers=1"),
             f"--timeout={POD_TIMEOUT_S}s",
         )
         load.wait_more()
