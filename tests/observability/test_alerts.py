@@ -1,5 +1,6 @@
 """Each alert fires where it should and is quiet where it should be, as Prometheus' own test tool evaluates it."""
 
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +223,21 @@ def test_every_alert_says_what_to_do(rule: dict) -> None:
     assert (page, anchor) == ("docs/runbooks.md", rule["alert"].lower())
     assert rule["alert"] in headings
     assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+
+
+def test_commands_name_what_the_chart_makes() -> None:
+    base = RUNBOOKS.parents[1] / "deploy" / "base"
+    made = {
+        f"{item['kind']}/{item['metadata']['name']}"
+        for file in base.glob("*.yaml")
+        for item in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+        if "metadata" in item
+    }
+    for page in (RUNBOOKS, RUNBOOKS.with_name("observability.md"), RUNBOOKS.with_name("web.md")):
+        text = page.read_text(encoding="utf-8")
+        assert {f"Deployment/{name}" for name in re.findall(r"deploy(?:ment)?/([a-z-]+)", text)} <= made
+        accounts = re.findall(r"system:serviceaccount:modelyard-system:([a-z-]+)", text)
+        assert {f"ServiceAccount/{name}" for name in accounts} <= made
 
 
 def test_no_runbook_without_an_alert() -> None:
