@@ -14,7 +14,7 @@ TESTS := $(addprefix tests/,$(filter $(FOUND),$(TIERS)) $(filter-out $(TIERS),$(
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .tools/uv/bin/uv:
 	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
