@@ -41,6 +41,13 @@ WRONG = [
     ("gateway.parents={only-a-name}", "/gateway/parents/0"),
     ("gateway.heapMiB=2048", "gateway.heapMiB is 2048 and gateway.resources.limits.memory 1536Mi"),
     ("gateway.resources.limits.memory=1Gi", "keep the heap below the limit"),
+    ("gateway.resources.limits.memory=0.9Gi", "keep the heap below the limit"),
+    ("gateway.resources.limits.memory=1000M", "keep the heap below the limit"),
+    # The API server would refuse them, after the rest of the release has been changed.
+    ("gateway.service.nodePort=30080", "gateway.service.type"),
+    ("gateway.service.externalTrafficPolicy=Local", "gateway.service.type"),
+    ("gateway.service.loadBalancerClass=a", "gateway.service.type"),
+    ("gateway.service.type=NodePort,gateway.service.loadBalancerSourceRanges={10.0.0.0/8}", "LoadBalancer"),
     ("openshift.modelSCC=true,clusterWide=true", "openshift.modelSCC"),
 ]
 

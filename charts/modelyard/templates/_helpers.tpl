@@ -151,12 +151,28 @@ imagePullSecrets:
 {{- if and .Values.gateway.hostnames (not .Values.gateway.parents) }}
 {{- fail "gateway.hostnames are those of the HTTPRoute from gateway.parents: name a Gateway there, or leave them out" }}
 {{- end }}
-{{- with .Values.gateway.resources.limits }}
+{{- $service := .Values.gateway.service }}
+{{- if eq $service.type "ClusterIP" }}
+{{- range list "nodePort" "externalTrafficPolicy" }}
+{{- if index $service . }}
+{{- fail (printf "gateway.service.%s is not for the type ClusterIP: set gateway.service.type to NodePort or LoadBalancer, or leave it out" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if ne $service.type "LoadBalancer" }}
+{{- range list "loadBalancerClass" "loadBalancerSourceRanges" }}
+{{- if index $service . }}
+{{- fail (printf "gateway.service.%s is for the type LoadBalancer alone: set gateway.service.type to it, or leave it out" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with (.Values.gateway.resources | default dict).limits }}
 {{- $limit := .memory | toString }}
-{{- $mib := 0 }}
-{{- if hasSuffix "Mi" $limit }}{{ $mib = trimSuffix "Mi" $limit | int }}{{ end }}
-{{- if hasSuffix "Gi" $limit }}{{ $mib = mul 1024 (trimSuffix "Gi" $limit | int) }}{{ end }}
-{{- if and $mib (ge (int $.Values.gateway.heapMiB) (int $mib)) }}
+{{- $mib := 0.0 }}
+{{- range $unit, $bytes := dict "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "k" 1e3 "M" 1e6 "G" 1e9 }}
+{{- if hasSuffix $unit $limit }}{{ $mib = divf (mulf (trimSuffix $unit $limit | float64) $bytes) 1048576.0 }}{{ end }}
+{{- end }}
+{{- if and $mib (ge (float64 $.Values.gateway.heapMiB) $mib) }}
 {{- fail (printf "gateway.heapMiB is %d and gateway.resources.limits.memory %s: keep the heap below the limit, or the kernel ends Envoy before it refuses requests" (int $.Values.gateway.heapMiB) $limit) }}
 {{- end }}
 {{- end }}
