@@ -49,6 +49,14 @@ WRONG = [
     ("gateway.service.loadBalancerClass=a", "gateway.service.type"),
     ("gateway.service.type=NodePort,gateway.service.loadBalancerSourceRanges={10.0.0.0/8}", "LoadBalancer"),
     ("openshift.modelSCC=true,clusterWide=true", "openshift.modelSCC"),
+    # They would stand there twice, or the pods would not be found.
+    (r"commonLabels.app\.kubernetes\.io/version=v1", "commonLabels has app.kubernetes.io/version"),
+    (r"operator.podLabels.app\.kubernetes\.io/component=a", "operator.podLabels"),
+    (r"gateway.podLabels.modelyard\.dev/active=true", "gateway.podLabels"),
+    ("operator.env.HOME=/home", "operator.env has HOME"),
+    # Names of Services.
+    ("nameOverride=a.b", "fullnameOverride"),
+    ("fullnameOverride=1a", "fullnameOverride"),
 ]
 
 

@@ -139,6 +139,22 @@ imagePullSecrets:
 
 {{- /* Combinations of values that the schema cannot see. Each message names the field and the remedy. */ -}}
 {{- define "modelyard.check" -}}
+{{- $name := include "modelyard.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- fail (printf "the objects' names would begin with %q, which a Service's may not: set fullnameOverride to a letter, then letters, digits and dashes" $name) }}
+{{- end }}
+{{- range $field, $labels := dict "commonLabels" .Values.commonLabels "operator.podLabels" .Values.operator.podLabels "gateway.podLabels" .Values.gateway.podLabels }}
+{{- range $key, $_ := $labels }}
+{{- if regexMatch "^(app\\.kubernetes\\.io/(name|instance|component|part-of|version|managed-by)|helm\\.sh/chart|modelyard\\.dev/.*)$" $key }}
+{{- fail (printf "%s has %s, which the chart sets itself and finds its pods by: leave it out" $field $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range list "HOME" "POD_NAME" }}
+{{- if hasKey ($.Values.operator.env | default dict) . }}
+{{- fail (printf "operator.env has %s, which the chart sets itself: leave it out" .) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.clusterWide .Values.watchNamespaces }}
 {{- fail "clusterWide looks after all namespaces: leave watchNamespaces empty, or set clusterWide to false" }}
 {{- end }}
