@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import typer
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dev.envoy.binary import envoy_binary
@@ -19,10 +20,23 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+COMMANDS = get_command(app).commands
+
+
 def test_help_names_every_command():
     shown = run("--help").output
-    for command in ("operator", "validate", "bootstrap", "version"):
-        assert command in shown
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_all_its_options(name, monkeypatch):
+    """Texts are Rich's markup there: a bracket in one of them can end the command instead of showing it."""
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
+    shown = run(name, "--help")
+    assert shown.exit_code == 0, shown.exception
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name == "option":
+            assert max(parameter.opts, key=len) in shown.output
 
 
 @pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
