@@ -186,6 +186,14 @@ def test_every_alert_has_a_case() -> None:
     assert {rule["alert"] for rule in RULES} == CASES.keys()
 
 
+def test_every_series_of_a_case_is_one_that_its_alert_reads() -> None:
+    """A name that no alert reads makes a case that says nothing."""
+    expressions = {rule["alert"]: rule["expr"] for rule in RULES}
+    for alert, case in CASES.items():
+        names = {series.partition("{")[0] for series in (*case.bad, *case.good)}
+        assert [name for name in names if name not in expressions[alert]] == [], alert
+
+
 def test_alerts_fire_and_are_quiet(programs: Path, tmp_path: Path) -> None:
     """All cases in one run: each is a database of its own, so they do not see each other."""
     tests = []
