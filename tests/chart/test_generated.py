@@ -36,6 +36,23 @@ def test_chart_of_kinds_has_the_kinds_and_nothing_else(helm):
         assert definition == expected[name]
 
 
+def test_documents_name_objects_that_the_chart_makes():
+    """Runbooks are copied into a terminal at night: a Deployment or an account of another name helps nobody."""
+    made = {(item["kind"], item["metadata"]["name"]) for item in objects_of("default")}
+    account = rf"(system:serviceaccount):{NAMESPACE}:([a-z-]+)"
+    kinds = {"deploy": "Deployment", "service": "Service", "system:serviceaccount": "ServiceAccount"}
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {
+        (kinds[kind], name)
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if NAMESPACE in line
+        for kind, name in re.findall(r"\b(deploy|service)/([a-z-]+)", line) + re.findall(account, line)
+    }
+    assert len(named) > 2
+    assert named <= made
+
+
 def test_kinds_go_with_their_release_if_asked_for(helm):
     for item in helm.render(CRDS_CHART, (), "--set=keep=false"):
         assert "annotations" not in item["metadata"]

@@ -160,7 +160,8 @@ def operator(
     ledger_interval: Annotated[
         float,
         typer.Option(
-            help="Seconds between two writes of the ledger, where something was used: budgets are that late.",
+            help="Seconds between two writes of the ledger, where something was used: what an Envoy counted since is "
+            "lost if it and the operator end at the same moment.",
             min=1,
             max=300,
         ),
