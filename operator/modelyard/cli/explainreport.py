@@ -83,7 +83,9 @@ def _pods(report: ExplainReport) -> Iterator[str]:
 
 def _event(event: EventRow) -> tuple[str, ...]:
     times = f" ({event.count} times)" if event.count > 1 else ""
-    return event.time, event.severity, event.reason, clean(event.about), f"{clean(event.message)}{times}"
+    # Whoever may write Events in a namespace chooses all words of one.
+    words = (clean(item) for item in (event.time, event.severity, event.reason, event.about))
+    return (*words, f"{clean(event.message)}{times}")
 
 
 def _size(report: ExplainReport, size: ExplainedSize) -> Iterator[str]:

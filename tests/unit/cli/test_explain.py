@@ -326,6 +326,14 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
     assert "reason     OfferedLoad: a [2Jb c\n" in result.stdout
 
 
+def test_no_word_of_an_event_reaches_the_terminal_as_it_is(tmp_path):
+    hostile = {**event("e", "chat-a"), "type": "Warning\x1b]52;c;eA==\x07", "reason": "Back\x1b[2JOff"}
+    lists = {"pods": [pod("chat-a", ready=True)], "events": [hostile]}
+    result, _ = explain(tmp_path, deployment(), lists=lists)
+    assert "Back [2JOff" in result.stdout
+    assert not {"\x1b", "\x07"} & set(result.stdout)
+
+
 @pytest.mark.parametrize("kind", ["llmdep", "LLMDeployment", "llmdeployments"])
 def test_every_name_of_the_kind(tmp_path, kind):
     assert explain(tmp_path, deployment(), kind=kind)[0].exit_code == 0
