@@ -127,8 +127,11 @@ def was_reached(memory: LimitMemory, now: float) -> bool:
 
 
 def _count(memory: LimitMemory, limits: Limits, name: str, use: ProviderUse, now: float) -> LimitMemory:
-    account, time = memory.account, _nanoseconds(now)
-    reached = memory.reached
+    time = _nanoseconds(now)
+    account, reached = _follow_clock(memory.account, time), memory.reached
+    if account != memory.account and reached is not None:
+        # It is judged anew: that moment may be hours away by now.
+        reached = replace(reached, until=int(now))
     if limits != memory.limits:
         account, reached = change_limits(account, limits, time), None
     account = charge(account, max(use.tokens - memory.counted.tokens, 0), time)
@@ -139,6 +142,15 @@ def _count(memory: LimitMemory, limits: Limits, name: str, use: ProviderUse, now
         reached = _judge(account, name, time, closed=reached is not None)
     last = now if reached is not None else memory.last_reached
     return LimitMemory(limits, account, use, reached, last)
+
+
+def _follow_clock(account: Account, time: int) -> Account:
+    """Return the account as it is by a clock that was set back: nothing would flow back until it has caught up."""
+    requests, tokens = (
+        replace(bucket, at=min(bucket.at, time)) if bucket is not None else None
+        for bucket in (account.requests, account.tokens)
+    )
+    return Account(requests, tokens)
 
 
 def _judge(account: Account, name: str, time: int, *, closed: bool) -> ReachedLimit | None:

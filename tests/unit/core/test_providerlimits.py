@@ -75,6 +75,19 @@ def test_a_minutes_worth_may_go_at_once_and_then_the_provider_rests() -> None:
     assert meter.reached is None
 
 
+@pytest.mark.parametrize("sent", [0, 61])
+def test_a_clock_that_is_set_back_closes_no_provider_for_long(sent: int) -> None:
+    meter = Meter()
+    meter.read(sent=sent)
+    meter.read(seconds=-3600.0)
+    meter.read(sent=61 - sent)
+    assert meter.reached is not None
+    assert meter.reached.until <= meter.now + 10
+    for _ in range(5):
+        meter.read()
+    assert meter.reached is None
+
+
 def test_tokens_are_paid_off_however_many_an_answer_had() -> None:
     meter = Meter(requests=None, tokens=6000)
     meter.read(sent=1, tokens=18_000)
