@@ -31,7 +31,7 @@ from modelyard.core.routing import (
     route_name,
 )
 from modelyard.core.snapshot import Pod, Snapshot
-from modelyard.core.sovereign import sovereign_names
+from modelyard.core.sovereign import sovereign_deployments, sovereign_names
 from modelyard.core.targets import JudgedRoute, JudgedTarget, adapter_names, explain_closed, judge_route
 from modelyard.core.tenants import build_tenants
 
@@ -172,6 +172,7 @@ def build_routing_table(
         names.setdefault((owner.kind, owner.key), []).append(name)
     routes: list[Route] = []
     upstreams: dict[str, Upstream] = {}
+    closed = sovereign_deployments(snapshot.routes.values())
     for key, deployment in sorted(snapshot.deployments.items()):
         exposure = exposures.get(key, Exposure())
         generation = exposure.generation
@@ -189,7 +190,8 @@ def build_routing_table(
             endpoints,
             asks_usage=asks,
             affinity=affinity,
-            picker=find_picker(deployment),
+            # A Service may lead out of the cluster (ExternalName), and a picker sees whole requests.
+            picker=None if key in closed else find_picker(deployment),
             asks_picker=asks_picker(deployment, snapshot.silent_pickers),
         )
         owned = sorted(names.get((DEPLOYMENT, key), ()))

@@ -19,7 +19,7 @@ def find_picker(deployment: LLMDeployment) -> Picker | None:
     spec = deployment.spec.endpoint_picker
     if spec is None:
         return None
-    # Nothing but a name of its own namespace: no spec sends prompts elsewhere.
+    # Nothing but a name of its own namespace. What that leads to is up to who may write Services there.
     return Picker(f"{spec.service}.{deployment.metadata.namespace}.svc", spec.port)
 
 
@@ -29,15 +29,24 @@ def asks_picker(deployment: LLMDeployment, silent: Collection[str]) -> bool:
     return spec is None or spec.failure_mode == "FailClose" or deployment.key not in silent
 
 
-def explain_picker(deployment: LLMDeployment, silent: Collection[str]) -> tuple[bool, Reason]:
+def explain_picker(
+    deployment: LLMDeployment, silent: Collection[str], *, sovereign: bool = False
+) -> tuple[bool, Reason]:
     """Return whether the picker of a deployment can be reached, and what happens where not.
 
-    Raises ValueError for a deployment without one.
+    `sovereign`: whether a sovereign name sends requests to the deployment. Raises ValueError for one without a picker.
     """
     spec = deployment.spec.endpoint_picker
     if spec is None:
         raise ValueError(f"{deployment.key} has no endpointPicker")
     where = f"Service {spec.service} port {spec.port}"
+    if sovereign:
+        return False, Reason(
+            Code.PICKER_NOT_ASKED,
+            f"a route with dataPolicy Sovereign sends requests here, and {where} may lead out of the cluster: it sees "
+            "none of them, and they go where loadBalancing sends them; take endpointPicker out, or the deployment out "
+            "of the route",
+        )
     if deployment.key not in silent:
         return True, Reason(Code.PICKER_ASKED, f"{where} chooses the replica of each request")
     effect = (

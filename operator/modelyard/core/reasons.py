@@ -81,6 +81,7 @@ class Code:
     METRICS_ADAPTER_FAILING: Final = "MetricsAdapterFailing"
     PICKER_ASKED: Final = "PickerAsked"
     PICKER_SILENT: Final = "PickerSilent"
+    PICKER_NOT_ASKED: Final = "PickerNotAsked"
     POOL_APPLIED: Final = "InferencePoolApplied"
     POOL_PENDING: Final = "InferencePoolPending"
     POOL_FORBIDDEN: Final = "InferencePoolForbidden"

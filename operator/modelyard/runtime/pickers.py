@@ -207,7 +207,14 @@ class PickerKeeper:
             return ()
         state = self._pools.get(deployment.key, "Unknown")
         return (
-            Verdict(PICKER_ANSWERS, *explain_picker(deployment, self._fleet.silent_pickers)),
+            Verdict(
+                PICKER_ANSWERS,
+                *explain_picker(
+                    deployment,
+                    self._fleet.silent_pickers,
+                    sovereign=self._fleet.is_sovereign(deployment.key),
+                ),
+            ),
             Verdict(POOL_READY, *explain_pool(deployment, state)),
         )
 

@@ -10,7 +10,7 @@ from modelyard.core.names import Exposure, build_routing_table, resolve_names
 from modelyard.core.picking import PoolState, asks_picker, explain_picker, explain_pool, find_picker
 from modelyard.core.reasons import Code
 from modelyard.core.routing import Picker, RoutingTable
-from tests.unit.core.build import KEY, make_deployment, make_pod, make_snapshot
+from tests.unit.core.build import KEY, make_deployment, make_pod, make_snapshot, make_targets_route
 
 
 def picked(mode: str = "FailClose", **spec: Any) -> LLMDeployment:
@@ -65,6 +65,20 @@ def test_the_table_says_who_is_asked_and_adapters_ask_too() -> None:
     silent = table_of(deployment, frozenset({KEY})).upstreams
     assert {item.asks_picker for item in silent.values()} == {False}
     assert table_of(make_deployment()).upstreams[KEY].picker is None
+
+
+@pytest.mark.parametrize("mode", ["FailOpen", "FailClose"])
+def test_behind_a_sovereign_name_no_picker_sees_a_request(mode: str) -> None:
+    """Its Service may lead out of the cluster."""
+    deployment = picked(mode)
+    route = make_targets_route("team/front", "front", {"deployment": "llama"}, dataPolicy="Sovereign")
+    snapshot = make_snapshot(deployment, routes=(route,), pods={KEY: (make_pod(),)})
+    table = build_routing_table(
+        snapshot, resolve_names(snapshot), {KEY: Exposure()}, RoutingTable(), anonymous=True
+    )
+    assert {item.picker for item in table.upstreams.values()} == {None}
+    answers, reason = explain_picker(deployment, (), sovereign=True)
+    assert (answers, reason.code) == (False, Code.PICKER_NOT_ASKED)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ class FewDeployments:
     def readable(self) -> list[LLMDeployment]:
         return self.deployments
 
+    def is_sovereign(self, _key: str) -> bool:
+        return False
+
 
 @dataclass
 class Stage:
