@@ -40,6 +40,18 @@ LARGE = manifest(
 INVALID = manifest("invalid", model={"contextLength": 1})
 
 
+def test_the_readme_shows_what_the_command_prints() -> None:
+    """Lines of its example; what `...` leaves out of one is not compared."""
+    page = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = (part for part in page.split("```") if part.startswith("\nDEPLOYMENT "))
+    files = [("-f", str(EXAMPLES / name)) for name in ("llama-3.1-8b.yaml", "accelerator-classes.yaml")]
+    result = CliRunner().invoke(app, ["plan", "--offline", *(word for pair in files for word in pair)])
+    printed = result.stdout.splitlines()
+    shown = [line.split("...")[0].rstrip() for line in block.strip().splitlines() if line != "..."]
+    assert len(shown) > 10
+    assert [line for line in shown if not any(other.startswith(line) for other in printed)] == []
+
+
 @pytest.mark.parametrize(
     ("manifests", "options", "code", "outcome"),
     [
