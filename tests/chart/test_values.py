@@ -41,6 +41,8 @@ WRONG = [
     ("gateway.parents={only-a-name}", "/gateway/parents/0"),
     ("gateway.heapMiB=2048", "gateway.heapMiB is 2048 and gateway.resources.limits.memory 1536Mi"),
     ("gateway.resources.limits.memory=1Gi", "keep the heap below the limit"),
+    ("networkPolicy.enabled=true,networkPolicy.apiServerPorts=null", "networkPolicy.apiServerPorts"),
+    ("operator.readInterval=20", "gateway.drainSeconds is 30 and operator.readInterval 20"),
     ("gateway.resources.limits.memory=0.9Gi", "keep the heap below the limit"),
     ("gateway.resources.limits.memory=1000M", "keep the heap below the limit"),
     # The API server would refuse them, after the rest of the release has been changed.

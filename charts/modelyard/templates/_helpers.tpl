@@ -167,6 +167,14 @@ imagePullSecrets:
 {{- if and .Values.gateway.hostnames (not .Values.gateway.parents) }}
 {{- fail "gateway.hostnames are those of the HTTPRoute from gateway.parents: name a Gateway there, or leave them out" }}
 {{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.apiServerPorts) }}
+{{- fail "networkPolicy.apiServerPorts is empty, which would let the operator reach every port: name those of the API server" }}
+{{- end }}
+{{- with .Values.operator.readInterval }}
+{{- if gt (mulf 2 .) (float64 $.Values.gateway.drainSeconds) }}
+{{- fail (printf "gateway.drainSeconds is %d and operator.readInterval %v: let an Envoy serve on for two readings, or what it counts last is lost" (int $.Values.gateway.drainSeconds) .) }}
+{{- end }}
+{{- end }}
 {{- $service := .Values.gateway.service }}
 {{- if eq $service.type "ClusterIP" }}
 {{- range list "nodePort" "externalTrafficPolicy" }}
