@@ -170,10 +170,21 @@ CASES = {
     "ModelyardProviderNotReady": condition("LLMProvider", "Ready", 0, "SecretNotFound"),
     "ModelyardCertificate": Case(
         {'modelyard_gateway_certificate_not_after_timestamp_seconds{name="tls"}': f"{3 * 86400}+0x600"},
-        {'modelyard_gateway_certificate_not_after_timestamp_seconds{name="tls"}': f"{30 * 86400}+0x600"},
+        {
+            'modelyard_gateway_certificate_not_after_timestamp_seconds{name="tls"}': f"{30 * 86400}+0x600",
+            'modelyard_xds_certificate_not_after_timestamp_seconds{name="client"}': f"{30 * 86400}+0x600",
+        },
         20,
     ),
 }
+
+
+MORE = {
+    "ModelyardCertificate": Case(
+        {'modelyard_xds_certificate_not_after_timestamp_seconds{name="client"}': f"{3 * 86400}+0x600"}, {}, 20
+    ),
+}
+"""Alerts that have a second cause."""
 
 
 def test_promtool_accepts_the_rules(programs: Path) -> None:
@@ -197,7 +208,7 @@ def test_every_series_of_a_case_is_one_that_its_alert_reads() -> None:
 def test_alerts_fire_and_are_quiet(programs: Path, tmp_path: Path) -> None:
     """All cases in one run: each is a database of its own, so they do not see each other."""
     tests = []
-    for alert, case in CASES.items():
+    for alert, case in (*CASES.items(), *MORE.items()):
         for name, series, fires in (("bad", case.bad, True), ("good", case.good, False)):
             check = {
                 "expr": f'count by (alertname) (ALERTS{{alertname="{alert}", alertstate="firing"}})',
