@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 import uuid
 
 import aiohttp
@@ -16,6 +17,8 @@ from modelyard.core.ledger.settle import sum_lines
 from modelyard.core.ledger.usage import Use
 from modelyard.gateway.counters import Answered, read_counters
 from modelyard.runtime.settings import SYSTEM_NAMESPACE
+
+READING = "modelyard_gateway_reading_timestamp_seconds"
 
 WRITTEN_S = 60
 """Seconds: the ledger is written every 2 s, on a machine that does more than that."""
@@ -117,6 +120,51 @@ async def test_an_envoy_that_crashes_loses_nothing_that_was_read(bed, make_model
         for number in range(rounds):
             told += await ask_many(bed, name, 100 + number)
         await wait_written(bed, target, told)
+
+
+async def last_reading(session, bed):
+    """Return when the operator read Envoy last, as Unix time."""
+    async with session.get(bed.stack.ports.metrics_url) as reply:
+        page = await reply.text()
+    (line,) = (line for line in page.splitlines() if line.startswith(READING))
+    return float(line.split()[-1])
+
+
+async def test_an_envoy_that_crashes_loses_no_more_than_since_the_last_reading(bed, make_model):
+    """It is killed under load, and what was read then need not be written yet."""
+    bed.cluster.apply([namespace_manifest(SYSTEM_NAMESPACE, {})])
+    name = make_model({"replicas": 1})
+    bed.wait_condition(name, "Ready", "True", "Serving")
+    target = f"{bed.namespace}/{name}"
+    told = []
+
+    async def go_on():
+        while True:
+            use = await ask(bed, name, words=3, streamed=False)
+            told.append((time.time(), use))
+
+    asking = asyncio.create_task(go_on())
+    async with aiohttp.ClientSession() as session, asyncio.timeout(WRITTEN_S):
+        while len(told) < 20:
+            await asyncio.sleep(0.1)
+        before = await last_reading(session, bed)
+        # The next reading began after that one had ended.
+        while await last_reading(session, bed) == before:
+            await asyncio.sleep(0.02)
+    bed.stack.envoy.kill()
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+    await asyncio.to_thread(bed.stack.envoy.start)
+    await asyncio.to_thread(bed.stack.envoy.wait_ready)
+    await asyncio.to_thread(bed.wait_routed, name)
+    read = sum((use for moment, use in told if moment < before), Use())
+    assert read.requests > 0
+    async with asyncio.timeout(WRITTEN_S):
+        while (line := (await written(bed, target)).get(target)) is None or line.use.requests < read.requests:
+            await asyncio.sleep(0.2)
+    assert line.use.prompt >= read.prompt
+    assert line.use.completion >= read.completion
+    assert line.use.requests <= len(told) + 1, "and the one that was broken off, at most"
 
 
 @pytest.fixture
