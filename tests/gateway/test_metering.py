@@ -27,7 +27,7 @@ async def served(gateway, make_backend):
 @pytest.fixture
 def trusted_header(monkeypatch):
     """A gateway that takes the tenant from the client, as where the key has been checked."""
-    monkeypatch.setattr(listener, "INTERNAL_PREFIX", "x-nobody-")
+    monkeypatch.setattr(listener, "INTERNAL_HEADERS", "x-nobody-.*")
 
 
 def answer(backend, usage):
