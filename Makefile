@@ -63,6 +63,11 @@ e2e: go install ## Test on real nodes: containerd, kubelet, Helm, a real model (
 	@$(PYTHON) -m dev.realnode install
 	$(RUN) pytest tests/e2e_node $(ARGS)
 
+# Not in `make test`: it installs 6 GB. Run it when the adapter of vLLM or the version of vLLM changes.
+.PHONY: contract-vllm
+contract-vllm: install ## Test against the real vLLM on this machine's CPU; UPDATE=1 writes its captures anew
+	@UV="$(UV)" MODELYARD_UPDATE_CONTRACT=$(or $(UPDATE),0) $(RUN) pytest contracts/vllm $(ARGS)
+
 .PHONY: fuzz
 fuzz: binaries ## Try hostile objects and requests, ten times as many as the tests do (EFFORT=10)
 	@MODELYARD_FUZZ=$(or $(EFFORT),10) $(RUN) pytest tests/fuzz $(ARGS)

@@ -69,6 +69,8 @@ def parse_arguments(argv: Sequence[str], *, epilog: str = "") -> Arguments:
     if words[:1] == ["serve"]:
         words = words[1:]
     given = parser.parse_args([_with_dashes(word) for word in words])
+    if given.enable_auto_tool_choice and not given.tool_call_parser:
+        parser.error("--enable-auto-tool-choice requires --tool-call-parser")
     model = given.model_tag or given.model
     return Arguments(
         model=model,

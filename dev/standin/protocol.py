@@ -82,6 +82,9 @@ def parse_request(
     options = body.get("stream_options")
     if options is not None and not (stream and isinstance(options, dict)):
         raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
+    # As vLLM does (`should_include_usage`): forced usage is in every event, whatever the request says.
+    asked = read_flag(options or {}, "include_usage")
+    continuous = asked and read_flag(options or {}, "continuous_usage_stats")
     return GenerationRequest(
         chat=chat,
         model=parse_model(body, default_model),
@@ -92,8 +95,8 @@ def parse_request(
         output_tokens=output_tokens,
         finish_reason=finish_reason(content, output_tokens, max_tokens),
         stream=stream,
-        include_usage=force_usage or read_flag(options or {}, "include_usage"),
-        usage_in_every_event=read_flag(options or {}, "continuous_usage_stats"),
+        include_usage=force_usage or asked,
+        usage_in_every_event=force_usage or continuous,
     )
 
 

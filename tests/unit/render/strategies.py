@@ -43,6 +43,8 @@ def parameters(draw: st.DrawFn, engine: str) -> dict[str, str]:
             chosen[name] = str(draw(st.integers(1, 64)))
         else:
             chosen[name] = draw(_VALUES)
+    if chosen.get("enable-auto-tool-choice", "false") != "false":
+        chosen.setdefault("tool-call-parser", draw(_VALUES))
     return chosen
 
 

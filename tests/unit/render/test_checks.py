@@ -75,6 +75,11 @@ def test_a_format_that_vllm_deprecates_is_allowed(changes: dict[str, Any], depre
             "true or false",
         ),
         (
+            _change("vllm-one-l4", engine__parameters={"enable-auto-tool-choice": "true"}),
+            "InvalidParameter",
+            "tool-call-parser",
+        ),
+        (
             _change("vllm-one-l4", engine__parameters={"max-num-seqs": ""}),
             "InvalidParameter",
             "give it a value",

@@ -32,6 +32,9 @@ VALUES = {
 }
 """Values that the flags take; 16 for all others."""
 
+NEEDED = {"enable-auto-tool-choice": {"tool-call-parser": "hermes"}}
+"""Parameters that a parameter cannot be without."""
+
 PARSERS = {"vLLM": parse_vllm, "LlamaCpp": parse_llama}
 
 
@@ -59,7 +62,8 @@ def workload(engine: str, parameters: dict[str, str], context_length: int | None
     ("engine", "flag"), [(engine, flag) for engine, flags in ENGINE_PARAMETERS.items() for flag in flags]
 )
 def test_the_engine_knows_every_flag_that_a_user_may_set(engine, flag):
-    rendered = ENGINES[engine].build_arguments(workload(engine, {flag: VALUES.get(flag, "16")}))
+    parameters = {flag: VALUES.get(flag, "16")} | NEEDED.get(flag, {})
+    rendered = ENGINES[engine].build_arguments(workload(engine, parameters))
     assert any(part == f"--{flag}" or part.startswith(f"--{flag}=") for part in rendered)
     PARSERS[engine](rendered)
 

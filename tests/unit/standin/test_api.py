@@ -71,10 +71,13 @@ async def test_usage_in_streams_can_be_forced_or_left_out(launch: Launch) -> Non
     assert all(event["choices"] for event in events)
     forced = await launch("--enable-force-include-usage")
     events = await read_events(await forced.client.post("/v1/chat/completions", json=request))
-    assert events[-1]["usage"]["completion_tokens"] == 3
+    assert [event["usage"]["completion_tokens"] for event in events] == [0, 1, 3, 3]
+    options = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+    events = await read_events(await plain.client.post("/v1/chat/completions", json=request | options))
+    assert [event["usage"]["completion_tokens"] for event in events] == [0, 1, 3, 3]
     options = {"stream_options": {"continuous_usage_stats": True}}
     events = await read_events(await plain.client.post("/v1/chat/completions", json=request | options))
-    assert [event["usage"]["completion_tokens"] for event in events] == [0, 1, 3]
+    assert not any("usage" in event for event in events)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_other_spellings() -> None:
         "--max-model-len 8x",
         "--lora-modules a",
         "--enforce-eager true extra",
+        "--enable-auto-tool-choice",
     ],
 )
 def test_what_vllm_refuses_is_refused(line: str, capsys: pytest.CaptureFixture[str]) -> None:

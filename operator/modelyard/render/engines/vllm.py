@@ -50,7 +50,8 @@ class VLLM:
                     f"the source of adapter {name!r} names a tag or revision, which vLLM cannot choose for adapters: "
                     "remove it, or copy that revision to a claim and use pvc://",
                 )
-        return check_parameters(workload.deployment.spec.engine, switches=_SWITCHES)
+        engine = workload.deployment.spec.engine
+        return check_parameters(engine, switches=_SWITCHES) or _check_tools(engine.parameters)
 
     def build_arguments(self, workload: Workload) -> tuple[str, ...]:
         """Return the arguments of `vllm serve`.
@@ -76,6 +77,18 @@ class VLLM:
             "VLLM_CONFIG_ROOT": "/cache/vllm-config",
             "VLLM_NO_USAGE_STATS": "1",
         }
+
+
+def _check_tools(parameters: Mapping[str, str]) -> Refusal | None:
+    """Refuse what ends vLLM at its start: `validate_parsed_serve_args` of vllm/entrypoints/launchers/cli_args.py."""
+    chooses = parameters.get("enable-auto-tool-choice", "false") != "false"
+    if not chooses or "tool-call-parser" in parameters:
+        return None
+    return Refusal(
+        "InvalidParameter",
+        "engine.parameters.enable-auto-tool-choice needs engine.parameters.tool-call-parser: name the model's parser, "
+        "or remove it",
+    )
 
 
 def _own_arguments(engine: VLLM, workload: Workload) -> Iterator[str]:

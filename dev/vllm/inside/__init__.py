@@ -1,0 +1,1 @@
+"""Run by vLLM's own Python, which has none of our packages."""
