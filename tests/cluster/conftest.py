@@ -107,12 +107,15 @@ class Bed:
                 writes.append(f"{event['verb']} {event['requestURI']}")
         return writes
 
-    def operator_metric(self, name: str) -> float:
-        """Return a metric of the operator, summed over its labels; 0 before it was set."""
+    def operator_metric(self, name: str, **labels: str) -> float:
+        """Return a metric of the operator, summed over all series with these labels; 0 before it was set."""
         with urllib.request.urlopen(self.stack.ports.metrics_url, timeout=5) as reply:
             families = text_string_to_metric_families(reply.read().decode())
             return sum(
-                sample.value for family in families for sample in family.samples if sample.name == name
+                sample.value
+                for family in families
+                for sample in family.samples
+                if sample.name == name and labels.items() <= sample.labels.items()
             )
 
     async def chat(self, model: str, timeout_s: float = 60) -> tuple[int, dict[str, Any]]:
