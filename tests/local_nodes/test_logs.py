@@ -21,9 +21,9 @@ async def client(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
     await connected.close()
 
 
-async def read(client: KubeClient, cluster: Cluster, *, follow: bool = False, **options: object) -> list[str]:
+async def read(client: KubeClient, cluster: Cluster, **options: object) -> list[str]:
     """Return the lines of the pod's log."""
-    lines = read_log(client, cluster.namespace, "m", LogOptions(**options), follow=follow)
+    lines = read_log(client, cluster.namespace, "m", LogOptions(**options), follow=False)
     return [line.text async for line in lines]
 
 
@@ -48,9 +48,19 @@ async def test_a_run_and_the_one_before_are_told_apart(
 async def test_following_ends_with_the_container(cluster: Cluster, cpu_node: str, client: KubeClient) -> None:
     await cluster.create("pods", pod("m", cpu_node, engine(readinessProbe=probe())))
     ready = await cluster.pod_reaches("m", is_ready)
-    following = asyncio.create_task(read(client, cluster, follow=True))
+    lines: list[str] = []
+    began = asyncio.Event()
+
+    async def follow() -> None:
+        async for line in read_log(client, cluster.namespace, "m", LogOptions(), follow=True):
+            lines.append(line.text)
+            began.set()
+
+    following = asyncio.create_task(follow())
+    # Who asks after the crash follows the next run, which does not end.
+    await asyncio.wait_for(began.wait(), timeout=60)
     await fetch(ready, "/standin/faults", {"crash_after_seconds": 0.01, "crash_exit_code": 9})
-    lines = await asyncio.wait_for(following, timeout=60)
+    await asyncio.wait_for(following, timeout=60)
     assert lines == await read(client, cluster, previous=True)
 
 
