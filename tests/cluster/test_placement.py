@@ -152,6 +152,7 @@ def test_capacity_that_goes_and_comes_back_leaves_no_gap(bed, make_model, pools,
         waiting = next(item for item in status.conditions if item.type == "PlacementPreferred")
         assert "first" in waiting.message, waiting.message
         bed.wait_condition(name, "Ready", "True", "Serving")
+        first_looks = watch.looks
 
         cordon(core, pools["first"], off=False)
         wait_until(
@@ -159,7 +160,8 @@ def test_capacity_that_goes_and_comes_back_leaves_no_gap(bed, make_model, pools,
         )
         bed.wait_condition(name, "PlacementPreferred", "True", "Preferred")
         assert bed.deployment(name).status.placement.class_name == "first"
-    assert watch.looks > 50
+    # How many there are depends on how busy the machine is; it must have looked all through both moves.
+    assert min(first_looks, watch.looks - first_looks) >= 5
     # The disruption budget lets one replica go at a time; Modelyard itself takes none before another serves.
     assert watch.fewest >= 2, f"only {watch.fewest} of 3 replicas served at a time"
 
