@@ -7,8 +7,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 PYTHON := $(RUN) python
 # Quick tiers first, so that a mistake shows early. Folders that are not named here come last.
-TIERS := unit property golden package policy cluster_harness apiserver gateway gitops fuzz chart browser local_nodes \
-  cluster observability e2e e2e_node
+TIERS := unit property golden package policy cluster_harness apiserver gateway local_nodes chart gitops fuzz \
+  observability e2e_node browser cluster e2e
 FOUND := $(filter-out fixtures __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
 TESTS := $(addprefix tests/,$(filter $(FOUND),$(TIERS)) $(filter-out $(TIERS),$(FOUND)))
 
