@@ -7,10 +7,8 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -18,6 +16,7 @@ import typer
 from dev.cluster.binaries import BuildError, cache_folder, ensure_binaries
 from dev.cluster.control_plane import ControlPlane
 from dev.cluster.instance import Instance, InstanceBusyError
+from dev.cluster.interrupts import terminable
 from dev.cluster.node_classes import NODE_CLASSES, NodeClass, parse_node_counts
 from dev.cluster.processes import STOP_TIMEOUT_S, Component, ComponentError
 
@@ -68,7 +67,7 @@ def up(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--nodes") from error
     control_plane = ControlPlane(_chosen(folder), kwok=kwok or bool(counts), audit=audit, report=typer.echo)
-    with _terminable():
+    with terminable():
         try:
             began = time.monotonic()
             with control_plane:
@@ -137,25 +136,6 @@ def build() -> None:
 
 def _chosen(folder: Path | None) -> Path:
     return folder or cache_folder() / "clusters" / "default"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, and let a second one not interrupt the stopping."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        typer.echo("\nstopping ...")
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _add_fake_nodes(control_plane: ControlPlane, counts: list[tuple[NodeClass, int]]) -> None:

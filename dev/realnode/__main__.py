@@ -5,16 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dev.cluster.binaries import BuildError, cache_folder
 from dev.cluster.instance import InstanceBusyError
+from dev.cluster.interrupts import terminable
 from dev.cluster.processes import ComponentError
 from dev.realnode import requirements
 from dev.realnode.network import NetworkError
@@ -97,7 +95,7 @@ def up(
     from dev.realnode.images import ensure_images
     from dev.realnode.node import ImageError
 
-    with _terminable():
+    with terminable():
         try:
             began = time.monotonic()
             archives = ensure_images(_say) if with_images and not requirements.lacks() else {}
@@ -145,25 +143,6 @@ def _chosen(folder: Path | None) -> Path:
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, and let a second one not interrupt the stopping."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        typer.echo("\nstopping ...")
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 if __name__ == "__main__":

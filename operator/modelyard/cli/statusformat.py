@@ -11,17 +11,8 @@ from rich.text import Text
 
 from modelyard.cli.planwords import clean
 from modelyard.core.names import unix_time
-from modelyard.core.overview.model import LEVELS, Judged, Level, Overview
+from modelyard.core.overview.model import LEVELS, WORDS, Judged, Level, Overview
 
-WORDS: Final[dict[Level, str]] = {
-    "Stalled": "stalled",
-    "NotReady": "not ready",
-    "Warning": "warning",
-    "Changing": "changing",
-    "Healthy": "healthy",
-    "Asleep": "asleep",
-    "Off": "off",
-}
 _STYLES: Final[dict[Level, str]] = {
     "Stalled": "bold red",
     "NotReady": "red",

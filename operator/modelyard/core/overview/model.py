@@ -26,6 +26,17 @@ LEVELS: Final[tuple[Level, ...]] = (
     "Asleep",
     "Off",
 )
+
+WORDS: Final[dict[Level, str]] = {
+    "Stalled": "stalled",
+    "NotReady": "not ready",
+    "Warning": "warning",
+    "Changing": "changing",
+    "Healthy": "healthy",
+    "Asleep": "asleep",
+    "Off": "off",
+}
+"""The levels as people read them, in the terminal and on the web page."""
 TROUBLE: Final[frozenset[Level]] = frozenset({"Stalled", "NotReady"})
 """Levels that somebody is woken for."""
 

@@ -6,20 +6,11 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from modelyard.api.meta import split_key
-from modelyard.core.overview.model import LEVELS, Judged, Level, Overview
+from modelyard.core.overview.model import LEVELS, WORDS, Judged, Level, Overview
 from modelyard.render.web.html import Child, el, write
 
 PAGES: Final = (("/", "Fleet"), ("/cost", "Cost"), ("/routes", "Routes"))
 
-WORDS: Final[dict[Level, str]] = {
-    "Stalled": "stalled",
-    "NotReady": "not ready",
-    "Warning": "warning",
-    "Changing": "changing",
-    "Healthy": "healthy",
-    "Asleep": "asleep",
-    "Off": "off",
-}
 _SIGNS: Final[dict[Level, str]] = {
     "Stalled": "\N{HEAVY MULTIPLICATION X}",
     "NotReady": "\N{BLACK SQUARE}",
