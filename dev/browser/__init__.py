@@ -19,6 +19,10 @@ class BrowserMissingError(Exception):
     """There is no browser, and none can be installed here. The message names the remedy."""
 
 
+class BrowserInstallError(Exception):
+    """Chromium could be installed here, and its installation failed."""
+
+
 def find_chromium() -> Path | None:
     """Return Chromium's program; None if there is none."""
     found = (shutil.which(name) for name in NAMES)
@@ -28,7 +32,7 @@ def find_chromium() -> Path | None:
 def ensure_chromium(report: Callable[[str], None] = print) -> Path:
     """Return Chromium's program; install Debian's where this process may.
 
-    Raises BrowserMissingError where that is not possible.
+    Raises BrowserMissingError where that is not possible, BrowserInstallError where it is and does not succeed.
     """
     if (found := find_chromium()) is not None:
         return found
@@ -49,8 +53,8 @@ def ensure_chromium(report: Callable[[str], None] = print) -> Path:
             check=False,
         )
         if done.returncode:
-            raise BrowserMissingError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+            raise BrowserInstallError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     found = find_chromium()
     if found is None:
-        raise BrowserMissingError(f"{INSTALL} brought no Chromium")
+        raise BrowserInstallError(f"{INSTALL} brought no Chromium")
     return found

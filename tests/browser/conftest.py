@@ -18,15 +18,27 @@ SIZE = {"width": 1280, "height": 900}
 """Of the window, in CSS pixels: a small laptop's."""
 
 
+missing: list[str] = []
+"""Why there is no browser; empty: there is one, or none was needed."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, where it is not overlooked, that no browser has seen the page."""
+    if missing:
+        terminalreporter.section("WEB PAGE: NOT TESTED IN A BROWSER", red=True, bold=True)
+        terminalreporter.line(missing[0])
+
+
 # Not for the whole run: while it is open, Playwright's event loop counts as running in this thread, and asynchronous
 # tests could not start theirs.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. It is installed where that is possible; else all is skipped, with the remedy."""
+    """Chromium. It is installed where that is possible, and must be; elsewhere all is skipped, with the remedy."""
     try:
         program = ensure_chromium()
     except BrowserMissingError as error:
-        pytest.skip(f"THE WEB PAGE IS NOT TESTED IN A BROWSER: {error}")
+        missing.append(str(error))
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
         # Chromium's sandbox needs a user other than root; it only sees pages of our own here.
         running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
