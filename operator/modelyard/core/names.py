@@ -210,7 +210,7 @@ def build_routing_table(
         if (ROUTE, key) in names:
             sovereign = (route.metadata.namespace, route.spec.model) in closed_names
             judged = judge_route(route, snapshot, sovereign=sovereign)
-            made = _target_route(route, judged, tuple(names[(ROUTE, key)]), sovereign=sovereign)
+            made = _target_route(route, judged, tuple(sorted(names[(ROUTE, key)])), sovereign=sovereign)
             routes.append(follow_plan(made, route, (plans or {}).get(key), upstreams))
             externals |= {
                 item.external.cluster: item.external for item in judged.every if item.external is not None

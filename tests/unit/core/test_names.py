@@ -1,7 +1,15 @@
 """Who owns a model name."""
 
-from modelyard.core.names import DEPLOYMENT, ROUTE, explain_deployment, explain_route, resolve_names
+from modelyard.core.names import (
+    DEPLOYMENT,
+    ROUTE,
+    build_routing_table,
+    explain_deployment,
+    explain_route,
+    resolve_names,
+)
 from modelyard.core.reasons import Code
+from modelyard.core.routing import RoutingTable
 from tests.unit.core.build import make_deployment, make_route, make_snapshot
 
 OLDER, NEWER = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
@@ -108,6 +116,18 @@ def test_who_asks_for_a_full_name_inside_the_namespace_goes_before_the_route_tha
     called = make_route("a/front", "chat", {"llama": 1}, created=OLDER)
     asking = make_route("a/other", "a/front", {"llama": 1}, created=NEWER)
     assert _owners(routes=(called, asking))["a/front"] == (ROUTE, "a/other")
+
+
+def test_the_order_of_the_objects_does_not_order_the_names_of_a_route():
+    front = make_route("a/front", "llama", {"mine": 1})
+    other = make_route("b/other", "a/front", {"mine": 1})
+    tables = []
+    for routes in ((front, other), (other, front)):
+        snapshot = make_snapshot(routes=routes)
+        owners = resolve_names(snapshot)
+        tables.append(build_routing_table(snapshot, owners, {}, RoutingTable(), anonymous=True))
+    assert tables[0] == tables[1]
+    assert {"a/front", "llama"} in [set(route.models) for route in tables[0].routes]
 
 
 def _explain(name: str, kind: str, key: str, *deployments, routes=()):
