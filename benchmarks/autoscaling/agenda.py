@@ -114,14 +114,23 @@ def expand(request: Request, results: Results, *, foresee: bool = False) -> Iter
     """
     for case in request.cases:
         yield curve_job(case, request.cases)
-        yield from _plans(case, request)
+        yield from _own_plays(case, request)
         if foresee or curve_job(case, request.cases) in results.done:
+            yield from _plans(case, request)
             yield from (tune_job(case, part, name) for name in request.policies for part in case.parts)
         yield from _rival_plays(case, request, results, foresee=foresee)
         if case.effort(full=request.full).days and (
             foresee or curve_job(case, request.cases) in results.done
         ):
             yield from _days(case, request, results, foresee=foresee)
+
+
+def _own_plays(case: Case, request: Request) -> Iterator[Job]:
+    if OURS not in request.policies:
+        return
+    for seed in range(request.seeds or case.effort(full=request.full).seeds):
+        for part in case.parts:
+            yield Job("play", case.name, part, seed, OURS)
 
 
 def _plans(case: Case, request: Request) -> Iterator[Job]:
@@ -138,8 +147,6 @@ def _plans(case: Case, request: Request) -> Iterator[Job]:
                 rounds=effort.rounds,
                 trials=effort.trials,
             )
-            if OURS in request.policies:
-                yield Job("play", case.name, part, seed, OURS)
 
 
 def _rival_plays(case: Case, request: Request, results: Results, *, foresee: bool) -> Iterator[Job]:

@@ -36,6 +36,9 @@ CURVE_FLEETS = (0.75, 0.9, 1.0, 1.15, 1.4)
 COARSE_FLEETS = (0.9, 1.15)
 """The same where a part has more than LARGE requests."""
 LARGE = 5_000_000
+MANY = 1_000_000
+"""Requests of a part above which a plan begins with the measured curve of its load. Below, it measures one on the very
+requests, whose runs of fixed fleets are candidates too: for a step one of them is nearly the best."""
 CURVE_SEED = 1000
 """Arrivals that no other run sees."""
 
@@ -78,7 +81,8 @@ def work(job: Job, case: Case, curve: Result | None) -> Result:
     elif job.kind == "play":
         result = play(job, case)
     elif job.kind == "plan":
-        result = search(job, case)
+        assert curve is not None
+        result = search(job, case, curve)
     else:
         assert curve is not None
         result = tune(job, case, curve) if job.kind == "tune" else play_days(job, case, curve)
@@ -96,10 +100,11 @@ def play(job: Job, case: Case) -> Result:
     return _played(job, outcome, scenario)
 
 
-def search(job: Job, case: Case) -> Result:
+def search(job: Job, case: Case, curve: Result) -> Result:
     """Find the clairvoyant's schedule and play it."""
     scenario = build_scenario(case, job.part, job.seed)
-    found = plan(scenario, steps=job.steps, rounds=job.rounds, trials=job.trials)
+    known = curve_of(curve) if len(scenario.arrivals) > MANY else None
+    found = plan(scenario, steps=job.steps, rounds=job.rounds, trials=job.trials, curve=known)
     periods = math.ceil(scenario.arrivals.duration / PERIOD - 1e-9)
     require(len(found.serving) == periods, f"{job}: {len(found.serving)} of {periods} periods are planned")
     extra = {"reached": found.reached, "runs": found.runs, "most": int(found.serving.max())}

@@ -97,7 +97,7 @@ class _Execution:
         return [job for job in expand(self._request, self.results) if job not in self.results.done]
 
     def _curve(self, job: Job) -> Result | None:
-        if job.kind not in ("tune", "days"):
+        if job.kind not in ("plan", "tune", "days"):
             return None
         return self.results.done[curve_job(self._request.case(job.case), self._request.cases)]
 

@@ -110,16 +110,18 @@ def plan(
     trials: int = TRIALS,
     player: Player = run,
     flow: tuple[FluidLoad, AttainmentCurve] | None = None,
+    curve: AttainmentCurve | None = None,
 ) -> Plan:
     """Find the cheapest schedule that attains the target in the simulator.
 
     `rounds`: how often the misses near the schedule are measured; `steps`: schedules played in each bisection;
     `trials`: changes of the schedule played at the end;
     `player`: plays a schedule; `flow`: the load and the curve of attainment where `player` is the fluid model and
-    not the simulator, instead of the scenario's arrivals and a curve measured on them.
+    not the simulator, instead of the scenario's arrivals and a curve measured on them;
+    `curve`: one that was measured on other arrivals of the same load, which spares five runs.
     Raises ValueError for a load without requests.
     """
-    return _Planner(scenario, target, steps, player, flow).plan(rounds, trials)
+    return _Planner(scenario, target, steps, player, flow, curve).plan(rounds, trials)
 
 
 class _Planner:
@@ -130,12 +132,13 @@ class _Planner:
         steps: int,
         player: Player,
         flow: tuple[FluidLoad, AttainmentCurve] | None,
+        curve: AttainmentCurve | None,
     ) -> None:
         requests = flow[0].requests if flow else len(scenario.arrivals)
         if not requests:
             raise ValueError(f"{scenario.name} has no requests to plan for")
         self._scenario, self._target, self._steps, self._player = scenario, target, steps, player
-        self._requests, self._flow = requests, flow
+        self._requests, self._flow, self._curve = requests, flow, curve
         duration = flow[0].duration if flow else scenario.arrivals.duration
         self._periods = max(1, math.ceil(duration / PERIOD - 1e-9))
         self._lead = scenario.start.median + scenario.start.provision
@@ -143,12 +146,14 @@ class _Planner:
 
     def plan(self, rounds: int, trials: int) -> Plan:
         load = self._flow[0] if self._flow else flow_of(self._scenario.arrivals)
-        curve = self._flow[1] if self._flow else self._calibrate(load)
+        curve = self._flow[1] if self._flow else self._curve or self._calibrate(load)
         misses = predicted_misses(self._scenario, load, curve, self._periods)
         self._search(misses)
         for _ in range(rounds):
             self._search(self._measure(self._chosen[0]))
-        self._improve(load, curve, trials)
+        if trials:
+            # Working out which changes are worth a try takes longer than many runs where there are 20,000 periods.
+            self._improve(load, curve, trials)
         serving, outcome = self._chosen
         return Plan(serving, outcome, outcome.attainment >= self._target, len(self._played))
 

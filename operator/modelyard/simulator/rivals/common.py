@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ _FIGURES = tuple(field.name for field in fields(Signals) if field.name != "known
 _OPTIONAL = frozenset(
     {"first_token_p90", "first_token_mean", "inter_token_p90", "inter_token_mean", "missed"}
 )
+_read_needed = attrgetter(*(name for name in _FIGURES if name not in _OPTIONAL))
+_read_optional = attrgetter(*_OPTIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,36 @@ class Window:
         """`span`: seconds."""
         self._span = span
         self._samples: deque[tuple[float, float]] = deque()
+        self._maxima: deque[tuple[float, float]] = deque()
+        """Samples after which none is larger: the first is the largest."""
+        self._sum = 0.0
+        self._lost = 0.0
+        """What rounding took from the sum (Neumaier 1974), so that years of samples leave no trace."""
 
     def add(self, time: float, value: float) -> None:
         """Add a sample, and forget those that are a span old or older."""
         self._samples.append((time, value))
+        self._count(value)
+        while self._maxima and self._maxima[-1][1] <= value:
+            self._maxima.pop()
+        self._maxima.append((time, value))
         while self._samples[0][0] <= time - self._span and len(self._samples) > 1:
-            self._samples.popleft()
+            self._count(-self._samples.popleft()[1])
+        while self._maxima[0][0] <= time - self._span and len(self._maxima) > 1:
+            self._maxima.popleft()
+
+    def _count(self, value: float) -> None:
+        total = self._sum + value
+        if abs(self._sum) >= abs(value):
+            self._lost += (self._sum - total) + value
+        else:
+            self._lost += (value - total) + self._sum
+        self._sum = total
 
     @property
     def total(self) -> float:
         """Sum of the samples."""
-        return math.fsum(value for _, value in self._samples)
+        return self._sum + self._lost
 
     @property
     def mean(self) -> float:
@@ -111,11 +133,19 @@ class Window:
     @property
     def largest(self) -> float:
         """The largest sample; 0 without any."""
-        return max((value for _, value in self._samples), default=0.0)
+        return self._maxima[0][1] if self._maxima else 0.0
 
 
 def clean(signals: Signals) -> Signals:
     """Return the signals with 0 for what is not a number, infinite or negative; a latency becomes None."""
+    needed = _read_needed(signals)
+    if math.isfinite(sum(needed)) and min(needed) >= 0:
+        # By far the most often: a look at each figure takes three times as long.
+        for value in _read_optional(signals):
+            if value is not None and not 0 <= value < math.inf:
+                break
+        else:
+            return signals
     wrong: dict[str, object] = {}
     for name in _FIGURES:
         value = getattr(signals, name)
