@@ -1,7 +1,7 @@
 """From a size to replicas of variants: what a deployment asks of the placement, and how it gets there without a gap."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelyard.api.llmdeployment import LLMDeployment
@@ -193,16 +193,48 @@ def wait_for_rest(demand: PlacementDemand, allocation: Allocation) -> Allocation
     return replace(allocation, replicas=replicas)
 
 
+def find_unsettled(situation: Situation, targets: Mapping[str, int]) -> frozenset[str]:
+    """Return the variants whose written replicas must not be lowered now, because Kubernetes is behind.
+
+    Two of its controllers act on what is written, each from its own view of the pods:
+
+    - The disruption budget lets an eviction pass while no more than one replica is missing of all that is written. It
+      counts a child Deployment from the first pod of it that it sees. If replicas of the old variant went before the
+      new one has pods, the budget would take the rest for all there should be, and let a drain take one more of them.
+    - The ReplicaSet removes as many pods as it sees too many. Before it has seen that one was evicted, it would remove
+      one that serves in its place.
+
+    Both share one view with the controller that writes the status of Deployments, so what stands there has been seen.
+    """
+    if not any(targets.values()) or not any(pod.serving for pod in situation.pods):
+        return frozenset()
+    written, children = situation.written, situation.children
+    raised = {
+        name
+        for name, count in targets.items()
+        if count and (written.get(name, 0) < count or not children[name].started)
+    }
+    if raised:
+        return frozenset(written)
+    return frozenset(
+        name
+        for name in written
+        if (seen := children[name].ready) is not None and seen > situation.serving(name)
+    )
+
+
 def hold_back(
     targets: Mapping[str, int],
     written: Mapping[str, int],
     serving: Mapping[str, int],
     variants: Iterable[Variant],
+    unsettled: Collection[str] = (),
 ) -> dict[str, int]:
     """Return the replicas to write: the targets, and serving replicas that must stay until others serve.
 
     A replica that is to go stays while what serves among the targets does not yet reach the capacity of the targets.
-    Replicas of a variant that is not known any more, such as one whose class was deleted, count like the average.
+    Replicas of a variant that is not known any more, such as one whose class was deleted, count like the average. What
+    is `unsettled` (`find_unsettled`) keeps all that is written.
     """
     capacity = {variant.name: variant.capacity for variant in variants}
     usual = sum(capacity.values()) / len(capacity) if capacity else 1.0
@@ -220,4 +252,6 @@ def hold_back(
         kept = min(spare, math.ceil(deficit / each - 1e-9))
         result[name] = targets.get(name, 0) + kept
         deficit -= kept * each
+    for name in unsettled:
+        result[name] = max(result.get(name, 0), written[name])
     return result

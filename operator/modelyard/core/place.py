@@ -11,6 +11,7 @@ from modelyard.core.allocation import (
     allocate,
     build_demand,
     find_groups,
+    find_unsettled,
     hold_back,
 )
 from modelyard.core.inventory import Inventory
@@ -37,7 +38,8 @@ def place(
     if scaling is not None and size.known and targets:
         size = _tell_size(situation, size, targets)
     serving = {name: situation.serving(name) for name in situation.written}
-    replicas = hold_back(targets, situation.written, serving, situation.choice.variants)
+    unsettled = find_unsettled(situation, targets)
+    replicas = hold_back(targets, situation.written, serving, situation.choice.variants, unsettled)
     wanted = {candidate.name for candidate in demand.candidates}
     main = find_main(situation, targets, wanted)
     placement = _build(situation, main, targets, replicas)

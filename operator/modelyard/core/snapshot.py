@@ -80,6 +80,10 @@ class ChildDeployment:
 
     replicas: int
     """`spec.replicas` as it stands."""
+    started: bool = True
+    """Whether Kubernetes' controllers have made pods for it, or cannot; True where they are not asked."""
+    ready: int | None = None
+    """Ready pods, as far as those controllers have seen; None where they are not asked."""
     deadline_exceeded: bool = False
     """Its pods did not become available within `progressDeadlineSeconds`."""
     message: str = ""

@@ -248,7 +248,9 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
     """Return the view of a Deployment."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     none: dict[str, Any] = {}
-    progress = next((item for item in status.get("conditions", ()) if item["type"] == "Progressing"), none)
+    conditions = {item["type"]: item for item in status.get("conditions", ())}
+    progress = conditions.get("Progressing", none)
+    refused = conditions.get("ReplicaFailure", none).get("status") == "True"
     owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
     return SeenChild(
         uid=metadata["uid"],
@@ -258,6 +260,8 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
         owner=owner.get("uid", ""),
         child=ChildDeployment(
             replicas=spec.get("replicas", 1),
+            started=refused or status.get("replicas", 0) > 0,
+            ready=status.get("readyReplicas", 0),
             deadline_exceeded=progress.get("reason") == "ProgressDeadlineExceeded",
             message=progress.get("message", "") if progress.get("status") == "False" else "",
         ),

@@ -12,6 +12,7 @@ from modelyard.core.allocation import (
     Situation,
     allocate,
     build_demand,
+    find_unsettled,
     hold_back,
     list_offers,
     wait_for_rest,
@@ -23,7 +24,7 @@ from modelyard.core.plan import Size
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment
 from modelyard.core.variants import VariantList
-from tests.unit.core.build import NOW, make_accelerator, make_deployment, make_node, make_variant
+from tests.unit.core.build import NOW, make_accelerator, make_deployment, make_node, make_pod, make_variant
 
 POLICY = PlacementPolicy()
 CHEAP = make_variant(make_accelerator("cheap", price="1"), pool=Pool("nvidia.com/gpu", (("kind", "cheap"),)))
@@ -194,6 +195,47 @@ def test_a_change_keeps_what_serves_until_the_others_do():
     assert write(4, 2) == {DEAR.name: 2}
     # A replica that does not serve is no reason to wait.
     assert write(0, 0) == {DEAR.name: 2}
+
+
+def moving(*, serving: int, new: ChildDeployment | None, ready: int | None = None) -> Situation:
+    """Three replicas on the cheap variant, of which so many serve, are to move to the dear one."""
+    given = situation(children={CHEAP.name: 3})
+    children = {CHEAP.name: replace(given.children[CHEAP.name], ready=ready)}
+    if new is not None:
+        children[DEAR.name] = new
+    pods = tuple(make_pod(f"pod-{index}", variant=CHEAP.name) for index in range(serving))
+    return replace(given, children=children, pods=pods)
+
+
+def test_nothing_is_lowered_before_the_pods_in_its_place_exist():
+    """Or the disruption budget would take what is left for all there should be, and let one more go."""
+    targets = {DEAR.name: 3}
+    assert find_unsettled(moving(serving=2, new=None), targets) == {CHEAP.name}
+    few = ChildDeployment(2)
+    assert find_unsettled(moving(serving=2, new=few), targets) == {CHEAP.name, DEAR.name}
+    written = ChildDeployment(3, started=False)
+    given = moving(serving=2, new=written)
+    assert find_unsettled(given, targets) == {CHEAP.name, DEAR.name}
+    unsettled = find_unsettled(given, targets)
+    assert hold_back(targets, given.written, {CHEAP.name: 2}, VARIANTS, unsettled) == {
+        CHEAP.name: 3,
+        DEAR.name: 3,
+    }
+    assert find_unsettled(moving(serving=2, new=replace(written, started=True)), targets) == frozenset()
+
+
+def test_nothing_is_lowered_before_kubernetes_has_seen_what_left():
+    """Or the ReplicaSet would remove a pod that serves for the one that was evicted."""
+    targets, new = {DEAR.name: 3}, ChildDeployment(3)
+    assert find_unsettled(moving(serving=2, new=new, ready=3), targets) == {CHEAP.name}
+    assert find_unsettled(moving(serving=2, new=new, ready=2), targets) == frozenset()
+    # What it has not seen become ready it removes first, which is no harm.
+    assert find_unsettled(moving(serving=2, new=new, ready=1), targets) == frozenset()
+
+
+def test_where_nothing_serves_or_nothing_shall_there_is_nothing_to_wait_for():
+    assert find_unsettled(moving(serving=0, new=None, ready=3), {DEAR.name: 3}) == frozenset()
+    assert find_unsettled(moving(serving=3, new=None, ready=3), {}) == frozenset()
 
 
 counts = st.fixed_dictionaries(

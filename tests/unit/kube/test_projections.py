@@ -191,6 +191,22 @@ def test_a_child_says_its_variant_and_its_owner(labels: dict[str, str], variant:
 
 
 @pytest.mark.parametrize(
+    ("status", "started", "ready"),
+    [
+        ({}, False, 0),
+        ({"replicas": 2}, True, 0),
+        ({"replicas": 3, "readyReplicas": 2}, True, 2),
+        ({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}]}, True, 0),
+        ({"conditions": [{"type": "ReplicaFailure", "status": "False"}]}, False, 0),
+    ],
+)
+def test_a_child_says_how_far_the_controllers_are(status: dict[str, Any], started: bool, ready: int):
+    metadata = {"name": "x", "uid": "u", "resourceVersion": "7"}
+    seen = project_child({"metadata": metadata, "spec": {"replicas": 3}, "status": status})
+    assert (seen.child.started, seen.child.ready) == (started, ready)
+
+
+@pytest.mark.parametrize(
     ("written", "count"),
     [("8", 8), ("1k", 1000), ("1e3", 1000), ("2E2", 200), ("1e+1", 10), ("1E", 10**18), ("1Ei", 2**60)],
 )
