@@ -14,7 +14,7 @@ from modelyard.api.llmtenant import LLMTenant
 from modelyard.core.snapshot import Provider
 from modelyard.kube.informers import Indices
 from modelyard.kube.projections import project_object, project_pod, project_route
-from modelyard.kube.resources import Resource
+from modelyard.kube.resources import SCALED_OBJECTS, Resource
 from modelyard.render.settings import PodPeer
 from modelyard.runtime.operator import Operator
 from modelyard.runtime.settings import OperatorSettings
@@ -61,6 +61,15 @@ class RecordingClient:
 
     async def delete(self, *_: Any) -> bool:
         return True
+
+    async def may(self, *_: Any) -> bool:
+        return True
+
+    async def request(self, _: str, path: str) -> dict[str, Any]:
+        """Answer what is asked before an outside autoscaler is made, where there is every kind of them."""
+        if path == "/version":
+            return {"major": "1", "minor": "37"}
+        return {"resources": [{"name": SCALED_OBJECTS.plural}]}
 
     shown: dict[str, dict[str, Any]] = field(default_factory=dict)
 

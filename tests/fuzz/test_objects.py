@@ -286,5 +286,16 @@ def test_a_good_object_is_served_by_this_stage() -> None:
     assert asyncio.run(_no_loop_is_left()) == 1
 
 
+@pytest.mark.parametrize("scaler", ["HorizontalPodAutoscaler", "ScaledObject"])
+def test_an_outside_autoscaler_is_made_on_this_stage(scaler: str) -> None:
+    external = {"min": 1, "max": 3, "actuator": "External", "external": {"scaler": scaler}}
+    spec = {"model": {"source": "hf://org/good"}, "scaling": external}
+    stage = settle(manifest("LLMDeployment", spec), CLASS)
+    check_writes(stage)
+    assert [body["metadata"]["name"] for body in stage.client.applied if body["kind"] == scaler] == [
+        "llmdeployment-0"
+    ]
+
+
 async def _no_loop_is_left() -> int:
     return len(asyncio.all_tasks())
