@@ -109,7 +109,7 @@ def _answer(metrics_url: str, path: str) -> tuple[int, dict[str, Any]]:
 
 def _read(metrics_url: str, labels: dict[str, str]) -> str | None:
     try:
-        with urllib.request.urlopen(metrics_url, timeout=5) as reply:
+        with urllib.request.urlopen(metrics_url, timeout=30) as reply:
             page = reply.read().decode()
     except (urllib.error.URLError, OSError):
         return None

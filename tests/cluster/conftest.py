@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -73,12 +72,13 @@ class Bed:
 
         def known() -> bool:
             try:
-                with urllib.request.urlopen(url, timeout=5) as reply:
+                with urllib.request.urlopen(url, timeout=30) as reply:
                     return reply.status == 200
-            except urllib.error.HTTPError:
+            except OSError:
+                # Not known yet, or not there yet.
                 return False
 
-        wait_until(known, f"Envoy knows {name}", timeout_s=20)
+        wait_until(known, f"Envoy knows {name}", timeout_s=60)
 
     def get(self, api_version: str, kind: str, name: str | None = None) -> Any:
         """Return an object, or all of a kind in the namespace, as plain data; None if it does not exist."""
@@ -109,7 +109,7 @@ class Bed:
 
     def operator_metric(self, name: str, **labels: str) -> float:
         """Return a metric of the operator, summed over all series with these labels; 0 before it was set."""
-        with urllib.request.urlopen(self.stack.ports.metrics_url, timeout=5) as reply:
+        with urllib.request.urlopen(self.stack.ports.metrics_url, timeout=30) as reply:
             families = text_string_to_metric_families(reply.read().decode())
             return sum(
                 sample.value

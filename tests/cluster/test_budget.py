@@ -290,7 +290,7 @@ async def test_overspend_is_one_interval_and_what_is_in_flight_whatever_restarts
     wait_until(
         lambda: site.condition("BudgetExhausted") == ("True", "AmountSpent"),
         "the status says so",
-        timeout_s=30,
+        timeout_s=60,
     )
 
     await asyncio.to_thread(site.set_amount, plenty)

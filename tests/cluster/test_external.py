@@ -37,12 +37,12 @@ def replicas(bed, name) -> int:
 def desired(bed, name) -> dict:
     """Return the operator's answer to KEDA."""
     url = bed.stack.ports.metrics_url.replace("/metrics", f"/v1/desired-replicas/{bed.namespace}/{name}")
-    with urllib.request.urlopen(url, timeout=5) as reply:
+    with urllib.request.urlopen(url, timeout=30) as reply:
         return json.load(reply)
 
 
 def published(bed, name) -> bool:
-    with urllib.request.urlopen(bed.stack.ports.metrics_url, timeout=5) as reply:
+    with urllib.request.urlopen(bed.stack.ports.metrics_url, timeout=30) as reply:
         series = f'modelyard_desired_replicas{{deployment="{name}",namespace="{bed.namespace}"}}'
         return any(line.startswith(series) for line in reply.read().decode().splitlines())
 
@@ -54,7 +54,7 @@ async def test_an_hpa_takes_the_size_over_and_gives_it_back(bed, make_model):
     pods = {pod["metadata"]["uid"] for pod in mine(bed, name)}
 
     change(bed, name, **EXTERNAL)
-    wait_until(lambda: bed.get(*HPA, name), "an HPA exists", timeout_s=20)
+    wait_until(lambda: bed.get(*HPA, name), "an HPA exists", timeout_s=60)
     hpa = bed.get(*HPA, name)
     bounds = hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]
     assert bounds == (2, 4)
@@ -87,13 +87,13 @@ async def test_an_hpa_takes_the_size_over_and_gives_it_back(bed, make_model):
 
     switched = time.time()
     change(bed, name, scaling={"actuator": "Modelyard"})
-    wait_until(lambda: bed.get(*HPA, name) is None, "the HPA is gone", timeout_s=20)
+    wait_until(lambda: bed.get(*HPA, name) is None, "the HPA is gone", timeout_s=60)
     wait_until(
-        lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=20
+        lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=60
     )
     # There is no load: four replicas are too many, but they stay for the window that every size stays for.
     wait_until(lambda: replicas(bed, name) == 2, "Modelyard sets the size again", timeout_s=60)
-    wait_until(lambda: bed.deployment(name).status.scaling.desired_replicas == 2, "and says so", timeout_s=20)
+    wait_until(lambda: bed.deployment(name).status.scaling.desired_replicas == 2, "and says so", timeout_s=60)
     fall = bed.deployment(name).status.scaling.history[-1]
     assert (fall.from_replicas, fall.to_replicas) == (4, 2)
     assert unix_time(fall.time) - switched >= DOWN_WINDOW - 1, "times in status are whole seconds"
@@ -108,9 +108,9 @@ async def test_keda_is_missing_and_nothing_else_is_wrong(bed, make_model):
     change(bed, name, scaling={"external": {"scaler": "HorizontalPodAutoscaler"}})
     bed.wait_condition(name, "ExternalScalerReady", "False", "MetricsAdapterMissing")
     change(bed, name, scaling={"external": {"scaler": "None"}})
-    wait_until(lambda: bed.get(*HPA, name) is None, "the HPA is gone", timeout_s=20)
+    wait_until(lambda: bed.get(*HPA, name) is None, "the HPA is gone", timeout_s=60)
     wait_until(
-        lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=20
+        lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=60
     )
 
 
@@ -130,7 +130,7 @@ async def test_an_hpa_of_somebody_else_is_left_alone(bed, make_model):
         bed.wait_condition(name, "ExternalScalerReady", "False", "ScalerConflict")
         change(bed, name, scaling={"actuator": "Modelyard"})
         wait_until(
-            lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=20
+            lambda: bed.condition(name, "ExternalScalerReady") == ("", ""), "the condition goes", timeout_s=60
         )
         assert bed.get(*HPA, name)["spec"]["scaleTargetRef"]["name"] == "other"
     finally:
@@ -142,7 +142,7 @@ async def test_advice_is_published_and_not_acted_on(bed, make_model):
     bed.wait_condition(name, "Ready", "True", "Serving")
     change(bed, name, scaling={"min": 3})
     wait_until(
-        lambda: bed.deployment(name).status.scaling.desired_replicas == 3, "the advice is 3", timeout_s=30
+        lambda: bed.deployment(name).status.scaling.desired_replicas == 3, "the advice is 3", timeout_s=60
     )
     last = bed.deployment(name).status.scaling.history[-1]
     assert (last.from_replicas, last.to_replicas) == (1, 3)
@@ -152,14 +152,14 @@ async def test_advice_is_published_and_not_acted_on(bed, make_model):
 
 async def test_the_figures_go_with_the_deployment(bed, make_model):
     name = make_model(OURS)
-    wait_until(lambda: published(bed, name), "its size is published", timeout_s=30)
+    wait_until(lambda: published(bed, name), "its size is published", timeout_s=60)
     manifest = {
         "apiVersion": "modelyard.dev/v1alpha1",
         "kind": "LLMDeployment",
         "metadata": {"name": name},
     }
     bed.cluster.delete([manifest], bed.namespace)
-    wait_until(lambda: not published(bed, name), "its size is gone", timeout_s=30)
+    wait_until(lambda: not published(bed, name), "its size is gone", timeout_s=60)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         desired(bed, name)
 

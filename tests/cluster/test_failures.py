@@ -20,7 +20,7 @@ async def test_request_survives_an_operator_killed_during_its_hold(bed, make_mod
 
     bed.stack.operator.kill()
     held = asyncio.create_task(bed.chat(other, timeout_s=90))
-    await asyncio.to_thread(wait_until, lambda: arrivals(bed, other) == 1, "it has arrived", timeout_s=20)
+    await asyncio.to_thread(wait_until, lambda: arrivals(bed, other) == 1, "it has arrived", timeout_s=60)
     await asyncio.to_thread(bed.stack.operator.start)
     await asyncio.to_thread(bed.stack.operator.wait_ready)
 
@@ -29,7 +29,7 @@ async def test_request_survives_an_operator_killed_during_its_hold(bed, make_mod
 
 def arrivals(bed, name) -> int:
     """Return how many requests for a model have arrived at Envoy, counted before any hold."""
-    with urllib.request.urlopen(f"{bed.stack.stats_url}/stats/prometheus", timeout=5) as page:
+    with urllib.request.urlopen(f"{bed.stack.stats_url}/stats/prometheus", timeout=30) as page:
         return parse_counters(page.read().decode()).arrivals.get(f"{bed.namespace}/{name}", 0)
 
 
@@ -73,7 +73,7 @@ async def test_deletion_while_the_operator_is_down_leaves_nothing(bed, make_mode
         wait_until(
             lambda: bed.get("modelyard.dev/v1alpha1", "LLMDeployment", name) is None,
             "it is gone",
-            timeout_s=10,
+            timeout_s=60,
         )
         for api_version, kind in CHILD_KINDS:
             wait_until(
@@ -86,9 +86,13 @@ async def test_deletion_while_the_operator_is_down_leaves_nothing(bed, make_mode
         bed.stack.operator.wait_ready()
 
     async def refused() -> bool:
-        return (await bed.chat(name, timeout_s=10))[0] == 404
+        try:
+            return (await bed.chat(name, timeout_s=10))[0] == 404
+        except TimeoutError:
+            # It was held for a pod that will not come.
+            return False
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         # Envoy reconnects within a second and then forgets the model.
         while not await refused():
             await asyncio.sleep(0.1)
@@ -116,5 +120,5 @@ async def test_a_deleted_child_comes_back(bed, make_model):
     wait_until(
         lambda: (bed.get("v1", "Service", name) or {"metadata": {"uid": uid}})["metadata"]["uid"] != uid,
         "the Service is made again",
-        timeout_s=20,
+        timeout_s=60,
     )

@@ -70,7 +70,7 @@ class Pair:
         """Return a page of an operator; empty while it does not answer."""
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.ports[name].health}{path}", timeout=5
+                f"http://127.0.0.1:{self.ports[name].health}{path}", timeout=30
             ) as reply:
                 return reply.read().decode()
         except OSError:

@@ -180,7 +180,7 @@ async def wait(condition, description: str) -> None:
 
 def spent(bed, *targets: str) -> float:
     """Return US dollars that the operator has counted for these targets since it started."""
-    with urllib.request.urlopen(bed.stack.ports.metrics_url, timeout=5) as reply:
+    with urllib.request.urlopen(bed.stack.ports.metrics_url, timeout=30) as reply:
         families = list(text_string_to_metric_families(reply.read().decode()))
     return sum(
         sample.value

@@ -103,7 +103,7 @@ async def test_a_route_turned_sovereign_sends_nothing_outside_any_more(
     wait_route(bed, "inside", "True", "Routed")
     # The deployment alone makes the route ready; the provider is read a few seconds later, and then comes first.
     async with asyncio.timeout(READ_AGAIN):
-        while (await bed.chat("inside"))[1]["model"] != "large":
+        while (await bed.chat("inside"))[1].get("model") != "large":
             await asyncio.sleep(0.2)
     server.handshakes = 0
     server.drop_connections()

@@ -12,7 +12,7 @@ async def test_held_request_wakes_a_sleeping_model(bed, make_model):
     name = make_model(SLEEPER)
     bed.wait_condition(name, "Ready", "True", "ScaledToZero")
     # The status comes first, so that no request is sent to pods that are about to go.
-    wait_until(lambda: bed.child("apps/v1", "Deployment", name), "the Deployment exists", timeout_s=20)
+    wait_until(lambda: bed.child("apps/v1", "Deployment", name), "the Deployment exists", timeout_s=60)
     assert bed.child("apps/v1", "Deployment", name)["spec"]["replicas"] == 0
 
     status, body = await bed.chat(name)

@@ -57,7 +57,7 @@ def test_what_the_page_and_the_command_line_say_is_the_same_object(bed, make_mod
         told = (shown["ready"], shown["costPerHour"], shown["model"])
         return told == (status.ready_replicas, status.cost.per_hour, status.model)
 
-    wait_until(agrees, "the page says what the status says", timeout_s=20)
+    wait_until(agrees, "the page says what the status says", timeout_s=60)
     overview = json.loads(get(bed, "/api/overview"))
     h100 = next(item for item in overview["accelerators"] if item["name"] == "h100")
     assert h100["nodes"] == 1
