@@ -1,4 +1,4 @@
-"""Kustomize bases and overlays with the objects that the chart renders."""
+"""A kustomize base, and components that change it, with the objects that the chart renders."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,8 +9,24 @@ from dev.charts.helm import NAMESPACE, Manifest, parse
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-OVERLAYS = ("cluster-wide", "high-availability")
-"""Combinations of values that are overlays; the base is the default."""
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "cluster-wide": (),
+    "demo": (),
+    "high-availability": (),
+    # Dashboards are files that Grafana imports; as ConfigMaps here they would all be in the repository twice.
+    "monitoring": ("--set=monitoring.dashboards.enabled=false",),
+    "network-policies": (),
+    "openshift": (),
+    "web": (),
+}
+"""Combinations of the chart's table that need no value of the user's own, and further options of Helm. Each is a
+component of kustomize; the base is the default."""
+
+EXCLUDED = ({"cluster-wide", "openshift"},)
+"""Components that the chart does not render together either."""
+
+OVERLAYS = (("cluster-wide",), ("high-availability",), ("cluster-wide", "high-availability"))
+"""Components that are there as an overlay already."""
 
 HELM_LABELS = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 """Labels that say that Helm has made an object."""
@@ -41,8 +57,11 @@ def kustomize_files(rendered: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     yield from _kustomization("base", {"resources": [f"{group}.yaml" for group in sorted(groups)]})
     for group, items in groups.items():
         yield _file("base", f"{group}.yaml", dump(items))
-    for name in OVERLAYS:
-        yield from _overlay(name, base, [without_helm(item) for item in parse(rendered[name])])
+    for name in COMPONENTS:
+        yield from _component(name, base, [without_helm(item) for item in parse(rendered[name])])
+    for names in OVERLAYS:
+        content = {"resources": ["../../base"], "components": [f"../../components/{name}" for name in names]}
+        yield from _kustomization(f"overlays/{'-'.join(names)}", content)
 
 
 def _namespace() -> Manifest:
@@ -54,14 +73,16 @@ def _file(folder: str, name: str, text: str) -> tuple[Path, str]:
     return DEPLOY / folder / name, _BEFORE + text
 
 
-def _kustomization(folder: str, content: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    kind = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    yield _file(folder, "kustomization.yaml", dump_all([{**kind, **content}]))
+def _kustomization(
+    folder: str, content: Mapping[str, Any], kind: str = "Kustomization", version: str = "v1beta1"
+) -> Iterator[tuple[Path, str]]:
+    head = {"apiVersion": f"kustomize.config.k8s.io/{version}", "kind": kind}
+    yield _file(folder, "kustomization.yaml", dump_all([{**head, **content}]))
 
 
-def _overlay(name: str, base: list[Manifest], wanted: list[Manifest]) -> Iterator[tuple[Path, str]]:
-    """Yield the files of an overlay: what is new, what goes, and what changes."""
-    folder = f"overlays/{name}"
+def _component(name: str, base: list[Manifest], wanted: list[Manifest]) -> Iterator[tuple[Path, str]]:
+    """Yield the files of a component: what is new, what goes, and what changes."""
+    folder = f"components/{name}"
     old, new = ({sort_key(item): item for item in items} for items in (base, wanted))
     patches: list[dict[str, Any]] = []
     for key in sorted(old):
@@ -77,16 +98,18 @@ def _overlay(name: str, base: list[Manifest], wanted: list[Manifest]) -> Iterato
             patches.append({"target": target, "patch": dump_all([gone])})
         elif operations := list(_difference(old[key], new[key], "")):
             patches.append({"target": target, "patch": dump_all([operations])})
-    content: dict[str, Any] = {"resources": ["../../base"], "patches": patches}
+    content: dict[str, Any] = {}
     added = [new[key] for key in sorted(new.keys() - old.keys())]
     if added:
-        content["resources"].append("added.yaml")
+        content["resources"] = ["added.yaml"]
         yield _file(folder, "added.yaml", dump(added))
-    yield from _kustomization(folder, content)
+    if patches:
+        content["patches"] = patches
+    yield from _kustomization(folder, content, "Component", "v1alpha1")
 
 
 def _difference(old: Any, new: Any, path: str) -> Iterator[dict[str, Any]]:
-    """Yield the operations of a JSON patch (RFC 6902) that make `new` of `old`."""
+    """Yield the operations of a JSON patch (RFC 6902) that make `new` of `old`, but for the order of lists."""
     if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
@@ -99,8 +122,28 @@ def _difference(old: Any, new: Any, path: str) -> Iterator[dict[str, Any]]:
                 yield {"op": "add", "path": below, "value": new[key]}
             else:
                 yield from _difference(old[key], new[key], below)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _difference(before, after, f"{path}/{number}")
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _list_difference(old, new, path)
     else:
         yield {"op": "replace", "path": path, "value": new}
+
+
+def _list_difference(old: list[Any], new: list[Any], path: str) -> Iterator[dict[str, Any]]:
+    """Yield what makes the one list of the other, so that other components may change it as well.
+
+    What is new goes to the end: no list of these objects (arguments, rules, containers) means anything by its order.
+    """
+    if _names(old) == _names(new) != [None] * len(old):
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _difference(before, after, f"{path}/{number}")
+        return
+    for number in reversed(range(len(old))):
+        if old[number] not in new:
+            # Where another component has moved it, the build fails instead of taking something else.
+            yield {"op": "test", "path": f"{path}/{number}", "value": old[number]}
+            yield {"op": "remove", "path": f"{path}/{number}"}
+    yield from ({"op": "add", "path": f"{path}/-", "value": item} for item in new if item not in old)
+
+
+def _names(items: list[Any]) -> list[Any]:
+    return [item.get("name") if isinstance(item, dict) else None for item in items]

@@ -1,16 +1,18 @@
 """What the chart renders, as an API server of Kubernetes 1.37 sees it. Nothing is stored."""
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 
 from dev.charts.helm import NAMESPACE
-from tests.apiserver.client import APPLY
+from dev.cluster.crds import PROMETHEUS_OPERATOR
+from tests.apiserver.client import APPLY, CRDS_PATH
 from tests.chart.combinations import NAMES, objects_of, pods_of
 from tests.chart.conftest import Place
 
-OTHERS = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
-"""Kinds of the Prometheus operator, which are not served here."""
+MONITORS = ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+"""Kinds of the Prometheus operator."""
 PRIVILEGED = {"hostNetwork": True}
 
 
@@ -22,13 +24,47 @@ def dry_run(place: Place, item):
     return place.server.request("PATCH", f"{path}?{query}", item, APPLY)
 
 
+@pytest.fixture(scope="module")
+def monitored(place: Place) -> Iterator[Place]:
+    """The cluster with the Prometheus operator's own definitions of its kinds, for as long as this file's tests run."""
+    definitions = [
+        PROMETHEUS_OPERATOR.load(f"monitoring.coreos.com_{kind.lower()}s.yaml") for kind in MONITORS
+    ]
+    place.cluster.apply_crds(definitions)
+    yield place
+    for item in definitions:
+        place.server.request("DELETE", f"{CRDS_PATH}/{item['metadata']['name']}")
+    place.cluster.dynamic.resources.invalidate_cache()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_object_is_accepted(place, name):
+def test_every_object_is_accepted(monitored, name):
     for item in objects_of(name):
-        if item["kind"] not in OTHERS:
-            reply = dry_run(place, item)
-            assert reply.status in {200, 201}, (item["kind"], item["metadata"]["name"], reply.message)
-            assert not reply.warnings, item["metadata"]["name"]
+        reply = dry_run(monitored, item)
+        assert reply.status in {200, 201}, (item["kind"], item["metadata"]["name"], reply.message)
+        assert not reply.warnings, item["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "named"),
+    [
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "intervall"), "30s", "intervall"),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "often", "interval"),
+        ("ServiceMonitor", ("spec", "endpoints", 0, "honorLabels"), "yes", "honorLabels"),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "for"), "soon", "for"),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "expression"), "up", "expression"),
+    ],
+)
+def test_a_wrong_monitor_is_refused(monitored, kind, path, value, named):
+    """The definitions that the monitors are tried against do look at them."""
+    (item,) = (item for item in objects_of("monitoring") if item["kind"] == kind)
+    node = item
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    reply = dry_run(monitored, item)
+    assert reply.status in {400, 422, 500}, reply.message
+    assert named in reply.message
 
 
 def pod_of(template):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import tomllib
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,19 @@ def test_the_operator_takes_its_arguments(name):
     context = get_command(app).commands[command].make_context(command, arguments)
     assert context.params["namespace"] == NAMESPACE
     assert context.params["xds_tls"] is (name != "plain-xds")
+
+
+@pytest.mark.parametrize("chart", [CHART, CRDS_CHART], ids=lambda chart: chart.name)
+def test_the_charts_are_of_this_version_of_the_program(chart):
+    """The default tag of the operator's image is the appVersion."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
+    assert about["appVersion"] == project["version"] == package_version("modelyard")
+    images = {
+        item.partition(":")[2]
+        for item in re.findall(r"modelyard:[\w.-]+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    }
+    assert images == {project["version"]}, "what the README builds is what the chart pulls"
 
 
 def test_readme_lists_the_combinations():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.charts.helm import NAMESPACE
+from dev.charts.helm import CHART, NAMESPACE
 from tests.chart.combinations import objects_of, pods_of
 from tests.policy.actors import (
     API_SERVER,
@@ -96,6 +96,38 @@ def test_without_providers_the_gateway_reaches_nothing_outside():
     labels = pods_of(objects_of("everything"))["llm-gateway"]["metadata"]["labels"]
     gateway = Peer("gateway", "10.1.1.2", NAMESPACE, labels)
     assert not is_allowed(gateway, INTERNET, "TCP", 443, policies)
+
+
+PROXY = Peer("proxy", "172.16.0.8")
+
+
+@pytest.mark.parametrize(
+    ("values", "port", "allowed"),
+    [
+        ((), 443, True),
+        ((), 3128, False),
+        (
+            ("networkPolicy.hubPorts={3128}", "operator.env.HTTPS_PROXY=http://proxy.example.com:3128"),
+            3128,
+            True,
+        ),
+        (("networkPolicy.hubPorts={8080}", "operator.env.https_proxy=http://proxy:8080/"), 8080, True),
+        (("networkPolicy.hubPorts={80}", "operator.env.HTTPS_PROXY=http://proxy"), 80, True),
+        (("operator.env.HTTPS_PROXY=https://proxy",), 443, True),
+        (("operator.env.HTTPS_PROXY=http://proxy:3128", "operator.readHub=false"), 3128, False),
+        (("networkPolicy.hubPorts={3128}", "operator.readHub=false"), 3128, False),
+        (("networkPolicy.hubPorts=null",), 3128, False),
+    ],
+)
+def test_the_operator_reaches_the_hub_or_the_proxy_on_the_way(helm, values, port, allowed):
+    # The API server's ports are open to every address unless its networks are said.
+    own = ("networkPolicy.enabled=true", "networkPolicy.apiServerCIDRs={192.0.2.10/32}")
+    objects = helm.render(CHART, (), *(f"--set={value}" for value in (*own, *values)))
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    assert is_allowed(OPERATOR, PROXY, "TCP", port, policies) is allowed
+    # The gateway's way to providers does not lead through the operator's proxy.
+    assert is_allowed(GATEWAY, PROXY, "TCP", port, policies) is (port == 443)
+    assert not is_allowed(OPERATOR, PROXY, "TCP", 22, policies)
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])

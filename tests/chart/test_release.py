@@ -336,7 +336,7 @@ def test_every_right_is_used_and_none_is_missing(installed):
 
 def objects_of_release():
     """The roles of the release as it is installed."""
-    objects = objects_of("high-availability")
+    objects = objects_of("default")
     for item in objects:
         if item["kind"] == "Role" and item["metadata"]["name"].endswith("-models"):
             item["metadata"]["namespace"] = MODELS

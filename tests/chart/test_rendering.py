@@ -143,21 +143,40 @@ def test_rights_are_roles_in_the_named_namespaces():
     assert {verb for rule in cluster["rules"] for verb in rule["verbs"]} == {"list", "watch"}
 
 
-def test_one_operator_is_stopped_before_the_next_starts():
-    strategy = find(objects_of("default"), "Deployment", "modelyard-operator")["spec"]["strategy"]
-    assert strategy == {"type": "Recreate"}
-
-
-def test_only_the_holder_of_the_lease_is_in_the_services():
-    objects = objects_of("high-availability")
-    deployment = find(objects, "Deployment", "modelyard-operator")
-    assert deployment["spec"]["replicas"] == 2
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_holder_of_the_lease_acts_and_is_in_the_services(name):
+    objects = objects_of(name)
+    (deployment,) = (
+        item
+        for item in objects
+        if item["kind"] == "Deployment" and item["metadata"]["name"].endswith("-operator")
+    )
+    operator = deployment["metadata"]["name"]
+    # The next one stands by when the one before it is told to end.
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert "--lease=modelyard-operator" in container["args"]
-    assert container["env"][0]["name"] == "POD_NAME"
-    assert "rollingUpdate" in deployment["spec"]["strategy"]
-    for name in ("modelyard-xds", "modelyard-operator"):
-        assert find(objects, "Service", name)["spec"]["selector"]["modelyard.dev/active"] == "true"
+    assert f"--lease={operator}" in container["args"]
+    fields = {item["name"]: item["valueFrom"]["fieldRef"] for item in container["env"] if "valueFrom" in item}
+    assert fields == {
+        "POD_NAME": {"fieldPath": "metadata.name"},
+        "POD_UID": {"fieldPath": "metadata.uid"},
+    }
+    for service in (operator, operator.replace("-operator", "-xds")):
+        assert find(objects, "Service", service)["spec"]["selector"]["modelyard.dev/active"] == "true"
+
+
+def test_a_second_operator_changes_nothing_of_the_first():
+    """So `helm upgrade` only adds a pod, and takes one away."""
+    alone, two = (dict(with_key(objects_of(name))) for name in ("default", "high-availability"))
+    key = ("Deployment", "modelyard-operator")
+    assert (alone[key]["spec"].pop("replicas"), two[key]["spec"].pop("replicas")) == (1, 2)
+    assert two.pop(("PodDisruptionBudget", "modelyard-operator"))
+    assert alone == two
+
+
+def with_key(objects):
+    for item in objects:
+        yield (item["kind"], item["metadata"]["name"]), item
 
 
 def test_tls_moves_the_gateway_to_443():
@@ -177,6 +196,18 @@ def test_openshift_fixes_no_ids():
         context = pod["spec"]["securityContext"]
         assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()
         assert context["runAsNonRoot"] is True
+
+
+def test_the_alert_of_a_missing_operator_is_about_its_own_installation(helm):
+    objects = helm.render(CHART, [VALUES["monitoring"]], "--namespace=team-x")
+    rules = find(objects, "PrometheusRule", "modelyard")["spec"]["groups"]
+    found = {
+        rule["alert"]: rule["expr"]
+        for group in rules
+        for rule in group["rules"]
+        if "team-x" in rule["expr"] or "modelyard-system" in rule["expr"]
+    }
+    assert found == {"ModelyardOperatorDown": 'absent(modelyard_leader{namespace="team-x"} == 1)'}
 
 
 def test_dashboards_and_alerts_are_those_of_the_folders():

@@ -56,6 +56,11 @@ WRONG = [
     (r"operator.podLabels.app\.kubernetes\.io/component=a", "operator.podLabels"),
     (r"gateway.podLabels.modelyard\.dev/active=true", "gateway.podLabels"),
     ("operator.env.HOME=/home", "operator.env has HOME"),
+    ("operator.env.POD_UID=x", "operator.env has POD_UID"),
+    # The operator would not reach its proxy.
+    ("networkPolicy.enabled=true,operator.env.HTTPS_PROXY=http://proxy:3128", "networkPolicy.hubPorts"),
+    ("networkPolicy.enabled=true,operator.env.https_proxy=http://proxy/", "a proxy on port 80"),
+    ("networkPolicy.hubPorts={443,443}", "/networkPolicy/hubPorts"),
     # Names of Services.
     ("nameOverride=a.b", "fullnameOverride"),
     ("fullnameOverride=1a", "fullnameOverride"),

@@ -19,6 +19,7 @@ import pytest
 
 from dev.cluster.mounted_secret import MountedSecret
 from dev.cluster.processes import Component
+from dev.cluster.relay import ServiceRelay
 from dev.cluster.waiting import wait_until
 from dev.demo.kube import namespace_manifest
 from dev.stack import Ports, envoy_component, operator_component
@@ -27,7 +28,6 @@ from modelyard.core.lease import Terms
 from modelyard.render.envoy.control_plane import ControlPlaneTls
 from modelyard.runtime.xdstls import CLIENT_SECRET
 from tests.cluster.conftest import Bed
-from tests.cluster.relay import ServiceRelay
 
 FAILOVER = 20.0
 """Seconds that docs/high-availability.md promises from the end of an operator until the next one serves Envoy."""
@@ -171,7 +171,7 @@ def pair(bed, control_plane, tmp_path_factory) -> Iterator[Pair]:
             (namespace,),
             replace(ports[name], gateway=gateway),
             folder / f"{name}.log",
-            *("--namespace", system, "--lease", LEASE, "--pod-name", name),
+            *("--namespace", system, "--lease", LEASE, "--pod-name", name, "--pod-uid", f"uid-of-{name}"),
             *("--xds-tls", "--xds-tls-name", XDS_NAME),
             *("--read-interval", "0.5", "--placement-interval", "1", "--no-read-hub"),
         )
@@ -267,6 +267,22 @@ def test_an_operator_that_is_told_to_end_hands_over_at_once(pair):
     assert "The Lease is given back" in ended.tail(60)
     assert ended._process is not None
     assert (ended._process.returncode, "Traceback" in ended.tail(60)) == (0, False)
+
+
+def test_a_container_that_begins_anew_goes_on_where_the_one_before_it_ended(pair):
+    acts, other = pair.roles()
+    pair.operators[other].stop()
+    before = pair.lease()
+    operator = pair.operators[acts]
+    operator.kill()
+    logged = operator.log.stat().st_size
+    operator.start()
+    wait_until(lambda: pair.serves(acts), "it serves again", timeout_s=60)
+    after = pair.lease()
+    assert (before["holderIdentity"] == after["holderIdentity"], pair.holder()) == (False, acts)
+    assert after["leaseTransitions"] == before["leaseTransitions"] + 1
+    # Who waits for a Lease to end says so.
+    assert "Standing by" not in operator.log.read_bytes()[logged:].decode()
 
 
 def test_an_operator_that_was_paused_ends_without_a_write(pair):

@@ -20,6 +20,9 @@ RULES = [
 MODEL = 'kind="LLMDeployment", namespace="team", name="llama"'
 REQUESTS = 'envoy_modelyard_requests{route="team/llama"'
 ACTIVE = {'modelyard_leader{job="op", instance="a"}': "1+0x600"}
+OWN_LEADER = 'modelyard_leader{namespace="modelyard-system", job="modelyard-operator"'
+OTHER_LEADER = {'modelyard_leader{namespace="other", job="modelyard-operator", instance="c"}': "1+0x600"}
+"""Of another installation, whose release may have the same name."""
 
 
 @dataclass
@@ -52,7 +55,14 @@ def age(name: str, at: int = 15) -> Case:
 
 
 CASES = {
-    "ModelyardOperatorDown": Case({'modelyard_leader{instance="b"}': "0+0x600"}, ACTIVE, 10),
+    "ModelyardOperatorDown": Case(
+        {f'{OWN_LEADER}, instance="b"}}': "0+0x600", **OTHER_LEADER},
+        {
+            f'{OWN_LEADER}, instance="a"}}': "1+0x600",
+            'modelyard_leader{namespace="other", instance="c"}': "0+0x600",
+        },
+        10,
+    ),
     "ModelyardTwoOperatorsActive": Case(
         {**ACTIVE, 'modelyard_leader{job="op", instance="b"}': "1+0x600"},
         {
@@ -179,11 +189,30 @@ CASES = {
 }
 
 
-MORE = {
-    "ModelyardCertificate": Case(
-        {'modelyard_xds_certificate_not_after_timestamp_seconds{name="client"}': f"{3 * 86400}+0x600"}, {}, 20
+MORE = (
+    (
+        "ModelyardCertificate",
+        Case(
+            {'modelyard_xds_certificate_not_after_timestamp_seconds{name="client"}': f"{3 * 86400}+0x600"},
+            {},
+            20,
+        ),
     ),
-}
+    # Nothing is left that could say 0, and the other installation does well; and the Lease was handed over.
+    (
+        "ModelyardOperatorDown",
+        Case(
+            {f'{OWN_LEADER}, instance="a"}}': "1 1 _x600", **OTHER_LEADER},
+            {
+                f'{OWN_LEADER}, instance="a"}}': "1 1 1 _x600",
+                f'{OWN_LEADER}, instance="b"}}': "0 0 0 0 1+0x600",
+            },
+            15,
+        ),
+    ),
+    # Nobody was ever scraped.
+    ("ModelyardOperatorDown", Case(OTHER_LEADER, {f'{OWN_LEADER}, instance="a"}}': "1+0x600"}, 10)),
+)
 """Alerts that have a second cause."""
 
 
@@ -208,7 +237,7 @@ def test_every_series_of_a_case_is_one_that_its_alert_reads() -> None:
 def test_alerts_fire_and_are_quiet(programs: Path, tmp_path: Path) -> None:
     """All cases in one run: each is a database of its own, so they do not see each other."""
     tests = []
-    for alert, case in (*CASES.items(), *MORE.items()):
+    for alert, case in (*CASES.items(), *MORE):
         for name, series, fires in (("bad", case.bad, True), ("good", case.good, False)):
             check = {
                 "expr": f'count by (alertname) (ALERTS{{alertname="{alert}", alertstate="firing"}})',

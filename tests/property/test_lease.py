@@ -38,14 +38,15 @@ class Server:
 class Process:
     """One operator: what it does, with the seconds that each step takes."""
 
-    def __init__(self, index, offset, server, delay, fate):
+    def __init__(self, index, offset, server, delay, fate, place=""):
         self.index, self.offset, self.server, self.delay, self.fate = index, offset, server, delay, fate
+        self.place = place
         self.now, self.lives = 0.0, 0
         self.begin()
 
     def begin(self):
         self.lives += 1
-        self.candidate = Candidate(f"process-{self.index}-{self.lives}")
+        self.candidate = Candidate(f"process-{self.index}-{self.lives}", place=self.place)
         self.steps = self.live()
 
     def clock(self) -> float:
@@ -87,12 +88,22 @@ class Process:
             yield from self.look()
 
 
-def play(offsets, delays, fates, steps=400):
-    """Yield the time and the processes after each step."""
+def play(offsets, delays, fates, steps=400, restarts=False):
+    """Yield the time and the processes after each step.
+
+    `restarts`: who begins anew knows that the one before it has ended.
+    """
     delay, fate = itertools.cycle(delays), itertools.cycle(fates)
     server = Server()
     processes = [
-        Process(index, offset, server, lambda: next(delay), lambda: next(fate))
+        Process(
+            index,
+            offset,
+            server,
+            lambda: next(delay),
+            lambda: next(fate),
+            f"process-{index}-" if restarts else "",
+        )
         for index, offset in enumerate(offsets)
     ]
     due = [(0.0, index) for index in range(len(processes))]
@@ -104,9 +115,9 @@ def play(offsets, delays, fates, steps=400):
         yield now, processes
 
 
-@given(offsets, delays, fates)
-def test_two_never_hold_the_lease(offsets, delays, fates):
-    for now, processes in play(offsets, delays, fates):
+@given(offsets, delays, fates, st.booleans())
+def test_two_never_hold_the_lease(offsets, delays, fates, restarts):
+    for now, processes in play(offsets, delays, fates, restarts=restarts):
         assert sum(process.holds(now) for process in processes) <= 1
 
 

@@ -150,7 +150,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- end }}
-{{- range list "HOME" "POD_NAME" }}
+{{- range list "HOME" "POD_NAME" "POD_UID" }}
 {{- if hasKey ($.Values.operator.env | default dict) . }}
 {{- fail (printf "operator.env has %s, which the chart sets itself: leave it out" .) }}
 {{- end }}
@@ -169,6 +169,20 @@ imagePullSecrets:
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.apiServerPorts) }}
 {{- fail "networkPolicy.apiServerPorts is empty, which would let the operator reach every port: name those of the API server" }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled .Values.operator.readHub }}
+{{- range $variable, $url := .Values.operator.env }}
+{{- if eq (upper $variable) "HTTPS_PROXY" }}
+{{- $port := regexFind ":[0-9]+/?$" $url | trimAll ":/" | default (ternary "443" "80" (hasPrefix "https:" $url)) | int }}
+{{- $open := false }}
+{{- range $.Values.networkPolicy.hubPorts }}
+{{- if eq (int .) $port }}{{ $open = true }}{{ end }}
+{{- end }}
+{{- if not $open }}
+{{- fail (printf "operator.env has a proxy on port %d, and networkPolicy.hubPorts not: add the port, or set operator.readHub to false" $port) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with .Values.operator.readInterval }}
 {{- if gt (mulf 2 .) (float64 $.Values.gateway.drainSeconds) }}

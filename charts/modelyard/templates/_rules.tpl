@@ -85,7 +85,6 @@
   resources: [services]
   verbs: [get]
 {{- end }}
-{{- if .Values.operator.highAvailability.enabled }}
 # A name cannot be asked for when an object is created.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -98,5 +97,4 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, patch]
-{{- end }}
 {{- end }}

@@ -64,6 +64,13 @@ def operator(
             help="Name of the pod that this runs in: it has the label modelyard.dev/active while it holds the Lease.",
         ),
     ] = None,
+    pod_uid: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POD_UID",
+            help="UID of that pod: a container that begins anew takes the Lease at once that the one before it held.",
+        ),
+    ] = None,
     xds_address: Annotated[
         str, typer.Option(help="HOST:PORT where Envoy gets its configuration.")
     ] = f"{DEFAULTS.xds_host}:{DEFAULTS.xds_port}",
@@ -213,6 +220,7 @@ def operator(
         namespaces=tuple(watch_namespace or ()),
         lease=lease,
         pod_name=pod_name,
+        pod_uid=pod_uid,
         xds_host=xds_host,
         xds_port=xds_port,
         xds_tls=xds_tls,

@@ -6,7 +6,7 @@ That is how client-go elects leaders (https://pkg.go.dev/k8s.io/client-go/tools/
 
 Two never hold it at once as long as clocks run at about the same speed: a holder counts from before its last renewal
 was sent and stops after `Terms.deadline`; everybody else counts from after it was stored and waits for
-`Terms.duration`.
+`Terms.duration`. One that takes the place of a process that has ended need not wait (`Candidate.place`).
 """
 
 from dataclasses import dataclass, field, replace
@@ -67,6 +67,9 @@ class Candidate:
     identity: str
     """Unique to the process: the same pod with a restarted container is another candidate."""
     terms: Terms = field(default_factory=Terms)
+    place: str = ""
+    """What identities begin with of processes that run one after the other and never beside each other, as those of one
+    container do: when the next begins, the one before it has ended. Empty: nothing is known of that."""
     seen: Record | None = None
     """What the Lease said last; None: there was none."""
     since: float = -inf
@@ -95,7 +98,11 @@ class Candidate:
         if self.seen is None:
             # Somebody deleted it: its holder has not heard of that yet.
             return not self.known or self.holds(now) or now >= self.since + self.terms.duration
-        return self.seen.holder in {"", self.identity} or now >= self.expires
+        return self.seen.holder in {"", self.identity} or self._succeeds() or now >= self.expires
+
+    def _succeeds(self) -> bool:
+        """Say whether the Lease is held by a process that ended before this one began: nobody is there to wait for."""
+        return self.seen is not None and bool(self.place) and self.seen.holder.startswith(self.place)
 
     @property
     def expires(self) -> float:
@@ -135,4 +142,5 @@ class Candidate:
         """Return the seconds until the next look at the Lease, or the next renewal."""
         if self.holds(now):
             return self.terms.retry
-        return min(self.terms.look, max(self.expires - now, _LEAST_WAIT))
+        left = 0.0 if self._succeeds() else self.expires - now
+        return min(self.terms.look, max(left, _LEAST_WAIT))

@@ -45,9 +45,10 @@ class Leader:
         identity: str,
         terms: Terms | None = None,
         clock: Callable[[], float] = boot_seconds,
+        place: str = "",
     ) -> None:
         self._store = store
-        self._candidate = Candidate(identity, terms or Terms())
+        self._candidate = Candidate(identity, terms or Terms(), place)
         self._clock = clock
         self._told = ""
         self._heard = -inf
@@ -144,9 +145,10 @@ class Leader:
 
     async def _look(self) -> None:
         record = await self._store.read()
-        self._candidate = self._candidate.look(record, self._clock())
+        now = self._clock()
+        self._candidate = self._candidate.look(record, now)
         holder = record.holder if record is not None else ""
-        if holder not in {self._told, "", self._candidate.identity}:
+        if holder not in {self._told, "", self._candidate.identity} and not self._candidate.may_take(now):
             logger.info("Standing by: %s holds the Lease", holder)
             self._told = holder
 

@@ -30,6 +30,8 @@ class OperatorSettings:
     """Name of the Lease, in the gateway's namespace, that decides which of several operators acts. None: this one."""
     pod_name: str | None = None
     """Name of the pod that the process runs in: it is labelled while it acts."""
+    pod_uid: str | None = None
+    """Its UID: a container that begins anew need not wait for the Lease that the one before it held."""
     xds_tls: bool = False
     """Whether Envoy and the operator show each other certificates, and everything between them is encrypted."""
     xds_tls_name: str = "modelyard-xds"

@@ -27,8 +27,19 @@ async def run_operator(settings: OperatorSettings) -> None:
             terms = Terms()
             namespace = settings.render.gateway.namespace
             store = LeaseStore(own, namespace, settings.lease, terms.request)
-            # Unique to the process: the same pod with a restarted container does not hold what it held.
-            identity = f"{settings.pod_name or socket.gethostname()}_{uuid.uuid4()}"
-            leader = Leader(store, identity, terms)
+            identity, place = _identity(settings)
+            leader = Leader(store, identity, terms, place=place)
             client.fence = leader.holds
         await Operator(client, settings, leader).run()
+
+
+def _identity(settings: OperatorSettings) -> tuple[str, str]:
+    """Return this process's name in the Lease, and what the names of its container's processes begin with.
+
+    The name is unique to the process: the same pod with a restarted container does not hold what it held. It may take
+    it at once, though, because kubelet starts a container when the one before it has ended. The pod's name alone would
+    not say that: a pod that was deleted by force may run on beside the next one of its name.
+    """
+    name = settings.pod_name or socket.gethostname()
+    place = f"{name}_{settings.pod_uid}_" if settings.pod_uid else ""
+    return f"{place or f'{name}_'}{uuid.uuid4()}", place

@@ -75,6 +75,24 @@ def test_a_lease_that_was_given_back_is_taken_at_once():
     assert Candidate("me").look(released, 0.1).may_take(0.1)
 
 
+def test_a_restarted_container_follows_the_one_before_it_at_once():
+    candidate = Candidate("pod_1_b", place="pod_1_").look(held_by("pod_1_a"), 100.0)
+    assert not candidate.holds(100.0), "it is another process, and has to write"
+    assert candidate.may_take(100.0)
+    assert 0 < candidate.wait(100.0) < TERMS.look
+    claim = candidate.claim("now")
+    assert (claim.holder, claim.transitions, claim.acquired, claim.version) == ("pod_1_b", 4, "now", "7")
+
+
+@pytest.mark.parametrize(
+    ("place", "holder"), [("pod_1_", "pod_2_a"), ("pod_1_", "pod"), ("pod_1_", "pod_11_a"), ("", "pod_1_a")]
+)
+def test_every_other_process_waits(place, holder):
+    candidate = Candidate("pod_1_b", place=place).look(held_by(holder), 100.0)
+    assert not candidate.may_take(114.9)
+    assert candidate.may_take(115.0)
+
+
 def test_only_its_holder_gives_it_back():
     assert Candidate("me").look(held_by("other"), 0.0).release("now") is None
 
