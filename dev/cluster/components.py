@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -36,17 +38,19 @@ the client-side limits, made for shared API servers, would only slow the tests."
 AUDITED_GROUP = "modelyard:audited"
 """Group of users whose reads are in the audit log, too."""
 
-AUDIT_POLICY = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [
-        {"level": "Metadata", "userGroups": [AUDITED_GROUP]},
-        {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
-        {"level": "None"},
-    ],
-}
-"""Logs who changed what, once per request, and reads of one group only."""
+
+def audit_policy(groups: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what the audit log has: who changed what, once per request, and reads of some groups only."""
+    return {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "Metadata", "userGroups": [AUDITED_GROUP, *groups]},
+            {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
+            {"level": "None"},
+        ],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,12 @@ def api_server(
     tls: ssl.SSLContext,
     audit_log: Path | None,
     address: str = LOOPBACK,
+    audited_groups: Iterable[str] = (),
 ) -> Component:
     """Return kube-apiserver with RBAC, every default admission plugin, and the audit log if asked.
 
-    It listens on `address` alone. On another one than loopback it also serves pods and speaks to kubelets.
+    It listens on `address` alone. On another one than loopback it also serves pods and speaks to kubelets. Reads of
+    `audited_groups` are in the audit log, too.
     """
     command = [
         str(binaries.path("kube-apiserver")),
@@ -133,7 +139,7 @@ def api_server(
     ]
     if audit_log is not None:
         policy = files.folder / "audit-policy.yaml"
-        policy.write_text(yaml.safe_dump(AUDIT_POLICY, sort_keys=False))
+        policy.write_text(yaml.safe_dump(audit_policy(audited_groups), sort_keys=False))
         # Blocking: the line is in the file before the client has its reply.
         command += [
             f"--audit-policy-file={policy}",

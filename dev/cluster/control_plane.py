@@ -31,8 +31,8 @@ class ControlPlane:
     and `stop`. After a stop the folder stays, for its logs. The processes end with this one, by
     SIGKILL too. Safe to start from any thread.
 
-    `audit` writes who changed what to `audit_log`. `address` is where the API server listens: one that nodes and pods
-    reach if there are any, else loopback. `report` hears each step, a line at a time.
+    `audit` writes who changed what to `audit_log`, and what `audited_groups` read. `address` is where the API server
+    listens: one that nodes and pods reach if there are any, else loopback. `report` hears each step, a line at a time.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class ControlPlane:
         *,
         kwok: bool = False,
         audit: bool = False,
+        audited_groups: Iterable[str] = (),
         address: str = components.LOOPBACK,
         report: Callable[[str], None] | None = None,
     ) -> None:
@@ -50,6 +51,7 @@ class ControlPlane:
         self.certificate = self.folder / "certificates" / f"{ADMIN_USER}.crt"
         self.key = self.folder / "certificates" / f"{ADMIN_USER}.key"
         self.audit_log = self.folder / "audit.log" if audit else None
+        self._audited_groups = tuple(audited_groups)
         self.components: dict[str, Component] = {}
         self.address = address
         self._kwok = kwok
@@ -149,7 +151,9 @@ class ControlPlane:
         tls.load_cert_chain(self.certificate, self.key)
         created = [
             components.etcd(binaries, files, ports),
-            components.api_server(binaries, files, ports, tls, self.audit_log, self.address),
+            components.api_server(
+                binaries, files, ports, tls, self.audit_log, self.address, self._audited_groups
+            ),
             components.scheduler(binaries, files, ports, tls),
             components.controller_manager(binaries, files, ports, tls),
         ]

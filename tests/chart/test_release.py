@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, HelmError
-from dev.charts.permissions import rights, roles
 from dev.cluster.components import AUDITED_GROUP
 from dev.cluster.mounted_secret import MountedSecret
 from dev.cluster.waiting import wait_until
-from dev.demo.kube import Cluster
 from dev.stack import Stack, envoy_component
 from modelyard.kube.resources import CHILDREN
 from modelyard.render.envoy.control_plane import ControlPlaneTls
 from modelyard.runtime.xdstls import CLIENT_SECRET
 from tests.apiserver.client import CRDS_PATH, MERGE
-from tests.chart.combinations import FOLDER, objects_of
+from tests.chart.combinations import FOLDER
 from tests.chart.conftest import MODELS, Place
 
 API_VERSION = "modelyard.dev/v1alpha1"
@@ -35,28 +33,6 @@ VALUES = (
     "--set-string=acceleratorClasses.cpu.requests.cpu=1,acceleratorClasses.cpu.requests.memory=3Gi",
     "--set-string=acceleratorClasses.cpu.price.onDemand=0.1",
 )
-
-APPLIED = (
-    *("deployments.apps", "horizontalpodautoscalers.autoscaling", "networkpolicies.networking.k8s.io"),
-    *("poddisruptionbudgets.policy", "serviceaccounts", "services"),
-)
-NOT_SEEN = {
-    **{
-        (resource, "create"): "server-side apply of what is not there yet; the audit log says patch"
-        for resource in APPLIED
-    },
-    **{
-        ("scaledobjects.keda.sh", verb): "KEDA is not installed here"
-        for verb in ("create", "delete", "get", "patch")
-    },
-    **{
-        ("inferencepools.inference.networking.k8s.io", verb): "no such kind here (tests/gitops)"
-        for verb in ("create", "delete", "get", "list", "patch")
-    },
-    ("configmaps", "delete"): "pages of 35 days ago are deleted (tests/apiserver/test_ledger.py)",
-    ("secrets", "update"): "certificates are renewed before they end (tests/unit/envoy/test_authority.py)",
-}
-"""Rights that the test below does not see in use, with the reason."""
 
 
 def manifest(kind: str, name: str, spec: dict) -> dict:
@@ -256,117 +232,6 @@ def test_objects_of_the_previous_kinds_are_valid_and_looked_after(installed):
         "two replicas serve",
         timeout_s=90,
     )
-
-
-def audit(place: Place) -> list[dict]:
-    """What the operator asked of the API server for resources."""
-    lines = place.plane.audit_log.read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
-    return [item for item in events if item["user"]["username"] == USER and "objectRef" in item]
-
-
-def used(events: list[dict]) -> set[tuple[str, str, str]]:
-    """Namespace, resource and verb of each request."""
-    found = set()
-    for event in events:
-        what = event["objectRef"]
-        name = f"{what['resource']}.{what['apiGroup']}" if what.get("apiGroup") else what["resource"]
-        full = f"{name}/{what['subresource']}" if what.get("subresource") else name
-        found.add((what.get("namespace", ""), full, event["verb"]))
-    return found
-
-
-def test_every_right_is_used_and_none_is_missing(installed):
-    # An HPA comes and goes, and so does a variant that is not wanted any more.
-    cluster = installed.place.cluster
-    scaling = {"min": 1, "max": 2}
-    cluster.apply([model("second", scaling={**scaling, "actuator": "External"})], MODELS)
-    hpa = ("HorizontalPodAutoscaler", "second", MODELS, "autoscaling/v2")
-    wait_until(lambda: installed.get(*hpa), "an HPA exists", timeout_s=60)
-    cluster.apply([model("second", scaling={**scaling, "actuator": "Modelyard"})], MODELS)
-    wait_until(lambda: installed.get(*hpa) is None, "the HPA is gone", timeout_s=60)
-    other = manifest("AcceleratorClass", "other", {"requests": {"cpu": "1", "memory": "3Gi"}})
-    other["spec"]["price"] = {"onDemand": "0.05"}
-    cluster.apply([other])
-    moved = {"accelerators": [{"class": "other", "requestsPerMinute": 60}]}
-    cluster.apply([model("second", scaling={**scaling, "actuator": "Modelyard"}, placement=moved)], MODELS)
-    wait_until(
-        lambda: any(item[1:] == ("deployments.apps", "delete") for item in used(audit(installed.place))),
-        "the Deployment of the first variant is deleted",
-        timeout_s=90,
-    )
-    # What happens again is counted on the Event that stands.
-    for name, stalled in (("nowhere", "True"), ("cpu", "False"), ("nowhere", "True")):
-        unplaced = {"accelerators": [{"class": name, "requestsPerMinute": 60}]}
-        cluster.apply([model("third", replicas=1, placement=unplaced)], MODELS)
-        wait_until(
-            lambda wanted=stalled: installed.condition("LLMDeployment", "third", MODELS, "Stalled") == wanted,
-            f"the third on {name} is stalled: {stalled}",
-            timeout_s=60,
-        )
-    wait_until(
-        lambda: ("events", "patch") in {item[1:] for item in used(audit(installed.place))},
-        "an Event is counted",
-        timeout_s=60,
-    )
-    assert installed.ask("first") == "first"
-    wait_until(
-        lambda: ("configmaps", "update") in {item[1:] for item in used(audit(installed.place))},
-        "the ledger is written",
-        timeout_s=60,
-    )
-
-    events = audit(installed.place)
-    refused = [
-        (item["verb"], item["requestURI"])
-        for item in events
-        if item["annotations"]["authorization.k8s.io/decision"] != "allow"
-    ]
-    assert refused == []
-    seen = used(events)
-    unused = set()
-    for (kind, namespace, _), role in roles(objects_of_release()).items():
-        for (resource, _), verbs in rights(role).items():
-            for verb in verbs:
-                places = {place for place, what, how in seen if (what, how) == (resource, verb)}
-                if not (places if kind == "ClusterRole" else {namespace} & places):
-                    unused.add((resource, verb))
-    assert unused == NOT_SEEN.keys(), "update NOT_SEEN, or take the right from the chart"
-
-
-def objects_of_release():
-    """The roles of the release as it is installed."""
-    objects = objects_of("default")
-    for item in objects:
-        if item["kind"] == "Role" and item["metadata"]["name"].endswith("-models"):
-            item["metadata"]["namespace"] = MODELS
-    return objects
-
-
-def test_apply_of_what_is_not_there_needs_the_right_to_create(place):
-    """Why roles have `create` beside `patch`."""
-    role = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": "patcher"},
-        "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]}],
-    }
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": "patcher"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "patcher"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "patcher"}],
-    }
-    place.cluster.apply([role, binding], "team-b")
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "x"},
-        "spec": {"ports": [{"port": 1}]},
-    }
-    with Cluster(place.plane.user_kubeconfig("patcher")) as patcher, pytest.raises(Exception, match="403"):
-        patcher.apply([service], "team-b")
 
 
 def test_uninstall_leaves_the_kinds_and_the_models(installed):
