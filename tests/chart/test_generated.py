@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.main import get_command
 
 from dev.charts.generated import files
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE, RELEASE, ROOT
-from modelyard.cli.main import BOOTSTRAP, app
+from modelyard.cli.bootstrap import BOOTSTRAP
+from modelyard.cli.lazy import load_command
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 from modelyard.render.envoy.settings import MEBIBYTE
@@ -115,7 +115,7 @@ def test_the_operator_takes_its_arguments(name):
     (container,) = pod["spec"]["containers"]
     assert container["command"] == ["modelyard"]
     command, *arguments = container["args"]
-    context = get_command(app).commands[command].make_context(command, arguments)
+    context = load_command(command).make_context(command, arguments)
     assert context.params["namespace"] == NAMESPACE
     assert context.params["xds_tls"] is (name != "plain-xds")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from modelyard.cli.live import find_kubeconfig
+from modelyard.cli.kubeconfig import find_kubeconfig
 from modelyard.cli.manifests import InputError
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.kube.client import ApiError, KubeClient

@@ -11,13 +11,13 @@ import typer
 
 from modelyard.cli.costformat import CostFormat, CostReport, format_cost
 from modelyard.cli.costread import LedgerView, parse_moment, read_view
-from modelyard.cli.live import find_kubeconfig
+from modelyard.cli.kubeconfig import find_kubeconfig
 from modelyard.cli.manifests import InputError
 from modelyard.core.ledger.codec import LedgerError
 from modelyard.core.ledger.report import Basis, By, add_up_rows
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.core.spend import HOUR
-from modelyard.kube.client import ApiError
+from modelyard.kube.errors import ApiError
 from modelyard.runtime.settings import SYSTEM_NAMESPACE
 
 USAGE = EXIT_CODES["Invalid"]

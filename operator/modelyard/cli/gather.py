@@ -16,7 +16,7 @@ from modelyard.api.meta import ObjectMeta, Refusal
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.cli.classes import catalogue_classes, complete_classes, named_classes
 from modelyard.cli.inventory import Present, ReadInventory, build_present, read_inventory
-from modelyard.cli.live import find_kubeconfig, read_cluster
+from modelyard.cli.kubeconfig import find_kubeconfig
 from modelyard.cli.loads import read_loads, read_prices, state_recorded
 from modelyard.cli.manifests import InputError, Reading
 from modelyard.core.choice import find_profile
@@ -28,7 +28,6 @@ from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import Policy
 from modelyard.render.children import check_workload
 from modelyard.render.workload import Workload
-from modelyard.runtime.hub import read_local, read_profile
 from modelyard.runtime.settings import OperatorSettings
 
 LIVE: Final = "live"
@@ -160,6 +159,9 @@ def _look(
     """
     named = named_classes(planned.values())
     if options.against == LIVE:
+        # The Kubernetes client takes a second to import: without a cluster it is not needed.
+        from modelyard.cli.live import read_cluster
+
         present = asyncio.run(read_cluster(options.kubeconfig or find_kubeconfig()))
         accelerators = {**present.accelerators, **own}
         absent = sorted(named - set(accelerators))
@@ -243,6 +245,11 @@ def _read_folders(
 
     Raises InputError for a folder that holds no model that can be read.
     """
+    if not folders:
+        return {}, []
+    # The hub's client is only imported where a model is read: most plans read none.
+    from modelyard.runtime.hub import read_local
+
     unknown = _list_unknown(deployments)
     profiles, notes = {}, []
     for source, folder in folders.items():
@@ -284,5 +291,7 @@ def _read_profiles(
 
 
 def _read_profile(source: str) -> ModelProfile | Refusal:
+    from modelyard.runtime.hub import read_profile
+
     # HF_TOKEN is what the hub's own tools read; it goes to the hub's address only.
     return read_profile(source, endpoint=None, token=os.environ.get("HF_TOKEN"), timeout=HUB_TIMEOUT)

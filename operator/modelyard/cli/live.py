@@ -13,7 +13,8 @@ from modelyard.cli.manifests import InputError, load_yaml, read_text
 from modelyard.core.inventory import Node, Usage
 from modelyard.core.report.running import find_running
 from modelyard.core.snapshot import ChildDeployment, Pod
-from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.client import KubeClient
+from modelyard.kube.errors import ApiError
 from modelyard.kube.projections import (
     project_child,
     project_node,
@@ -38,13 +39,6 @@ _OTHERS = {
     "fieldSelector": "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
 }
 _FORBIDDEN = 403
-
-
-def find_kubeconfig() -> Path | None:
-    """Return the kubeconfig that kubectl would use; None if there is none, as inside a cluster."""
-    stated = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    usual = Path("~/.kube/config").expanduser()
-    return next((path for path in (*stated, usual) if path.is_file()), None)
 
 
 async def read_cluster(kubeconfig: Path | None) -> Present:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.addresses import split_address
 from modelyard.cli.gatewayroute import read_gateway_route
 from modelyard.core.availability import AvailabilityPolicy
 from modelyard.core.replicas import SizePolicy
@@ -23,14 +24,6 @@ from modelyard.runtime.start import run_operator
 DEFAULTS = OperatorSettings()
 
 logger = logging.getLogger(__name__)
-
-
-def split_address(address: str, option: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`. Raises typer.BadParameter, which names the option, for anything else."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise typer.BadParameter(f"{address!r} is not HOST:PORT", param_hint=option)
-    return host.strip("[]"), int(port)
 
 
 def operator(

@@ -14,7 +14,7 @@ from modelyard.cli.manifests import InputError, read_files
 from modelyard.cli.planformat import PlanFormat, format_plan
 from modelyard.core.report.build import build_report
 from modelyard.core.report.model import EXIT_CODES, PlanReport
-from modelyard.kube.client import ApiError
+from modelyard.kube.errors import ApiError
 
 HELP = """Say what manifests mean before they are applied: fit, accelerator, replicas, cost, and what changes.
 

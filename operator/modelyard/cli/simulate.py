@@ -10,7 +10,7 @@ from modelyard.api.quantities import parse_duration
 from modelyard.cli.manifests import InputError
 from modelyard.cli.planformat import PlanFormat
 from modelyard.core.report.model import EXIT_CODES
-from modelyard.kube.client import ApiError
+from modelyard.kube.errors import ApiError
 
 HELP = """Play recorded traffic against manifests: attainment, cost, cold starts, replicas, and why.
 

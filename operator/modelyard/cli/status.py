@@ -20,7 +20,7 @@ from modelyard.cli.statusformat import format_overview
 from modelyard.cli.statusread import StatusReader, StatusScope, narrow
 from modelyard.core.overview.build import Installation, build_overview
 from modelyard.core.overview.model import Overview
-from modelyard.kube.client import ApiError
+from modelyard.kube.errors import ApiError
 from modelyard.runtime.settings import SYSTEM_NAMESPACE
 
 TROUBLED = 3

@@ -59,7 +59,11 @@ def validate_files(
             "notes": reading.notes,
         }
         as_json = output is ValidateFormat.JSON
-        text = json.dumps(document, indent=2) if as_json else yaml.safe_dump(document, sort_keys=False)
+        text = (
+            json.dumps(document, indent=2, ensure_ascii=False)
+            if as_json
+            else yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        )
         typer.echo(text.rstrip("\n"))
     if errors:
         raise typer.Exit(INVALID)

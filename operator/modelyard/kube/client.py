@@ -11,7 +11,10 @@ from kubernetes.aio import client as api
 from kubernetes.aio import config
 
 from modelyard.api.meta import FIELD_MANAGER
+from modelyard.kube.errors import ApiError
 from modelyard.kube.resources import ACCESS_REVIEWS, Resource
+
+__all__ = ["ApiError", "Identity", "KubeClient", "Observer", "resource_of"]
 
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request; Kubernetes ends its own at 60 s (`--request-timeout`)."""
@@ -34,18 +37,6 @@ class Identity(NamedTuple):
     uid: str
     version: str
     """`resourceVersion`."""
-
-
-class ApiError(Exception):
-    """The API server refused a request, or could not be reached (status 0)."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{status} {reason}: {message}" if status else message)
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after = retry_after
-        """Seconds that the server asked to wait, if it did."""
 
 
 class KubeClient:

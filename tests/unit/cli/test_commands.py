@@ -11,7 +11,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from dev.envoy.binary import envoy_binary
-from modelyard.cli.main import INVALID, app
+from modelyard.cli.lazy import COMMANDS as LAZY
+from modelyard.cli.lazy import load_command
+from modelyard.cli.main import app
+from modelyard.cli.validate import INVALID
 from modelyard.gateway.authority import renew
 
 
@@ -33,7 +36,8 @@ def test_every_command_has_help_with_all_its_options(name, monkeypatch):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
     shown = run(name, "--help")
     assert shown.exit_code == 0, shown.exception
-    for parameter in COMMANDS[name].params:
+    command = load_command(name) if name in LAZY else COMMANDS[name]
+    for parameter in command.params:
         if parameter.param_type_name == "option":
             assert max(parameter.opts, key=len) in shown.output
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from modelyard.api.crd import KINDS
 from modelyard.api.validation import validate
 from modelyard.cli import manifests
-from modelyard.cli.main import INVALID, app
+from modelyard.cli.main import app
 from modelyard.cli.manifests import InputError, load_yaml, read_files
+from modelyard.cli.validate import INVALID
 from tests.apiserver.cases import all_cases
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

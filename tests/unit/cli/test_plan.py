@@ -17,7 +17,6 @@ from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import API_VERSION, Refusal, wire
 from modelyard.api.modelprofile import ModelProfile
-from modelyard.cli import gather
 from modelyard.cli.gather import PlanOptions, build_question
 from modelyard.cli.main import app
 from modelyard.cli.manifests import Manifest, Reading, read_files
@@ -27,6 +26,7 @@ from modelyard.core.report.model import PlanReport
 from modelyard.core.report.settle import recall, without_backlog
 from modelyard.core.report.steady import find_capacity, find_rate
 from modelyard.core.scaling.rule import LoadPolicy
+from modelyard.runtime import hub
 from tests.apiserver.manifests import BASES, PROFILE
 from tests.unit.cli.planning import first, manifest, report, run, write
 from tests.unit.render.strategies import workloads
@@ -229,7 +229,7 @@ def test_an_unknown_model_is_unknown_offline_and_read_from_the_hub_otherwise(tmp
             return Refusal("ModelGated", "it is gated")
         return ModelProfile.model_validate(PROFILE)
 
-    monkeypatch.setattr(gather, "read_profile", read)
+    monkeypatch.setattr(hub, "read_profile", read)
     fleet = [manifest("a", source="hf://some/tune"), manifest("b", source="hf://some/gated"), manifest("c")]
     offline = report(tmp_path, fleet)
     assert [item["fit"]["verdict"] for item in offline["deployments"]] == ["Unknown", "Unknown", "Fits"]

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from modelyard.core.placement.compact import build_model
 from modelyard.core.placement.explain import explain
 from modelyard.core.placement.fill import Stock, fill, trim
-from modelyard.core.placement.milp import Search, SolverError
 from modelyard.core.placement.packing import Room, Shelf, count_fits, shelve
 from modelyard.core.placement.problem import (
     Allocation,
@@ -25,6 +24,9 @@ from modelyard.core.placement.terms import Counts, Terms, evaluate, state_terms
 
 def place_greedily(problem: PlacementProblem) -> PlacementResult:
     """Place every deployment, the highest priority first, and state the gap to the relaxed optimum."""
+    # The solver is a second's import, and most commands know this module without placing anything.
+    from modelyard.core.placement.milp import Search, SolverError
+
     shelves = shelve(problem)
     terms = state_terms(problem, shelves)
     placed, stock = choose_greedily(terms, shelves, problem.budgets)
