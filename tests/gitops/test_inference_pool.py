@@ -2,15 +2,22 @@
 
 import asyncio
 import copy
-from typing import Any
+from typing import Any, cast
 
+from dev.cluster.control_plane import ControlPlane
 from dev.cluster.crds import INFERENCE_EXTENSION
 from dev.cluster.waiting import wait_until
+from dev.demo.kube import namespace_manifest
 from dev.envoy.process import free_port
+from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.core.reasons import Code
 from modelyard.core.routing import Picker
+from modelyard.kube.client import KubeClient
 from modelyard.kube.resources import INFERENCE_POOLS
-from modelyard.runtime.pickers import Connector
+from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.pickers import Connector, PickerKeeper
+from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.settings import OperatorSettings
 from tests.apiserver.client import APPLY, CRDS_PATH, MERGE
 from tests.gitops.conftest import Site
 
@@ -130,6 +137,103 @@ def test_the_pool_comes_with_the_extension_follows_the_spec_and_goes_with_the_fi
     assert kept["spec"]["selector"] == {"matchLabels": {"app": "other"}}
     site.server.request("DELETE", site.place(manifest))
     site.server.request("DELETE", f"{CRDS_PATH}/{DEFINITION}")
+
+
+class Users:
+    """Deployments that name a picker, as the operator sees them, and who is asked to look at them again."""
+
+    silent_pickers: frozenset[str] = frozenset()
+    cluster_domain = ""
+
+    def __init__(self, *deployments: LLMDeployment) -> None:
+        self.deployments = deployments
+        self.queued: list[str] = []
+
+    def readable(self) -> tuple[LLMDeployment, ...]:
+        return self.deployments
+
+    def is_sovereign(self, _key: str) -> bool:
+        return False
+
+    def add(self, key: str) -> None:
+        self.queued.append(key)
+
+
+def grant(namespace: str, user: str) -> list[dict[str, Any]]:
+    """Return what lets a user keep the pools of a namespace."""
+    group, name = "rbac.authorization.k8s.io", "keeps-pools"
+    metadata = {"name": name, "namespace": namespace}
+    verbs = ["get", "list", "create", "patch", "delete"]
+    rule = {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"], "verbs": verbs}
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        },
+    ]
+
+
+async def test_a_namespace_where_nothing_may_be_listed_speaks_for_itself(
+    site: Site, plane: ControlPlane
+) -> None:
+    allowed, closed, user = f"{site.models}-a", f"{site.models}-b", "modelyard-some"
+    site.cluster.apply([namespace_manifest(allowed, {}), namespace_manifest(closed, {})])
+    site.cluster.apply(grant(allowed, user))
+    path = f"{CRDS_PATH}/{DEFINITION}"
+    await asyncio.to_thread(
+        wait_until, lambda: site.server.request("GET", path).status == 404, "no definition", timeout_s=60
+    )
+    definition = INFERENCE_EXTENSION.load("inference.networking.k8s.io_inferencepools.yaml")
+    reply = site.server.request("PATCH", f"{path}?fieldManager=tests&force=true", definition, APPLY)
+    assert reply.status in {200, 201}, reply.message
+    users = Users(
+        *(
+            LLMDeployment.model_validate(
+                {
+                    "metadata": {"name": NAME, "namespace": namespace, "uid": f"uid-{namespace}"},
+                    "spec": {
+                        "model": {"source": "hf://org/model"},
+                        "replicas": 1,
+                        "endpointPicker": {"service": "epp"},
+                    },
+                }
+            )
+            for namespace in (allowed, closed)
+        )
+    )
+    client = await KubeClient.connect(plane.user_kubeconfig(user, []))
+    settings = OperatorSettings(namespaces=(closed, allowed))
+    keeper = PickerKeeper(client, cast("Fleet", users), cast("WorkQueue", users), settings, lambda: None)
+
+    def told() -> dict[str, str]:
+        return {
+            item.metadata.namespace: verdict.reason.code
+            for item in users.deployments
+            for verdict in keeper.explain(item)
+            if verdict.type == "InferencePoolReady"
+        }
+
+    wanted = {allowed: Code.POOL_APPLIED, closed: Code.POOL_FORBIDDEN}
+    try:
+        # The definition may need a moment to be served.
+        async with asyncio.timeout(60):
+            while told() != wanted:
+                await keeper.keep()
+                await asyncio.sleep(0.2)
+        site.cluster.apply(grant(closed, user))
+        async with asyncio.timeout(60):
+            while told() != dict.fromkeys((allowed, closed), Code.POOL_APPLIED):
+                await keeper.keep()
+                await asyncio.sleep(0.2)
+    finally:
+        await client.close()
+        site.server.request("DELETE", path)
+        for namespace in (allowed, closed):
+            site.server.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
 async def test_a_picker_is_asked_by_a_connection() -> None:

@@ -191,7 +191,7 @@ def build_routing_table(
             asks_usage=asks,
             affinity=affinity,
             # A Service may lead out of the cluster (ExternalName), and a picker sees whole requests.
-            picker=None if key in closed else find_picker(deployment),
+            picker=None if key in closed else find_picker(deployment, snapshot.cluster_domain),
             asks_picker=asks_picker(deployment, snapshot.silent_pickers),
         )
         owned = sorted(names.get((DEPLOYMENT, key), ()))

@@ -14,13 +14,19 @@ PoolState = Literal["Unknown", "Missing", "Forbidden", "Refused", "Taken", "Appl
 """What is known of a deployment's InferencePool."""
 
 
-def find_picker(deployment: LLMDeployment) -> Picker | None:
-    """Return the picker that a deployment names."""
+def find_picker(deployment: LLMDeployment, domain: str = "") -> Picker | None:
+    """Return the picker that a deployment names.
+
+    `domain` is the cluster's DNS domain. A name that ends with it and a dot is looked up as it is: without them the
+    search list of a pod comes first, where `picker.team.svc` may be the pod `picker` of Service `team` in a namespace
+    that is called `svc`. Empty: it is not known, as outside a cluster.
+    """
     spec = deployment.spec.endpoint_picker
     if spec is None:
         return None
     # Nothing but a name of its own namespace. What that leads to is up to who may write Services there.
-    return Picker(f"{spec.service}.{deployment.metadata.namespace}.svc", spec.port)
+    name = f"{spec.service}.{deployment.metadata.namespace}.svc"
+    return Picker(f"{name}.{domain}." if domain else name, spec.port)
 
 
 def asks_picker(deployment: LLMDeployment, silent: Collection[str]) -> bool:

@@ -197,6 +197,8 @@ class Snapshot:
     """Those of them that a few requests go to, to find out whether they answer again."""
     silent_pickers: frozenset[str] = frozenset()
     """`namespace/name` of the deployments whose endpoint picker takes no connection."""
+    cluster_domain: str = ""
+    """DNS domain of the cluster, such as `cluster.local`; empty: it is not known."""
     invalid: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with routes that were never seen in a form that can be read: they stand for their names only, and
     no request goes anywhere through them."""

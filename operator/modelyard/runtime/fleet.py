@@ -59,6 +59,8 @@ class Fleet:
     """How the LLMBudgets of the gateway's namespace stand."""
     limits: dict[str, SizeLimit] = field(default_factory=dict)
     """What they ask of sizes, by `namespace/name` of the LLMDeployment."""
+    cluster_domain: str = ""
+    """DNS domain of the cluster; empty: it is not known."""
     silent_pickers: frozenset[str] = frozenset()
     """`namespace/name` of the LLMDeployments whose endpoint picker takes no connection."""
     tenants: dict[str, LLMTenant] = field(default_factory=dict)
@@ -265,6 +267,7 @@ class Fleet:
             tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
             silent_pickers=self.silent_pickers,
+            cluster_domain=self.cluster_domain,
         )
 
     def snapshot_routes(self) -> Snapshot:

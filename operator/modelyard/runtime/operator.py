@@ -32,6 +32,7 @@ from modelyard.runtime.budgets import BudgetKeeper
 from modelyard.runtime.capacity import OccupancyReader
 from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
+from modelyard.runtime.clusterdomain import find_cluster_domain
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.fleetmetrics import FleetCollector
@@ -86,7 +87,8 @@ class Operator:
         self._leader = leader
         self._queue = WorkQueue()
         self._health = Health()
-        self.fleet = Fleet()
+        # Outside a cluster another search list counts than the gateway's.
+        self.fleet = Fleet(cluster_domain="" if settings.kubeconfig else find_cluster_domain())
         self._closed: dict[str, frozenset[str]] = {}
         """Deployments that sovereign names send requests to, by namespace."""
         self._limits = LimitBook()

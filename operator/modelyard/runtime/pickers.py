@@ -151,7 +151,9 @@ class PickerKeeper:
 
     async def probe(self) -> None:
         """Ask every picker once whether it takes a connection."""
-        asked = [(item.key, picker) for item in self._users() if (picker := find_picker(item)) is not None]
+        domain = self._fleet.cluster_domain
+        named = ((item.key, find_picker(item, domain)) for item in self._users())
+        asked = [(key, picker) for key, picker in named if picker is not None]
         answers = await asyncio.gather(*(self._probe(picker) for _, picker in asked))
         failures = {
             key: 0 if answer else self._failures.get(key, 0) + 1
@@ -178,25 +180,22 @@ class PickerKeeper:
             states = dict.fromkeys(users, "Missing")
             self._kept = False
         else:
-            try:
-                found = await self._list()
-            except ApiError as error:
-                if error.status != 403:
-                    raise
-                states, self._kept = dict.fromkeys(users, "Forbidden"), False
-            else:
-                for key, item in users.items():
-                    try:
-                        states[key] = await self._keep(item, found.get(key))
-                    except ApiError as error:
-                        if error.status in {0, 429} or error.status >= 500:
-                            raise
-                        # Refused for what it is, such as by an admission policy: those of other teams are kept.
-                        logger.warning("InferencePool %s cannot be kept: %s", key, error)
-                        states[key] = "Refused"
-                for key in found.keys() - users.keys():
-                    await self._remove(key, found[key])
-                self._kept = bool(users)
+            found, forbidden = await self._list()
+            for key, item in users.items():
+                if forbidden & {"", item.metadata.namespace}:
+                    states[key] = "Forbidden"
+                    continue
+                try:
+                    states[key] = await self._keep(item, found.get(key))
+                except ApiError as error:
+                    if error.status in {0, 429} or error.status >= 500:
+                        raise
+                    # Refused for what it is, such as by an admission policy: those of other teams are kept.
+                    logger.warning("InferencePool %s cannot be kept: %s", key, error)
+                    states[key] = "Refused"
+            for key in found.keys() - users.keys():
+                await self._remove(key, found[key])
+            self._kept = bool(users.keys() - {key for key, state in states.items() if state == "Forbidden"})
         changed = {key for key in users if states.get(key) != self._pools.get(key)}
         self._pools = states
         self._requeue(changed)
@@ -221,15 +220,24 @@ class PickerKeeper:
     def _users(self) -> list[LLMDeployment]:
         return [item for item in self._fleet.readable() if item.spec.endpoint_picker is not None]
 
-    async def _list(self) -> dict[str, dict[str, Any]]:
-        """Return the pools that carry our label, by `namespace/name`."""
-        return {
-            f"{body['metadata']['namespace']}/{body['metadata']['name']}": body
-            for namespace in self._settings.namespaces or ("",)
-            async for body in self._client.list_pages(
-                INFERENCE_POOLS, {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
-            )
-        }
+    async def _list(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
+        """Return the pools that carry our label, by `namespace/name`, and the namespaces where none may be listed.
+
+        An empty name among these stands for all namespaces.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        forbidden: set[str] = set()
+        for namespace in self._settings.namespaces or ("",):
+            try:
+                async for body in self._client.list_pages(
+                    INFERENCE_POOLS, {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
+                ):
+                    found[f"{body['metadata']['namespace']}/{body['metadata']['name']}"] = body
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                forbidden.add(namespace)
+        return found, forbidden
 
     async def _keep(self, deployment: LLMDeployment, live: dict[str, Any] | None) -> PoolState:
         manifest = build_inference_pool(deployment)

@@ -19,6 +19,7 @@ def picked(mode: str = "FailClose", **spec: Any) -> LLMDeployment:
 
 def test_a_picker_is_of_the_deployments_own_namespace() -> None:
     assert find_picker(picked()) == Picker("picker.team.svc", 9002)
+    assert find_picker(picked(), "cluster.local") == Picker("picker.team.svc.cluster.local.", 9002)
     assert find_picker(make_deployment()) is None
 
 

@@ -23,6 +23,7 @@ class FewDeployments:
 
     deployments: list[LLMDeployment]
     silent_pickers: frozenset[str] = frozenset()
+    cluster_domain: str = "cluster.local"
 
     def readable(self) -> list[LLMDeployment]:
         return self.deployments
@@ -63,7 +64,8 @@ class Stage:
 async def test_a_picker_counts_as_silent_after_some_looks_and_answers_at_once():
     stage = Stage()
     await stage.look(3)
-    assert set(stage.asked) == {Picker("picker.team.svc", 9002)}, "a deployment without one is not asked for"
+    # A deployment without one is not asked for.
+    assert set(stage.asked) == {Picker("picker.team.svc.cluster.local.", 9002)}
     stage.answers = False
     await stage.look(PATIENCE - 1)
     assert (stage.fleet.silent_pickers, stage.published) == (frozenset(), 0)
