@@ -86,7 +86,7 @@ class Site:
     def change(self, change: Callable[[Fleet], None]) -> None:
         """Change the fleet, so that the next request shows it."""
         change(self.fleet)
-        self.pages._kept = None
+        self.pages._kept = {}
 
 
 @pytest.fixture

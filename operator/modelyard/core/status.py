@@ -1,7 +1,7 @@
 """What the user reads: conditions with reasons, sizes and cost, built from the plan and the pods."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -154,10 +154,20 @@ def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdic
 
 
 def build_route_status(
-    route: LLMRoute, snapshot: Snapshot, name: tuple[bool, Reason], now: float, late: Reason | None = None
+    route: LLMRoute,
+    snapshot: Snapshot,
+    name: tuple[bool, Reason],
+    now: float,
+    late: Reason | None = None,
+    closed_names: Collection[tuple[str, str]] | None = None,
 ) -> LLMRouteStatus:
-    """Return the status that the route should have. `late`: why some Envoy does not serve it as it should be."""
-    sovereign = (route.metadata.namespace, route.spec.model) in sovereign_names(snapshot.routes.values())
+    """Return the status that the route should have. `late`: why some Envoy does not serve it as it should be.
+
+    `closed_names`: the `sovereign_names` of the snapshot; None: they are to be found.
+    """
+    if closed_names is None:
+        closed_names = sovereign_names(snapshot.routes.values())
+    sovereign = (route.metadata.namespace, route.spec.model) in closed_names
     judged = judge_route(route, snapshot, sovereign=sovereign)
     closed = [item.closed for item in judged.every if item.closed is not None]
     # The first of these that some target has; all targets that have it are named.

@@ -13,25 +13,15 @@ from functools import lru_cache
 from modelyard.core.certificates import Certificate
 from modelyard.core.routing import ExternalUpstream, Picker, RoutingTable, Upstream, parse_cluster_name
 from modelyard.gateway import protos
+from modelyard.gateway.routeencoder import RouteEncoder
 from modelyard.render.envoy.certificates import certificate_secret
 from modelyard.render.envoy.clusters import cluster, endpoints
 from modelyard.render.envoy.listener import LISTENER, listener
 from modelyard.render.envoy.pickers import picker_cluster
 from modelyard.render.envoy.providers import provider_cluster, provider_secret
-from modelyard.render.envoy.routes import (
-    ROUTE_CONFIGURATION,
-    list_routes,
-    listed_models,
-    model_routes,
-    route_action,
-    route_configuration,
-)
-from modelyard.render.envoy.rules import RoutePlan, plan_route
+from modelyard.render.envoy.routes import ROUTE_CONFIGURATION
 from modelyard.render.envoy.settings import GatewaySettings
-from modelyard.render.envoy.tenants import known_keys, tenant_groups
 from modelyard.render.envoy.typed import Json
-
-_ACTION = protos.TYPE_URL_PREFIX + "xds.type.matcher.v3.Matcher.OnMatch"
 
 _VERSION_KEY = secrets.token_bytes(16)
 """Keeps the versions of secrets from telling anything about them: Envoy shows versions. They change with every start,
@@ -84,12 +74,16 @@ class ResourceBuilder:
 
     settings: GatewaySettings
     _listener: Resource | None = None
-    _routes: dict[tuple[str, RoutePlan], Mapping[str, bytes]] = field(default_factory=dict)
     _clusters: dict[Upstream, Resource] = field(default_factory=dict)
     _externals: dict[ExternalUpstream, Resource] = field(default_factory=dict)
     _pickers: dict[Picker, Resource] = field(default_factory=dict)
     _endpoints: dict[Upstream, Resource] = field(default_factory=dict)
-    _route_table: tuple[object, Resource] | None = None
+    _route_table: Resource | None = None
+    _routes: RouteEncoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without anything kept."""
+        self._routes = RouteEncoder(self.settings)
 
     def build(
         self,
@@ -142,30 +136,10 @@ class ResourceBuilder:
         return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
 
     def _route_configuration(self, table: RoutingTable, tenant_keys: Mapping[str, str]) -> Resource:
-        groups = tenant_groups(table)
-        known = known_keys(groups, tenant_keys, anonymous=table.anonymous)
-        entries = [
-            (model, plan_route(route, table, groups.users.get(route.name)))
-            for model, route in listed_models(table)
-        ]
-        limited = frozenset(table.limits)
-        key = (known, limited, groups.lists, tuple(entries))
-        if self._route_table is not None and self._route_table[0] == key:
-            return self._route_table[1]
-        message = protos.parse(
-            "envoy.config.route.v3.RouteConfiguration", route_configuration(self.settings, known, limited)
-        )
-        self._routes = {entry: self._routes.get(entry) or self._encode(*entry) for entry in entries}
-        actions = message.virtual_hosts[0].matcher.matcher_tree.exact_match_map.map
-        for routes in (*self._routes.values(), _encode_routes(list_routes(table, groups))):
-            for name, encoded in routes.items():
-                actions[name].ParseFromString(encoded)
-        resource = _encoded(ROUTE_CONFIGURATION, message.SerializeToString(deterministic=True))
-        self._route_table = (key, resource)
-        return resource
-
-    def _encode(self, model: str, plan: RoutePlan) -> Mapping[str, bytes]:
-        return _encode_routes(model_routes(model, plan, self.settings))
+        encoded = self._routes.encode(table, tenant_keys)
+        if self._route_table is None or self._route_table.encoded is not encoded:
+            self._route_table = _encoded(ROUTE_CONFIGURATION, encoded)
+        return self._route_table
 
 
 def build_resources(
@@ -176,10 +150,6 @@ def build_resources(
 ) -> Resources:
     """Return the resources of one table; a `ResourceBuilder` is faster for a series of them."""
     return ResourceBuilder(settings).build(table, keys, tenant_keys=tenant_keys)
-
-
-def _encode_routes(routes: Mapping[str, tuple[Json, ...]]) -> Mapping[str, bytes]:
-    return {key: protos.encode(_ACTION, route_action(*found)) for key, found in routes.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,6 @@
 """What the process knows: the watched objects, our own writes, the gateway's counters, and the decision's memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelyard.api.acceleratorclass import AcceleratorClass
@@ -21,7 +21,7 @@ from modelyard.core.providerlimits import LimitMemory
 from modelyard.core.routeplan.model import RoutesMemory, RoutesPlan
 from modelyard.core.routing import RoutingTable
 from modelyard.core.snapshot import GatewayReading, Pod, Provider, ServiceReading, Snapshot
-from modelyard.core.sovereign import make_sovereign, sovereign_deployments, target_deployments
+from modelyard.core.sovereign import make_sovereign
 from modelyard.core.spend import Spend
 from modelyard.core.state import DeploymentMemory
 from modelyard.kube.expectations import Expectations
@@ -29,6 +29,7 @@ from modelyard.kube.informers import Indices, first
 from modelyard.kube.projections import Seen, SeenChild
 from modelyard.runtime.capacity import CapacityView
 from modelyard.runtime.rollout import Rollout
+from modelyard.runtime.routeindex import RouteChange, RouteIndex
 
 
 @dataclass
@@ -95,6 +96,11 @@ class Fleet:
     wakes: dict[str, float] = field(default_factory=dict)
     child_names: dict[str, set[str]] = field(default_factory=dict)
     """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
+    _route_index: RouteIndex | None = None
+    names: Snapshot = field(default_factory=Snapshot)
+    """What the newest table was built from."""
+    closed_names: frozenset[tuple[str, str]] = frozenset()
+    """The `sovereign_names` of that."""
     owners: dict[str, Claim] = field(default_factory=dict)
     table: RoutingTable = field(default_factory=RoutingTable)
     rollout: Rollout = field(default_factory=Rollout)
@@ -201,22 +207,25 @@ class Fleet:
         """Return `namespace/name` of every LLMRoute."""
         return list(self.indices.routes)
 
-    def routes_to(self, deployment: str) -> Iterator[str]:
-        """Yield `namespace/name` of the LLMRoutes that name an LLMDeployment, in their rules too."""
-        namespace, _ = split_key(deployment)
-        for key in self.route_keys():
-            known = self.known_route(key) if key.startswith(f"{namespace}/") else None
-            if known is not None and deployment in target_deployments(known):
-                yield key
+    def notice_route(self, key: str) -> RouteChange:
+        """Take in that an LLMRoute has come, changed or gone. Returns what follows for others."""
+        return self._named_routes().put(key, self.known_route(key))
 
-    def sovereign_in(self, namespace: str) -> frozenset[str]:
-        """Return `namespace/name` of the LLMDeployments of a namespace that sovereign names send requests to."""
-        routes = (route for route in self.readable_routes() if route.metadata.namespace == namespace)
-        return sovereign_deployments(routes)
+    def routes_to(self, deployment: str) -> frozenset[str]:
+        """Return `namespace/name` of the LLMRoutes that name an LLMDeployment, in their rules too."""
+        return self._named_routes().routes_to(deployment)
 
     def is_sovereign(self, key: str) -> bool:
         """Say whether a sovereign name sends requests to an LLMDeployment."""
-        return key in self.sovereign_in(split_key(key)[0])
+        return self._named_routes().is_sovereign(key)
+
+    def _named_routes(self) -> RouteIndex:
+        """Return what routes name, as of the last event of each: before the first it is found in all of them."""
+        if self._route_index is None:
+            self._route_index = RouteIndex()
+            for route in self.readable_routes():
+                self._route_index.put(route.key, route)
+        return self._route_index
 
     def snapshot_one(self, key: str, deployment: LLMDeployment) -> Snapshot:
         """Return what the decision about one deployment looks at."""
@@ -289,7 +298,7 @@ class Fleet:
 
     def is_settled(self, key: str, now: float, interval: float) -> bool:
         """Say whether so many seconds have passed since the status of an LLMRoute was written."""
-        return now - self.routes_written.get(key, 0.0) >= interval
+        return is_settled(self.routes_written, key, now, interval)
 
     def exposures(self) -> dict[str, Exposure]:
         """Return how each deployment stands in the gateway, as far as its status says so.
@@ -331,6 +340,11 @@ class Fleet:
         for store in (self.memory, self.tokens, self.plans, self.services, *named):
             store.pop(key, None)
         self.written.forget(key)
+
+
+def is_settled(written: Mapping[str, float], key: str, now: float, interval: float) -> bool:
+    """Say whether so many seconds have passed since something was written. `written`, `now`: Unix times."""
+    return now - written.get(key, 0.0) >= interval
 
 
 def _weights(plan: DeploymentPlan | None) -> dict[str, int]:

@@ -1,12 +1,16 @@
 """Metrics that a scrape works out from the state of the process.
 
 Nothing is kept between two scrapes, so series of objects that are gone go with them. docs/observability.md lists all.
+Thousands of objects have tens of thousands of values: they are worked out on the event loop in slices, and written as
+text elsewhere.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -22,6 +26,7 @@ from modelyard.kube.resources import Resource
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.holds import HoldBoard
 from modelyard.runtime.queue import WorkQueue
+from modelyard.runtime.slices import Slices
 
 SHOWN_CONDITIONS = frozenset({READY, STALLED, METRICS_AVAILABLE, PLACEMENT_PREFERRED})
 """Types of conditions that have a series for each object: those that somebody is woken up for."""
@@ -136,20 +141,41 @@ class FleetCollector(Collector):
         self._watches = watches
         self._policy = policy
         self._acts = acts
+        self._made: tuple[GaugeMetricFamily, ...] | None = None
+
+        self._scraping = asyncio.Lock()
+
+    async def write(self, registry: CollectorRegistry) -> bytes:
+        """Return the page of a registry that this belongs to, to one scrape after the other."""
+        async with self._scraping:
+            families, slices = _families(), Slices()
+            for sample in self._samples():
+                families[sample.name].add_metric(sample.labels, sample.value)
+                await slices.pause()
+            self._made = tuple(families.values())
+            try:
+                return await asyncio.to_thread(generate_latest, registry)
+            finally:
+                self._made = None
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Return the families without values."""
         return _families().values()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return all values as they are now."""
+        """Return all values as they are now, or as `write` found them."""
+        if self._made is not None:
+            return self._made
         families = _families()
-        if not self._acts():
-            return families.values()
-        for source in (self._process, self._objects, self._deployments, self._classes, self._budgets):
-            for sample in source():
-                families[sample.name].add_metric(sample.labels, sample.value)
+        for sample in self._samples():
+            families[sample.name].add_metric(sample.labels, sample.value)
         return families.values()
+
+    def _samples(self) -> Iterator[Sample]:
+        """Yield all values. The fleet may change between two of them."""
+        if self._acts():
+            for source in (self._process, self._objects, self._deployments, self._classes, self._budgets):
+                yield from source()
 
     def _process(self) -> Iterator[Sample]:
         yield Sample("modelyard_queue_length", (), len(self._queue))
@@ -157,7 +183,7 @@ class FleetCollector(Collector):
         yield Sample("modelyard_queue_failing", (), self._queue.failing)
         for resource, age in self._watches.ages().items():
             yield Sample("modelyard_watch_age_seconds", (resource.plural,), age)
-        for resource, moment in self._watches.events.items():
+        for resource, moment in list(self._watches.events.items()):
             yield Sample("modelyard_watch_last_event_timestamp_seconds", (resource.plural,), moment)
         fleet = self._fleet
         if fleet.reading is not None:

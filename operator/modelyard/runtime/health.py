@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import generate_latest
 
 from modelyard.render.autoscaler import DESIRED_PATH
-from modelyard.runtime.metrics import EVENT_LOOP_LAG, REGISTRY
+from modelyard.runtime.metrics import EVENT_LOOP_LAG
 
 LAG_LIMIT = 10.0
-"""Seconds that the event loop may be late before the process is called unhealthy: far above a full decision over
-2,000 deployments (1 s), far below the liveness probe's patience."""
+"""Seconds that the event loop may be late before the process is called unhealthy: far above all that it does at a time
+(`runtime/slices.py`), far below the liveness probe's patience."""
 
 
 class Health:
@@ -53,12 +52,12 @@ async def serve_health(
     health: Health,
     host: str,
     port: int,
-    refresh: Callable[[], None],
+    write_metrics: Callable[[], Awaitable[bytes]],
     find_size: Callable[[str], Mapping[str, Any] | None],
 ) -> web.AppRunner:
     """Serve `/healthz`, `/readyz`, `/metrics` and `/v1/desired-replicas/NAMESPACE/NAME`.
 
-    `refresh` tidies up before metrics are read; `find_size` returns the decided size of `namespace/name`, None if there
+    `write_metrics` returns the page of metrics; `find_size` returns the decided size of `namespace/name`, None if there
     is none. Raises OSError if the address is taken.
     """
 
@@ -71,9 +70,8 @@ async def serve_health(
         return web.Response(status=200 if good else 503, text=f"{text}\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        refresh()
         return web.Response(
-            body=generate_latest(REGISTRY),
+            body=await write_metrics(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp.web import AppRunner
 
-from modelyard.api.meta import split_key
+from modelyard.core.budget.scope import ROUTE_SUFFIX
 from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.ratelimit import limit_service
@@ -89,8 +89,6 @@ class Operator:
         self._health = Health()
         # Outside a cluster another search list counts than the gateway's.
         self.fleet = Fleet(cluster_domain="" if settings.kubeconfig else find_cluster_domain())
-        self._closed: dict[str, frozenset[str]] = {}
-        """Deployments that sovereign names send requests to, by namespace."""
         self._limits = LimitBook()
         self._server = AdsServer(self._wake, [limit_service(self._limits)])
         self._publisher = Publisher(self.fleet, self._server, self._limits, settings, self._look_at_names)
@@ -98,6 +96,9 @@ class Operator:
         self._holds = HoldBoard(lambda key: any(pod.serving for pod in self.fleet.pods(key)))
         self._audit = WatchAudit(
             client, lambda: self.fleet.indices, settings.namespaces, settings.audit_interval
+        )
+        self._collector = FleetCollector(
+            self.fleet, self._queue, self._holds, self._audit, settings.policy, lambda: self._health.acting
         )
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
@@ -151,13 +152,10 @@ class Operator:
         optional = await self._find_optional()
         registry = build_registry(self._client.configuration, indices, self._changed, optional)
         health = await serve_health(
-            self._health, settings.http_host, settings.http_port, self._refresh_metrics, self._sizes.find
+            self._health, settings.http_host, settings.http_port, self._write_metrics, self._sizes.find
         )
         web = await self._serve_web()
-        collector = FleetCollector(
-            self.fleet, self._queue, self._holds, self._audit, settings.policy, lambda: self._health.acting
-        )
-        REGISTRY.register(collector)
+        REGISTRY.register(self._collector)
         informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
         work = asyncio.create_task(self._work(optional))
         beat = asyncio.create_task(self._health.beat())
@@ -172,7 +170,7 @@ class Operator:
             # Whatever decides, writes or talks to Envoy has ended before the Lease is given back.
             await asyncio.wait({work})
             LEADER.set(0)
-            REGISTRY.unregister(collector)
+            REGISTRY.unregister(self._collector)
             await self._server.stop()
             if election is not None:
                 election.cancel()
@@ -283,14 +281,14 @@ class Operator:
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
 
-    def _decide_routes(self, now: float) -> None:
+    async def _decide_routes(self, now: float) -> None:
         """Decide where requests go, knowing what is spent and which providers answer. `now`: Unix time.
 
         What a reading says is judged at once: a budget may be overspent by what comes until then.
         """
         self._ledger.look(now)
         self._provider_watch.look(now)
-        self._routes.decide(now)
+        await self._routes.decide(now)
 
     async def _verify(self) -> None:
         """Compare everything with the API server from time to time, whatever the watches say."""
@@ -334,17 +332,11 @@ class Operator:
             for other in self.fleet.deployment_keys():
                 self._queue.add(other)
         elif resource == LLM_ROUTES:
-            # Another route of the namespace may want the same name: who has it may change, or where it may go.
-            namespace, _ = split_key(key)
-            siblings = [other for other in self.fleet.route_keys() if other.startswith(f"{namespace}/")]
-            for other in {key, *siblings}:
+            follows = self.fleet.notice_route(key)
+            for other in {key} | follows.siblings:
                 self._queue.add(ROUTE_PREFIX + other)
             # Whether their pods may reach anything outside has changed.
-            before, self._closed[namespace] = (
-                self._closed.get(namespace, frozenset()),
-                self.fleet.sovereign_in(namespace),
-            )
-            for other in before ^ self._closed[namespace]:
+            for other in follows.closed:
                 self._queue.add(other)
         else:
             self._queue.add(key)
@@ -368,9 +360,9 @@ class Operator:
 
     def _look_at_route(self, name: str) -> None:
         """Take in that something else is to be told of a route. Names of deployments have no status of this kind."""
-        for key in self.fleet.route_keys():
-            if route_name(key) == name:
-                self._queue.add(ROUTE_PREFIX + key)
+        key = name.removesuffix(ROUTE_SUFFIX)
+        if route_name(key) == name and self.fleet.route(key) is not None:
+            self._queue.add(ROUTE_PREFIX + key)
 
     def _wake(self, deployment: str, generation: int, node: str) -> None:
         """Take in the wake signal of a held request. An adapter's request wakes its deployment."""
@@ -383,8 +375,9 @@ class Operator:
         self.fleet.wakes[key] = time.time()
         self._queue.add(key)
 
-    def _refresh_metrics(self) -> None:
+    async def _write_metrics(self) -> bytes:
         self._holds.keep(self.fleet.deployment_keys())
+        return await self._collector.write(REGISTRY)
 
 
 def _observe_request(method: str, resource: str, status: int, seconds: float) -> None:

@@ -58,7 +58,10 @@ class Placer:
             if count_variants(fleet.memory.get(deployment.key))
         }
         policy = self._settings.policy.placement
-        problem = build_problem(fleet.memory, current, accelerators, inventory, policy)
+        # Off the event loop, as the search: it looks at the whole fleet.
+        problem = await asyncio.to_thread(
+            build_problem, dict(fleet.memory), current, accelerators, inventory, policy
+        )
         if problem is None or problem == self._solved:
             return
         self._solved = problem

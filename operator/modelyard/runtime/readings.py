@@ -1,8 +1,12 @@
-"""Reads the gateway's counters every few seconds and hands what they say to the decision."""
+"""Reads the gateway's counters every few seconds and hands what they say to the decision.
+
+With thousands of deployments that is a second's work. What needs nothing but values is worked out in a thread; the
+decisions, which look at what other tasks write, are made on the event loop in slices.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 
@@ -22,15 +26,19 @@ from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.slices import Slices
 
 READ_SHARE = 0.2
 """Largest share of the time that Envoys spend with being read: a page of 1,000 tenants and 10 models takes Envoy's main
 thread about a second."""
 
-
 RECONNECT_SECONDS = 10.0
 """Seconds after its start in which an operator without an Envoy does not know whether there is one: they come back
 within a second of theirs (`retry_back_off` of the bootstrap), on a busy machine later."""
+
+
+async def _leave_routes(_now: float) -> None:
+    """Decide nothing about LLMRoutes."""
 
 
 class Reader:
@@ -42,7 +50,7 @@ class Reader:
         server: AdsServer,
         queue: WorkQueue,
         settings: OperatorSettings,
-        decide_routes: Callable[[float], None] = lambda _now: None,
+        decide_routes: Callable[[float], Awaitable[None]] = _leave_routes,
     ) -> None:
         """`decide_routes` decides about LLMRoutes at a Unix time: before deployments, which follow them."""
         self._fleet = fleet
@@ -60,7 +68,7 @@ class Reader:
             try:
                 while True:
                     longest = await self._read(session)
-                    self.decide(time.time())
+                    await self.decide(time.time())
                     pause = max(self._settings.read_interval, longest / READ_SHARE - longest)
                     self._fleet.read_pace = longest + pause
                     await asyncio.sleep(pause)
@@ -86,52 +94,77 @@ class Reader:
         if found.envoys:
             READINGS.labels(outcome="complete" if found.complete else "incomplete").inc()
         if found.complete:
-            totals = self._envoys.totals.totals
-            fleet.reading = build_reading(totals, dict(found.present), fleet.table.routes, time.time())
+            totals, now = self._envoys.totals.totals, time.time()
+            fleet.reading = await asyncio.to_thread(
+                build_reading, totals, dict(found.present), fleet.table.routes, now
+            )
         return found.longest
 
-    def decide(self, now: float) -> None:
-        """Take the reading into the memory and ask for work where it changes something."""
-        fleet = self._fleet
-        deployments = {deployment.key: deployment for deployment in fleet.readable()}
-        observed = observe_demand(
-            Snapshot(deployments=deployments, reading=fleet.reading),
-            fleet.table.routes,
-            Memory(fleet.memory),
-            now,
-            self._settings.policy,
-        )
-        fleet.memory = dict(observed.deployments)
-        self._decide_routes(now)
+    async def decide(self, now: float) -> None:
+        """Take the reading into the memory and ask for work where it changes something.
+
+        `now`: Unix time. Not to be called before the last call is over.
+        """
+        await self._observe(now)
+        await self._decide_routes(now)
         show_cost = now >= self._cost_due
         if show_cost:
             self._cost_due = now + self._settings.cost_interval
-        for key, deployment in deployments.items():
-            plan = fleet.plans.get(key)
-            if plan is None:
+        slices = Slices()
+        for key in self._fleet.deployment_keys():
+            await slices.pause()
+            self._look(key, now, show_cost=show_cost)
+
+    async def _observe(self, now: float) -> None:
+        """Take the reading into what is remembered of demand and of the mean request."""
+        fleet = self._fleet
+        deployments = {deployment.key: deployment for deployment in fleet.readable()}
+        before = dict(fleet.memory)
+        observed = await asyncio.to_thread(
+            observe_demand,
+            Snapshot(deployments=deployments, reading=fleet.reading),
+            fleet.table.routes,
+            Memory(before),
+            now,
+            self._settings.policy,
+        )
+        for key, found in observed.deployments.items():
+            known, current = before.get(key), fleet.memory.get(key)
+            if found is known or fleet.deployment(key) is None:
                 continue
-            if fleet.reading is not None:
-                tokens = observe_tokens(fleet.tokens.get(key, TokenMemory()), fleet.reading, key)
-                fleet.tokens[key] = tokens
-                cost = cost_per_million(hourly_cost(plan, fleet.pods(key)), token_rate(tokens))
-                if show_cost and cost is not None:
-                    self._queue.add(key)
-            if deployment.spec.scaling is None or deployment.spec.suspend:
-                continue
-            snapshot = fleet.snapshot_one(key, deployment)
-            known = fleet.memory.get(key)
-            new, remembered = decide_deployment(key, snapshot, known, now, self._settings.policy)
-            if known is not None:
-                # Every reading counts towards the forecast, the headroom and the proof of a scale-down. The rest of the
-                # memory is of what has been done, and this decision only asks for it.
-                fleet.memory[key] = replace(known, size=remembered.size)
-            if new.size is not None and plan.size is not None:
-                changed = (new.size.replicas, new.size.reason.code) != (
-                    plan.size.replicas,
-                    plan.size.reason.code,
-                )
-                if changed or _counts(new) != _counts(plan):
-                    self._queue.add(key)
+            # Whatever others have remembered meanwhile stays.
+            fleet.memory[key] = (
+                found
+                if current is None or current is known
+                else replace(current, demand=found.demand, shape=found.shape)
+            )
+
+    def _look(self, key: str, now: float, *, show_cost: bool) -> None:
+        """Decide about a deployment as it stands, and ask for work if that changes something. Never waits."""
+        fleet, seen, plan = self._fleet, self._fleet.deployment(key), self._fleet.plans.get(key)
+        if seen is None or seen.object is None or plan is None:
+            return
+        deployment = seen.object
+        if fleet.reading is not None:
+            tokens = observe_tokens(fleet.tokens.get(key, TokenMemory()), fleet.reading, key)
+            fleet.tokens[key] = tokens
+            cost = cost_per_million(hourly_cost(plan, fleet.pods(key)), token_rate(tokens))
+            if show_cost and cost is not None:
+                self._queue.add(key)
+        if deployment.spec.scaling is None or deployment.spec.suspend:
+            return
+        snapshot = fleet.snapshot_one(key, deployment)
+        known = fleet.memory.get(key)
+        new, remembered = decide_deployment(key, snapshot, known, now, self._settings.policy)
+        if known is not None:
+            # Every reading counts towards the forecast, the headroom and the proof of a scale-down. The rest of the
+            # memory is of what has been done, and this decision only asks for it.
+            fleet.memory[key] = replace(known, size=remembered.size)
+        if new.size is None or plan.size is None:
+            return
+        changed = (new.size.replicas, new.size.reason.code) != (plan.size.replicas, plan.size.reason.code)
+        if changed or _counts(new) != _counts(plan):
+            self._queue.add(key)
 
 
 def _counts(plan: DeploymentPlan) -> tuple[int | None, tuple[tuple[str, int | None], ...]]:

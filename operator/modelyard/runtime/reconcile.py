@@ -318,7 +318,9 @@ class Reconciler:
         if name is None:
             return None
         late = self._fleet.rollout.late.get(route_name(key))
-        status = build_route_status(route, self._fleet.snapshot_names(), name, now, late)
+        # What the newest table was built from: a look at the whole fleet for each route takes longer than all else.
+        fleet = self._fleet
+        status = build_route_status(route, fleet.names, name, now, late, fleet.closed_names)
         settled = self._fleet.is_settled(key, now, self._settings.route_interval)
         return tell_plan(status, route, self._fleet.routes_plan.routes.get(key), now, settled=settled)
 

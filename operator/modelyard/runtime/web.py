@@ -1,12 +1,16 @@
 """The read-only web page: a thin handler over pages that are built elsewhere, and the same as JSON."""
 
+import asyncio
 import contextlib
 import ipaddress
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -27,7 +31,11 @@ from modelyard.render.web.pages import cost_page, deployment_page, fleet_page, r
 from modelyard.runtime.fleet import Fleet
 
 KEEP_SECONDS = 1.0
-"""How long an overview is shown again: several people look at once, and a fleet of 2,000 takes tens of milliseconds."""
+"""How long something is shown again: several people look at once, and a page of a fleet of 2,000 is half a second's
+work."""
+
+NOTES = 20
+"""Objects that cannot be read and are told one by one, the others are counted: what somebody reads through."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -43,41 +51,92 @@ HEADERS: Mapping[str, str] = {
 _STATIC = {"style.css": "text/css", "refresh.js": "text/javascript"}
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Something that is made, or was a moment ago."""
+
+    began: float
+    """Monotonic time."""
+    made: asyncio.Future[Any]
+
+
 class WebPages:
-    """Builds what is shown from what the process knows."""
+    """Builds what is shown from what the process knows.
+
+    What is shown is worked out in one thread of its own: the event loop has Envoys to answer meanwhile, and whoever
+    reloads all the time keeps nobody waiting but those who look too.
+    """
 
     def __init__(self, fleet: Fleet, policy: Policy, name: str, acting: Callable[[], bool]) -> None:
         self._fleet = fleet
         self._policy = policy
         self._name = name
         self._acting = acting
-        self._kept: tuple[float, Overview] | None = None
+        self._thread = ThreadPoolExecutor(1, "web")
+        self._kept: dict[str, _Kept] = {}
 
     @property
     def acting(self) -> bool:
         """Whether the process has seen the whole cluster and decides."""
         return self._acting()
 
-    def overview(self, now: float | None = None) -> Overview:
-        """Return the overview, not older than `KEEP_SECONDS`."""
-        now = time.time() if now is None else now
-        if self._kept is None or not 0 <= now - self._kept[0] < KEEP_SECONDS:
-            self._kept = (now, build_overview(self._gather(now), now))
-        return self._kept[1]
+    async def keep(self, name: str, prepare: Callable[[], Callable[[], T]]) -> T:
+        """Return what is made under a name, not older than `KEEP_SECONDS`.
 
-    def spending(self) -> Spending | None:
+        `prepare` takes what is needed from the process, on the event loop, and returns what makes it, which a thread
+        calls: it may look at nothing that changes. Who asks for the same meanwhile waits for the same.
+        """
+        now = time.monotonic()
+        self._kept = {
+            other: kept
+            for other, kept in self._kept.items()
+            if not kept.made.done() or now - kept.began < KEEP_SECONDS
+        }
+        kept = self._kept.get(name)
+        if kept is None:
+            made = asyncio.get_running_loop().run_in_executor(self._thread, prepare())
+            # Whoever asked may have gone; nobody needs to hear of an error then.
+            made.add_done_callback(lambda done: done.cancelled() or done.exception())
+            kept = self._kept[name] = _Kept(now, made)
+        found: T = await asyncio.shield(kept.made)
+        return found
+
+    async def overview(self) -> Overview:
+        """Return the overview."""
+
+        def prepare() -> Callable[[], Overview]:
+            now = time.time()
+            gathered, memory, policy = self._gather(), dict(self._fleet.memory), self._policy.demand
+
+            def make() -> Overview:
+                rates = {}
+                for key, item in memory.items():
+                    demand = estimate_demand(item.demand, now, policy)
+                    if demand is not None:
+                        rates[key] = demand.rate
+                return build_overview(replace(gathered, rates=rates), now)
+
+            return make
+
+        return await self.keep("overview", prepare)
+
+    async def spending(self) -> Spending | None:
         """Return what was spent lately."""
-        return build_spending(self._fleet.spend, time.time())
 
-    def _gather(self, now: float) -> Installation:
+        def prepare() -> Callable[[], Spending | None]:
+            spend, now = self._fleet.spend, time.time()
+            return lambda: build_spending(spend, now)
+
+        return await self.keep("spending", prepare)
+
+    def _gather(self) -> Installation:
+        """Return everything but the rates. The objects in it never change."""
         fleet = self._fleet
         accelerators = fleet.accelerators()
         inventory, _ = fleet.capacity.measure(fleet.indices, accelerators)
-        rates = {}
-        for key, memory in list(fleet.memory.items()):
-            demand = estimate_demand(memory.demand, now, self._policy.demand)
-            if demand is not None:
-                rates[key] = demand.rate
         return Installation(
             deployments=list(fleet.readable()),
             routes=list(fleet.readable_routes()),
@@ -86,7 +145,6 @@ class WebPages:
             providers=[provider.object for provider in fleet.providers.values()],
             accelerators=list(accelerators.values()),
             inventory=inventory,
-            rates=rates,
             operators=(
                 OperatorRow(name=self._name, ready=True, active=True, version=package_version("modelyard")),
             ),
@@ -97,10 +155,16 @@ class WebPages:
     def _notes(self) -> list[str]:
         fleet = self._fleet
         found = [] if fleet.reading is not None else ["no Envoy was read yet: requests are not known"]
-        for key in fleet.deployment_keys():
-            seen = fleet.deployment(key)
-            if seen is not None and seen.object is None:
-                found.append(f"LLMDeployment {key} cannot be read: {seen.error}")
+        unread = [
+            (key, seen.error)
+            for key in fleet.deployment_keys()
+            if (seen := fleet.deployment(key)) is not None and seen.object is None
+        ]
+        found += [f"LLMDeployment {key} cannot be read: {error}" for key, error in unread[:NOTES]]
+        if len(unread) > NOTES:
+            found.append(
+                f"{len(unread) - NOTES} more LLMDeployments cannot be read: their Events and the operator's log say why"
+            )
         return found
 
     def deployment(self, key: str) -> ExplainReport | None:
@@ -152,33 +216,48 @@ class _Views:
         self._pages = pages
 
     async def fleet(self, request: web.Request) -> web.Response:
-        return _html(fleet_page(self._pages.overview(), _page_number(request)))
+        overview, number = await self._pages.overview(), _page_number(request)
+        return await self._show(f"/ {number}", lambda: fleet_page(overview, number))
 
     async def cost(self, request: web.Request) -> web.Response:
-        return _html(cost_page(self._pages.overview(), self._pages.spending(), _page_number(request)))
+        overview, number = await self._pages.overview(), _page_number(request)
+        spending = await self._pages.spending()
+        return await self._show(f"/cost {number}", lambda: cost_page(overview, spending, number))
 
     async def routes(self, request: web.Request) -> web.Response:
-        return _html(routes_page(self._pages.overview(), _page_number(request)))
+        overview, number = await self._pages.overview(), _page_number(request)
+        return await self._show(f"/routes {number}", lambda: routes_page(overview, number))
 
     async def deployment(self, request: web.Request) -> web.Response:
         report = self._pages.deployment(_key(request))
-        return _html(None if report is None else deployment_page(self._pages.overview(), report))
+        if report is None:
+            return _html(None)
+        overview = await self._pages.overview()
+        return await self._show(f"/deployments {_key(request)}", lambda: deployment_page(overview, report))
 
     async def route(self, request: web.Request) -> web.Response:
         report = self._pages.route(_key(request))
-        return _html(None if report is None else route_page(self._pages.overview(), report))
+        if report is None:
+            return _html(None)
+        overview = await self._pages.overview()
+        return await self._show(f"/routes {_key(request)}", lambda: route_page(overview, report))
 
     async def fleet_json(self, _: web.Request) -> web.Response:
-        return _json(self._pages.overview())
+        overview = await self._pages.overview()
+        return _json(await self._pages.keep("overview as JSON", lambda: lambda: _encode(overview)))
 
     async def spending_json(self, _: web.Request) -> web.Response:
-        return _json(self._pages.spending())
+        spending = await self._pages.spending()
+        return _json(await self._pages.keep("spending as JSON", lambda: lambda: _encode(spending)))
 
     async def deployment_json(self, request: web.Request) -> web.Response:
-        return _json(self._pages.deployment(_key(request)))
+        return _json(_encode(self._pages.deployment(_key(request))))
 
     async def route_json(self, request: web.Request) -> web.Response:
-        return _json(self._pages.route(_key(request)))
+        return _json(_encode(self._pages.route(_key(request))))
+
+    async def _show(self, name: str, make: Callable[[], str]) -> web.Response:
+        return _html(await self._pages.keep(name, lambda: make))
 
     async def static(self, request: web.Request) -> web.Response:
         name = request.match_info["file"]
@@ -194,10 +273,14 @@ def _html(text: str | None) -> web.Response:
     return web.Response(text=shown, status=200 if found else 404, content_type="text/html", charset="utf-8")
 
 
-def _json(model: ApiModel | None) -> web.Response:
-    if model is None:
+def _encode(model: ApiModel | None) -> str | None:
+    return None if model is None else json.dumps(wire(model), ensure_ascii=False)
+
+
+def _json(text: str | None) -> web.Response:
+    if text is None:
         return web.json_response({"error": "there is none, or it is not known yet"}, status=404)
-    return web.json_response(wire(model))
+    return web.json_response(text=text)
 
 
 def _key(request: web.Request) -> str:

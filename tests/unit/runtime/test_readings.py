@@ -41,24 +41,24 @@ def fleet():
     return fleet
 
 
-def test_every_reading_counts_towards_the_forecast(fleet):
+async def test_every_reading_counts_towards_the_forecast(fleet):
     """Also while no decision changes anything, and so nothing is reconciled."""
     reader = Reader(fleet, AdsServer(lambda _node, _names: None), Queue(), OperatorSettings())
     for number in range(40):
         now = NOW + number * INTERVAL
         fleet.reading = GatewayReading(now, {KEY: number * INTERVAL * RATE})
-        reader.decide(now)
+        await reader.decide(now)
     forecast = fleet.memory[KEY].size.load.forecast
     assert forecast is not None
     assert NOW + 39 * INTERVAL - forecast.time < 30
     assert forecast.fast == pytest.approx(RATE)
 
 
-def test_only_the_size_is_remembered_of_a_decision_that_is_not_carried_out(fleet):
+async def test_only_the_size_is_remembered_of_a_decision_that_is_not_carried_out(fleet):
     before = fleet.memory[KEY]
     reader = Reader(fleet, AdsServer(lambda _node, _names: None), Queue(), OperatorSettings())
     fleet.reading = GatewayReading(NOW, {KEY: 0.0})
-    reader.decide(NOW)
+    await reader.decide(NOW)
     after = fleet.memory[KEY]
     assert (after.generation, after.serving, after.allocation) == (
         before.generation,

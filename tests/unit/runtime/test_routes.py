@@ -55,17 +55,17 @@ class Scene:
             names, resolve_names(names), {}, RoutingTable(), self.fleet.routes_plan.routes, anonymous=True
         )
 
-    def decide(self, seconds, total):
+    async def decide(self, seconds, total):
         self.fleet.reading = GatewayReading(NOW + seconds, {NAME: total})
-        self.decider.decide(NOW + seconds)
+        await self.decider.decide(NOW + seconds)
 
 
 @pytest.fixture
-def scene():
+async def scene():
     scene = Scene()
     yield scene
     scene.routes.clear()
-    scene.decide(10_000, 0.0)
+    await scene.decide(10_000, 0.0)
 
 
 def share(target):
@@ -73,30 +73,30 @@ def share(target):
     return REGISTRY.get_sample_value("modelyard_route_share", labels)
 
 
-def test_a_decision_is_published_and_told_once(scene):
-    scene.decide(2, 0.0)
+async def test_a_decision_is_published_and_told_once(scene):
+    await scene.decide(2, 0.0)
     assert scene.published == 2
     assert scene.looked_at == [ROUTE]
     assert [target.upstream for target in scene.fleet.table.routes[-1].targets] == [KEY, API]
-    scene.decide(4, 1.0)
-    scene.decide(6, 2.0)
+    await scene.decide(4, 1.0)
+    await scene.decide(6, 2.0)
     assert scene.published == 2, "the same decision needs no new table"
 
 
-def test_shares_are_metrics_that_go_with_the_route(scene):
-    scene.decide(2, 0.0)
+async def test_shares_are_metrics_that_go_with_the_route(scene):
+    await scene.decide(2, 0.0)
     assert (share(KEY), share(API)) == (1.0, 0.0)
     scene.routes.clear()
-    scene.decide(4, 0.0)
+    await scene.decide(4, 0.0)
     assert (share(KEY), share(API)) == (None, None)
     assert scene.looked_at[-1] == ROUTE
     assert scene.fleet.routes_plan.routes == {}
 
 
-def test_a_deployment_that_is_put_to_sleep_gets_nothing_any_more(scene):
-    scene.decide(2, 0.0)
+async def test_a_deployment_that_is_put_to_sleep_gets_nothing_any_more(scene):
+    await scene.decide(2, 0.0)
     plan = scene.fleet.routes_plan.routes[ROUTE]
     assert plan.spilled == 0.0
     scene.fleet.plans[KEY] = DeploymentPlan(KEY, replicas=0)
-    scene.decide(4, 0.0)
+    await scene.decide(4, 0.0)
     assert scene.fleet.routes_plan.routes[ROUTE].spilled == 1.0

@@ -74,11 +74,15 @@ def test_series_go_with_the_deployment(board):
     board.forget(KEY)
 
 
+async def no_metrics() -> bytes:
+    return b""
+
+
 async def test_keda_reads_the_size_and_an_unknown_one_is_an_error(board):
     """KEDA keeps the size where it gets no number, so a start must not answer one."""
     (port,) = free_ports(1)
     health = Health()
-    runner = await serve_health(health, "127.0.0.1", port, lambda: None, board.find)
+    runner = await serve_health(health, "127.0.0.1", port, no_metrics, board.find)
     url = f"http://127.0.0.1:{port}/v1/desired-replicas/{KEY}"
     try:
         async with aiohttp.ClientSession() as session:

@@ -8,6 +8,7 @@ import pytest
 
 from modelyard.core.names import build_routing_table, resolve_names
 from modelyard.core.routing import Route
+from modelyard.core.sovereign import sovereign_names
 from modelyard.kube.informers import Indices
 from modelyard.kube.projections import Seen, project_route
 from modelyard.runtime.fleet import Fleet
@@ -62,6 +63,7 @@ class Stage:
             shown = {**shown, "status": self.statuses[-1]}
         self.body = shown
         self.routes[KEY] = [project_route(shown)]
+        self.fleet.notice_route(KEY)
 
     async def apply(self, resource, manifest, subresource=""):
         """Answer as the API server does."""
@@ -81,7 +83,8 @@ class Stage:
     async def published(self):
         """Build the table, as the publisher does."""
         names = self.fleet.snapshot_names()
-        self.fleet.owners = resolve_names(names)
+        self.fleet.owners, self.fleet.names = resolve_names(names), names
+        self.fleet.closed_names = sovereign_names(names.routes.values())
         self.fleet.table = build_routing_table(names, self.fleet.owners, {}, self.fleet.table, anonymous=True)
 
     def reconcile(self):
@@ -138,7 +141,8 @@ def test_after_a_restart_the_name_of_one_that_may_be_sovereign_is_refused_and_gi
     route = stage.serving()
     assert (route.name, route.targets) == ("team/chat@route", ())
     assert "LLMRoute team/chat cannot be read" in route.refusal
-    assert stage.fleet.sovereign_in("team") == {"team/llama", "team/ruled"}
+    assert stage.fleet.is_sovereign("team/llama")
+    assert stage.fleet.is_sovereign("team/ruled")
     assert stage.fleet.table.externals == {}
     stage.reconcile()
     assert len(stage.statuses) == 1

@@ -1,6 +1,8 @@
 """The read-only web page: what it shows, what it refuses, and that nothing of others becomes markup."""
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,9 +12,19 @@ import aiohttp
 import pytest
 
 from modelyard.core.overview.spending import build_spending
+from modelyard.render.web.frame import SENTENCES
 from modelyard.render.web.html import el, write
+from modelyard.render.web.pages import fleet_page
+from modelyard.runtime import web
 from modelyard.runtime.web import HEADERS, WebPages, serve_web
-from tests.unit.runtime.webstage import HOSTILE, SECRET, make_deployment, make_fleet, make_pages
+from tests.unit.runtime.webstage import (
+    HOSTILE,
+    SECRET,
+    condition,
+    make_deployment,
+    make_fleet,
+    make_pages,
+)
 
 NOW = time.time()
 PATHS = ("/", "/cost", "/routes", "/deployments/team/chat", "/deployments/team/huge", "/routes/team/front")
@@ -234,3 +246,72 @@ async def test_deployments_that_cannot_be_read_are_told():
     async with serve(make_pages(fleet)) as ask:
         _, _, text = await ask("/")
     assert "LLMDeployment team/broken cannot be read: spec.model: wrong" in "".join(Outline(text).texts)
+
+
+async def test_a_page_is_made_beside_the_event_loop_once_for_all_who_ask(monkeypatch):
+    """The page waits for another answer: where it was made on the event loop, that would never come."""
+    begun, answered, made = threading.Event(), threading.Event(), []
+
+    def make(*arguments):
+        made.append(arguments)
+        begun.set()
+        assert answered.wait(20), "nobody is answered meanwhile"
+        return fleet_page(*arguments)
+
+    monkeypatch.setattr(web, "fleet_page", make)
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
+        asked = [asyncio.create_task(ask("/")) for _ in range(5)]
+        assert await asyncio.to_thread(begun.wait, 20)
+        assert (await ask("/static/style.css"))[0] == 200
+        answered.set()
+        replies = await asyncio.gather(*asked)
+    assert [status for status, _, _ in replies] == [200] * 5
+    assert len({text for _, _, text in replies}) == 1
+    assert len(made) == 1
+
+
+async def test_a_page_that_cannot_be_made_is_tried_again(monkeypatch):
+    tries = []
+
+    def make(*arguments):
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise RuntimeError("no page")
+        return fleet_page(*arguments)
+
+    monkeypatch.setattr(web, "fleet_page", make)
+    monkeypatch.setattr(web, "KEEP_SECONDS", 0.0)
+    async with serve(make_pages(make_fleet(time.time()))) as ask:
+        assert (await ask("/"))[0] == 500
+        assert (await ask("/"))[0] == 200
+
+
+async def test_what_nobody_reads_through_is_counted():
+    fleet, many = make_fleet(NOW), 450
+    stalled = condition("Stalled", "True", "DoesNotFit", "weights of 140 GB do not fit")
+    for index in range(many):
+        item = make_deployment(f"broken{index:03}")
+        broken = type(item)(uid=f"b{index}", version="1", object=None, error="spec.model: wrong")
+        fleet.indices.deployments[f"team/broken{index:03}"] = [broken]
+        item = make_deployment(f"m{index:03}", stalled, replicas=0)
+        fleet.indices.deployments[item.object.key] = [item]
+    async with serve(make_pages(fleet)) as ask:
+        _, _, text = await ask("/")
+        overview = json.loads((await ask("/api/overview"))[2])
+    told = "".join(Outline(text).texts)
+    assert told.count("cannot be read: spec.model: wrong") == web.NOTES
+    assert f"{many - web.NOTES} more LLMDeployments cannot be read" in told
+    assert told.count("weights of 140 GB do not fit") == SENTENCES
+    assert f"{many + 6 - SENTENCES} more need attention" in told
+    assert f"{many + 3} need attention" in told
+    # Whoever wants all of them reads them as JSON.
+    assert sum(row["level"] == "Stalled" for row in overview["deployments"]) == many + 1
+
+
+async def test_json_keeps_every_character():
+    fleet = make_fleet(NOW, hostile="größer als 模型")
+    async with serve(make_pages(fleet)) as ask:
+        for path in ("/api/overview", "/api/deployments/team/huge"):
+            _, headers, text = await ask(path)
+            assert headers["Content-Type"] == "application/json; charset=utf-8"
+            assert "größer als 模型" in text

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from modelyard.render.envoy.control_plane import ControlPlaneTls, upstream_tls
-from modelyard.render.envoy.routes import ARRIVALS
+from modelyard.render.envoy.parts import ARRIVALS
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.envoy.typed import CONTROL_PLANE, Json, ads, extension, seconds, socket_address, typed
 

@@ -22,6 +22,9 @@ _SIGNS: Final[dict[Level, str]] = {
 }
 """Shapes that differ without colour. The word stands beside them."""
 
+SENTENCES: Final = 100
+"""Sentences on what needs attention, the worst first: more than somebody reads before something is done about them."""
+
 _TOLD: Final[frozenset[Level]] = frozenset({"Stalled", "NotReady", "Warning"})
 """Levels whose sentence is shown."""
 
@@ -134,10 +137,12 @@ def attention(overview: Overview) -> Child:
     if not told:
         return None
     told.sort(key=lambda entry: LEVELS.index(entry[2].level))
+    left = len(told) - SENTENCES
     return el(
         "section",
         el("h2", "Needs attention", id="attention"),
-        el("ul", [_tell(kind, page, item) for kind, page, item in told], class_="told"),
+        el("ul", [_tell(kind, page, item) for kind, page, item in told[:SENTENCES]], class_="told"),
+        el("p", f"{left} more need attention: the tables begin with them.") if left > 0 else None,
         aria_labelledby="attention",
     )
 
