@@ -51,6 +51,7 @@ class Split:
 
     tensor: int
     pipeline: int = 1
+    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,25 @@ WORKLOADS = (
 WRONG = (["--no-such-flag"], ["--max-num-seqs=many"], ["--kv-cache-dtype=fp7"])
 
 
+LEADER, NUMBER = "set-0.set.team", "1"
+"""What LeaderWorkerSet puts into the variables of a pod."""
+
+
+def arguments(workload):
+    """Return the command line of a pod: of a group, of the last of its workers."""
+    own = VLLM().build_arguments(workload)
+    if workload.nodes == 1:
+        return own
+    group = VLLM().build_group_arguments(workload, leads=False)
+    values = {"$(LWS_LEADER_ADDRESS)": LEADER, "$(LWS_WORKER_INDEX)": NUMBER}
+    for name, value in values.items():
+        group = tuple(word.replace(name, value) for word in group)
+    return (*own, *group)
+
+
 @pytest.fixture(scope="session")
 def report(environment):
-    lines = [VLLM().build_arguments(workload) for workload in WORKLOADS.values()]
+    lines = [arguments(workload) for workload in WORKLOADS.values()]
     return read_arguments(environment, [*lines, *WRONG])
 
 
@@ -51,6 +67,10 @@ def test_vllm_takes_what_is_rendered(report, case):
         workload.tensor,
         workload.pipeline,
     )
+    assert (values["nnodes"], values["headless"]) == (workload.nodes, workload.nodes > 1)
+    if workload.nodes > 1:
+        assert (values["master_addr"], values["node_rank"]) == (LEADER, int(NUMBER))
+        assert workload.tensor * workload.pipeline == workload.count
     assert values["max_model_len"] == workload.context_length
     assert values["quantization"] == workload.deployment.spec.model.quantization
     assert [module.split("'")[1] for module in values["lora_modules"] or []] == [

@@ -51,6 +51,12 @@ GATEWAY_API = CrdModule(
     "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY=",
     "config/crd/standard",
 )
+LEADER_WORKER_SET = CrdModule(
+    "sigs.k8s.io/lws",
+    "v0.9.0",
+    "h1:DcJCgxjjoGOx//QHZkeKpyiblxYq70aCRZNYSfykWyI=",
+    "config/crd/bases",
+)
 INFERENCE_EXTENSION = CrdModule(
     "sigs.k8s.io/gateway-api-inference-extension",
     "v1.6.0",

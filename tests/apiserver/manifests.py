@@ -33,7 +33,7 @@ BASES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
             "plain",
             model={"source": "hf://org/repository"},
             engine={"name": "vLLM"},
-            placement={"accelerators": [{"class": "l4"}]},
+            placement={"accelerators": [{"class": "l4", "nodes": 1}]},
             replicas=1,
         ),
         manifest(

@@ -308,6 +308,25 @@ RULE_CASES: Final = (
         refused=({"spec.engine": {"name": "LlamaCpp"}},),
     ),
     _case(
+        "LLMDeploymentSpec.nodes-need-vllm",
+        _PLAIN,
+        "spec.placement.accelerators",
+        "placement.accelerators[].nodes above 1 needs engine vLLM",
+        accepted=({"spec.placement.accelerators.0.nodes": 2}, {"spec.engine": {"name": "LlamaCpp"}}),
+        refused=({"spec.placement.accelerators.0.nodes": 2, "spec.engine": {"name": "LlamaCpp"}},),
+    ),
+    _case(
+        "LLMDeployment.name-leaves-room-for-groups",
+        _PLAIN,
+        "metadata.name",
+        "metadata.name may have 42 characters",
+        accepted=(
+            {"metadata.name": "a" * 42, "spec.placement.accelerators.0.nodes": 2},
+            {"metadata.name": "a" * 43},
+        ),
+        refused=({"metadata.name": "a" * 43, "spec.placement.accelerators.0.nodes": 2},),
+    ),
+    _case(
         "LLMDeployment.name-is-a-label",
         _PLAIN,
         "metadata.name",

@@ -54,14 +54,16 @@ def read_workload(name: str) -> Workload:
     text = (FOLDER / "input" / f"{name}.yaml").read_text(encoding="utf-8")
     documents = {item["kind"]: item for item in yaml.safe_load_all(text)}
     deployment = LLMDeployment.model_validate(documents["LLMDeployment"])
+    option = deployment.spec.placement.accelerators[0]
     scaling = deployment.spec.scaling
     replicas = deployment.spec.replicas if scaling is None else None if scaling.actuator == "External" else 1
     return Workload(
         deployment=deployment,
         accelerator=AcceleratorClass.model_validate(documents["AcceleratorClass"]),
-        count=deployment.spec.placement.accelerators[0].count or 1,
+        count=(option.count or 1) * option.nodes,
         replicas=replicas,
-        pipeline=_PIPELINES.get(name, 1),
+        pipeline=_PIPELINES.get(name, option.nodes),
+        nodes=option.nodes,
         spot=name in _SPOT_CASES,
         fitting_context=_FITTING_CONTEXTS.get(name),
     )
@@ -70,6 +72,15 @@ def read_workload(name: str) -> Workload:
 def build_case(name: str) -> tuple[dict[str, Any], ...]:
     """Build the children of a case."""
     return build_children([read_workload(name)], MIRRORED if name in _MIRRORED_CASES else SETTINGS)
+
+
+def pod_templates(workload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the pod templates of a Deployment, or of a LeaderWorkerSet: the leader's first."""
+    spec = workload["spec"]
+    if workload["kind"] == "Deployment":
+        return [spec["template"]]
+    group = spec["leaderWorkerTemplate"]
+    return [group["leaderTemplate"], group["workerTemplate"]]
 
 
 def dump(children: tuple[dict[str, Any], ...]) -> str:

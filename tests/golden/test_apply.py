@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from dev.cluster.control_plane import ControlPlane
+from dev.cluster.crds import LEADER_WORKER_SET
 from modelyard.api.meta import FIELD_MANAGER
 from modelyard.render.resources import multiply_quantity
 from tests.apiserver.client import APPLY, ApiServer
-from tests.golden.cases import INPUTS, build_case, read_workload
+from tests.apiserver.foreign import installed
+from tests.golden.cases import INPUTS, build_case, pod_templates, read_workload
 
 _CREATED = (200, 201)
 _PLURALS = {
@@ -19,12 +21,13 @@ _PLURALS = {
     "Service": "/api/v1/namespaces/{}/services",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "LeaderWorkerSet": "/apis/leaderworkerset.x-k8s.io/v1/namespaces/{}/leaderworkersets",
 }
 
 
 @pytest.fixture(scope="module")
 def server(control_plane: ControlPlane) -> Iterator[ApiServer]:
-    """The API server, with the priority and runtime classes that the cases name."""
+    """The API server, with LeaderWorkerSet's own definition, and the priority and runtime classes of the cases."""
     classes: list[tuple[str, dict[str, Any]]] = []
     workloads = [read_workload(name) for name in INPUTS]
     for priority in {item.deployment.spec.placement.priority for item in workloads} - {None}:
@@ -40,7 +43,8 @@ def server(control_plane: ControlPlane) -> Iterator[ApiServer]:
             manifest = {**body, "metadata": {"name": path.rpartition("/")[2]}}
             reply = running.request("PATCH", f"{path}?fieldManager=test&force=true", manifest, APPLY)
             assert reply.status in _CREATED, reply.message
-        yield running
+        with installed(running, LEADER_WORKER_SET, "leaderworkerset.x-k8s.io_leaderworkersets.yaml"):
+            yield running
         for path, _ in classes:
             running.request("DELETE", path)
 
@@ -87,15 +91,15 @@ def test_pod_is_admitted_under_restricted_pod_security(name: str, server: ApiSer
     account["metadata"] = {"name": children[0]["metadata"]["name"], "namespace": namespace}
     reply = server.request("POST", _PLURALS["ServiceAccount"].format(namespace), account)
     assert reply.status in _CREATED, reply.message
-    template = children[-1]["spec"]["template"]
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, **template["metadata"]},
-        "spec": template["spec"],
-    }
-    reply = server.request("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
-    assert (reply.status in _CREATED, reply.message, reply.warnings) == (True, "", ())
+    for template in pod_templates(children[-1]):
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, **template["metadata"]},
+            "spec": template["spec"],
+        }
+        reply = server.request("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
+        assert (reply.status in _CREATED, reply.message, reply.warnings) == (True, "", ())
 
 
 @pytest.mark.parametrize(

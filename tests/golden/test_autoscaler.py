@@ -50,6 +50,15 @@ def test_no_autoscaler_may_take_the_last_replica(name: str, least: int) -> None:
     assert spec.get("maxReplicas", spec.get("maxReplicaCount")) == 5
 
 
+@pytest.mark.parametrize("name", AUTOSCALERS)
+def test_the_target_of_groups_is_their_set(name: str) -> None:
+    alone = read_workload("external-actuator")
+    spec = build(name, replace(alone, count=alone.count * 2, pipeline=2, nodes=2))["spec"]
+    target = spec["scaleTargetRef"]
+    assert (target["apiVersion"], target["kind"]) == ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
+    assert target["name"] != build(name)["spec"]["scaleTargetRef"]["name"]
+
+
 def test_keda_has_no_fallback_that_could_scale_down() -> None:
     spec = build("scaled-object")["spec"]
     assert not {"fallback", "idleReplicaCount"} & spec.keys()

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.golden.cases import FOLDER, INPUTS, UPDATE, broken_rules, build_case, dump, read_workload
+from tests.golden.cases import (
+    FOLDER,
+    INPUTS,
+    UPDATE,
+    broken_rules,
+    build_case,
+    dump,
+    pod_templates,
+    read_workload,
+)
 from tests.golden.pod_security import violations
 
 
@@ -34,11 +43,12 @@ def test_input_is_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_pod_is_restricted(name: str) -> None:
-    assert violations(_pod(name)) == []
+    for template in pod_templates(build_case(name)[-1]):
+        assert violations(template["spec"]) == []
 
 
 def _pod(name: str) -> dict[str, Any]:
-    pod: dict[str, Any] = build_case(name)[-1]["spec"]["template"]["spec"]
+    pod: dict[str, Any] = pod_templates(build_case(name)[-1])[0]["spec"]
     return pod
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import API_VERSION
+from modelyard.api.meta import API_VERSION, LABEL_DEPLOYMENT
 from modelyard.render.children import build_policy
 from modelyard.render.engines import ENGINES
 from modelyard.render.settings import PodPeer, RenderSettings
@@ -58,12 +58,15 @@ def _situation(
 
 HUB: Final = {"source": "hf://org/model"}
 CLAIM: Final = {"source": "pvc://models/model"}
+GROUPS: Final = {"placement": {"accelerators": [{"class": "l4", "nodes": 2}]}, "replicas": 1}
 SITUATIONS: Final = (
     _situation("vLLM, hub", HUB),
     _situation("llama.cpp, hub", {"source": "hf://org/model:Q4_K_M"}, engine="LlamaCpp"),
     _situation("claim", CLAIM),
     _situation("claim, adapter from hub", {**CLAIM, "adapters": [{"name": "a", "source": "hf://org/a"}]}),
     _situation("sovereign", HUB, sovereign=True),
+    _situation("two nodes, hub", HUB, **GROUPS),
+    _situation("two nodes, sovereign", HUB, sovereign=True, **GROUPS),
     _situation(
         "KEDA, hub",
         HUB,
@@ -84,6 +87,9 @@ GATEWAY: Final = Peer("gateway", "10.1.0.2", SYSTEM, {COMPONENT: "gateway"}, nod
 OPERATOR: Final = Peer("operator", "10.1.0.3", SYSTEM, {COMPONENT: "operator"}, node="b")
 SYSTEM_POD: Final = Peer("another pod beside the gateway", "10.1.0.4", SYSTEM, {}, node="b")
 SIBLING: Final = Peer("engine of another deployment", "10.1.0.5", TEAM, {COMPONENT: "engine"}, node="b")
+MEMBER: Final = Peer(
+    "another pod of the same deployment", "10.1.0.13", TEAM, {LABEL_DEPLOYMENT: "model"}, node="b"
+)
 TEAM_POD: Final = Peer("application of the team", "10.1.0.6", TEAM, {"app": "web"}, node="b")
 STRANGER: Final = Peer("pod of another team", "10.1.0.7", "other", {"app": "web"}, node="b")
 PRETENDER: Final = Peer(
@@ -107,7 +113,19 @@ INTERNET_V6: Final = Peer("Internet, IPv6", "2001:db8::7")
 PRIVATE_V6: Final = Peer("private network, IPv6", "fd00::7")
 
 INCOMING: Final = (
-    *(GATEWAY, OPERATOR, SYSTEM_POD, SIBLING, TEAM_POD, STRANGER, PRETENDER, INSIDER, KEDA, PROMETHEUS),
+    *(
+        GATEWAY,
+        OPERATOR,
+        SYSTEM_POD,
+        MEMBER,
+        SIBLING,
+        TEAM_POD,
+        STRANGER,
+        PRETENDER,
+        INSIDER,
+        KEDA,
+        PROMETHEUS,
+    ),
     *(OWN_NODE, OTHER_NODE, INTERNET),
 )
 """Who may try the engine's port, and port 22 that nothing should reach."""
@@ -116,6 +134,7 @@ OUTGOING: Final = (
     (GATEWAY, "TCP", 8080),
     (OPERATOR, "TCP", 18000),
     (OPERATOR, "TCP", 8081),
+    (MEMBER, "TCP", 29501),
     (SIBLING, "TCP", 8000),
     (TEAM_POD, "TCP", 443),
     (STRANGER, "TCP", 443),

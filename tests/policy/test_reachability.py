@@ -17,6 +17,7 @@ from tests.policy.actors import (
     INCOMING,
     INTERNET,
     KEDA,
+    MEMBER,
     METADATA,
     OPERATOR,
     OUTGOING,
@@ -146,7 +147,9 @@ def test_only_gateway_operator_and_the_own_node_reach_the_engine(situation: Situ
         for source in INCOMING
         if is_allowed(source, situation.engine, "TCP", situation.port, situation.policies)
     ]
-    assert reaching == [GATEWAY, OPERATOR, OWN_NODE]
+    # Pods of a group work together, and a policy cannot tell one group of a deployment from another.
+    members = [MEMBER] if situation.name.startswith("two nodes") else []
+    assert reaching == [GATEWAY, OPERATOR, *members, OWN_NODE]
     for port in (22, 80, 8081, 10250, 65535):
         for source in (GATEWAY, OPERATOR):
             assert not is_allowed(source, situation.engine, "TCP", port, situation.policies)
@@ -159,6 +162,7 @@ def test_an_engine_reaches_no_part_of_the_cluster_but_dns(situation: Situation):
         inside = target.namespace is not None or target in (API_SERVER, METADATA)
         # Whoever opens the network of a hub mirror opens what else is in it.
         opened = situation.name == "hub mirror inside" and (target, port) == (API_SERVER, 443)
+        opened |= situation.name.startswith("two nodes") and target == MEMBER
         if inside and port != 53:
             found = is_allowed(situation.engine, target, protocol, port, situation.policies)
             assert found is opened, target.name
@@ -174,6 +178,21 @@ def test_without_a_download_nothing_leaves_the_pod(name: str):
     }
     # No policy comes between a pod and its own node.
     assert reached == {(OWN_NODE.name, "TCP", 10250)}
+
+
+def test_a_group_that_downloads_nothing_reaches_itself_and_the_resolver():
+    (situation,) = (item for item in SITUATIONS if item.name == "two nodes, sovereign")
+    reached = {
+        (target.name, protocol, port)
+        for target, protocol, port in OUTGOING
+        if is_allowed(situation.engine, target, protocol, port, situation.policies)
+    }
+    assert reached == {
+        (OWN_NODE.name, "TCP", 10250),
+        (MEMBER.name, "TCP", 29501),
+        (DNS.name, "UDP", 53),
+        (DNS.name, "TCP", 53),
+    }
 
 
 def test_a_download_is_https_to_the_internet():

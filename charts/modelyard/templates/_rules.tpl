@@ -48,6 +48,9 @@
 - apiGroups: [inference.networking.k8s.io]
   resources: [inferencepools]
   verbs: [create, delete, get, list, patch]
+- apiGroups: [leaderworkerset.x-k8s.io]
+  resources: [leaderworkersets]
+  verbs: [create, delete, get, list, patch]
 {{- end }}
 
 {{- /* The namespace of the operator and the gateway: the only one where Secrets are read. */ -}}

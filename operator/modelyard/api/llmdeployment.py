@@ -8,8 +8,6 @@ from modelyard.api.engines import ENGINE_PARAMETERS, EngineName
 from modelyard.api.meta import (
     ApiModel,
     DnsSubdomain,
-    LabelKey,
-    LabelValue,
     ModelName,
     ObjectMeta,
     Rule,
@@ -17,6 +15,7 @@ from modelyard.api.meta import (
 )
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.api.picker import EndpointPicker
+from modelyard.api.placement import Placement
 from modelyard.api.quantities import Duration, Price, parse_duration
 from modelyard.api.scaling import Scaling
 
@@ -32,6 +31,12 @@ NAME_LIMIT = 46
 """Characters in the name of an LLMDeployment.
 
 Child Deployments add `-<5 characters>`, their pods `-<10 characters>`, and a label value holds 63 characters."""
+
+SPANNING_NAME_LIMIT = 42
+"""The same where replicas span nodes.
+
+A LeaderWorkerSet adds `-<5 characters>`, the StatefulSet of a group's workers `-<up to 3 digits>`, and that one's
+revision, a label of its pods, `-<10 characters>` (https://github.com/kubernetes/kubernetes/issues/64023)."""
 
 ModelSource = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=256)]
 
@@ -126,48 +131,6 @@ class Engine(ApiModel):
     )
 
 
-class AcceleratorOption(ApiModel):
-    """A kind of accelerator that the model may run on."""
-
-    class_name: DnsSubdomain = Field(alias="class", description="Name of an AcceleratorClass.")
-    count: Annotated[int, Field(ge=1, le=16)] | None = Field(
-        default=None,
-        description="Accelerators of one replica, all on one node. Default: what the model needs.",
-    )
-    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        default=None,
-        description="Requests that one replica answers per minute within its objective, as you measured it. "
-        "Default: worked out from model, accelerator and objective.",
-    )
-
-
-class SpotUse(ApiModel):
-    """How far a deployment may use spot capacity."""
-
-    on_demand_base: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=1, description="Replicas that are never spot, as far as there are that many."
-    )
-
-
-class Placement(ApiModel):
-    """Where it may run."""
-
-    accelerators: Annotated[
-        tuple[AcceleratorOption, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["class"]},
-            description="Kinds of accelerator that it may run on. The cheapest that meets the objective and can be had "
-            "is used; the order decides between equals. Default: every AcceleratorClass.",
-        ),
-    ] = ()
-    spot: SpotUse | None = Field(
-        default=None, description="Allow spot capacity of the classes that have it. Absent: on demand only."
-    )
-    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
-    priority: DnsSubdomain | None = Field(default=None, description="Name of a PriorityClass.")
-
-
 class Load(ApiModel):
     """What clients are expected to send."""
 
@@ -254,19 +217,35 @@ class LLMDeploymentSpec(ApiModel):
             holds=lambda spec: not spec.model.adapters or spec.engine.name == "vLLM",
             field_path=".model.adapters",
         ),
+        Rule(
+            name="nodes-need-vllm",
+            cel="!has(self.placement.accelerators) || self.engine.name == 'vLLM' "
+            "|| self.placement.accelerators.all(option, !has(option.nodes) || option.nodes == 1)",
+            message="placement.accelerators[].nodes above 1 needs engine vLLM: change engine.name, or set nodes "
+            "to 1",
+            holds=lambda spec: spec.engine.name == "vLLM" or not spec.spans_nodes,
+            field_path=".placement.accelerators",
+        ),
     )
+
+    @property
+    def spans_nodes(self) -> bool:
+        """Whether replicas on some class span several nodes."""
+        return any(option.nodes > 1 for option in self.placement.accelerators)
 
 
 class VariantStatus(ApiModel):
     """One of the ways in which the model runs."""
 
     class_name: Annotated[str, Field(alias="class", max_length=253)]
-    count: int
+    count: Annotated[int, Field(description="Accelerators of one replica on one node.")]
+    nodes: int | None = Field(default=None, description="Nodes of one replica, where it spans several.")
     purchase: Literal["OnDemand", "Spot"] = "OnDemand"
     replicas: int = 0
     ready_replicas: int = 0
     deployment: Annotated[str, Field(max_length=253)] = Field(
-        default="", description="Name of the child Deployment."
+        default="",
+        description="Name of the child Deployment, or LeaderWorkerSet where a replica spans nodes.",
     )
 
 
@@ -274,7 +253,8 @@ class PlacementStatus(ApiModel):
     """The accelerators chosen. `class` and `count` are those of most replicas."""
 
     class_name: Annotated[str, Field(alias="class", max_length=253)]
-    count: int
+    count: Annotated[int, Field(description="Accelerators of one replica on one node.")]
+    nodes: int | None = Field(default=None, description="Nodes of one replica, where it spans several.")
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
     variants: Annotated[
         tuple[VariantStatus, ...],
@@ -360,6 +340,16 @@ class LLMDeployment(ApiModel):
             message=f"metadata.name names a Service and pods: at most {NAME_LIMIT} characters, lower-case "
             "letters, digits and dashes, a letter first",
             holds=lambda deployment: _is_service_name(deployment.metadata.name),
+        ),
+        Rule(
+            name="name-leaves-room-for-groups",
+            cel=f"self.metadata.name.size() <= {SPANNING_NAME_LIMIT} || !has(self.spec.placement.accelerators) "
+            "|| self.spec.placement.accelerators.all(option, !has(option.nodes) || option.nodes == 1)",
+            message=f"metadata.name may have {SPANNING_NAME_LIMIT} characters where placement.accelerators[].nodes is "
+            "above 1, because the pods of a group add theirs: choose a shorter name",
+            holds=lambda deployment: (
+                len(deployment.metadata.name) <= SPANNING_NAME_LIMIT or not deployment.spec.spans_nodes
+            ),
         ),
     )
 

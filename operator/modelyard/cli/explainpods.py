@@ -18,7 +18,8 @@ def describe_pod(body: Mapping[str, Any]) -> PodRow:
     if pod.terminating:
         state = "leaves"
     elif pod.phase == "Running":
-        state = "serves" if pod.ready else "not ready"
+        # Of a group, all but the leader work for it and answer nobody.
+        state = "works" if pod.member and pod.ready else "serves" if pod.ready else "not ready"
     else:
         state = pod.phase.lower()
     reasons = [f"{pod.waiting}: {pod.message}" if pod.message else pod.waiting] if pod.waiting else []

@@ -7,6 +7,7 @@ from modelyard.api.llmdeployment import PlacementStatus, VariantStatus
 from modelyard.api.meta import Condition
 from modelyard.cli.planwords import clean
 from modelyard.core.overview.explanation import EventRow, ExplainedSize, ExplainReport
+from modelyard.core.variants import variant_label
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -104,12 +105,13 @@ def _size(report: ExplainReport, size: ExplainedSize) -> Iterator[str]:
 
 
 def _placement(placement: PlacementStatus) -> Iterator[str]:
-    yield f"runs on    {placement.count} x {placement.class_name}: {clean(placement.message)}"
+    label = variant_label(placement.class_name, placement.count, spot=False, nodes=placement.nodes)
+    yield f"runs on    {label}: {clean(placement.message)}"
     yield from columns([_variant(item) for item in placement.variants])
 
 
 def _variant(item: VariantStatus) -> tuple[str, ...]:
-    label = f"{item.count} x {item.class_name}{' spot' if item.purchase == 'Spot' else ''}"
+    label = variant_label(item.class_name, item.count, spot=item.purchase == "Spot", nodes=item.nodes)
     return label, f"{item.ready_replicas} of {item.replicas} serve", clean(item.deployment)
 
 

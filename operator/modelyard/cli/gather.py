@@ -112,6 +112,7 @@ def check_placement(deployment: LLMDeployment, placement: Placement) -> Refusal 
             count=item.variant.count,
             replicas=item.replicas,
             pipeline=item.variant.parallelism.pipeline,
+            nodes=item.variant.nodes,
             spot=item.variant.spot,
             fitting_context=item.variant.fitting_context,
         )

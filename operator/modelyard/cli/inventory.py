@@ -1,5 +1,6 @@
 """An inventory: what there is to run on and what runs, from a file. `live.py` reads the same from a cluster."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import API_VERSION, ApiModel, DnsSubdomain, LabelKey, LabelValue, split_key
+from modelyard.api.placement import MOST_NODES
 from modelyard.api.validation import read_manifest
 from modelyard.cli.manifests import InputError, load_yaml, read_text
 from modelyard.core.inventory import ZONE_LABEL, Inventory, Node, Usage, build_inventory
@@ -59,7 +61,9 @@ class RunningEntry(_Strict):
     """`namespace/name`; without a namespace, that of `--namespace`."""
     class_name: DnsSubdomain = Field(alias="class")
     count: Annotated[int, Field(ge=1, le=16)] = 1
-    """Accelerators of one replica."""
+    """Accelerators of one replica, on each of its nodes."""
+    nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
+    """Nodes that one replica spans."""
     spot: bool = False
     replicas: Annotated[int, Field(ge=0, le=1000)]
 
@@ -166,7 +170,13 @@ def build_present(
             )
         key = entry.deployment if "/" in entry.deployment else f"{namespace}/{entry.deployment}"
         running.setdefault(key, []).append(
-            RunningVariant(entry.class_name, entry.count, entry.replicas, spot=entry.spot)
+            RunningVariant(
+                entry.class_name,
+                entry.count * entry.nodes,
+                entry.replicas,
+                spot=entry.spot,
+                nodes=entry.nodes,
+            )
         )
     usages, notes = _seat(nodes, running, accelerators, read.document)
     return Present(
@@ -228,18 +238,19 @@ def _seat(
         if spec.resource_name is None:
             continue
         wanted = {**spec.node_selector, **(spec.spot.node_selector if variant.spot and spec.spot else {})}
-        left = variant.replicas
+        per_node, left = variant.count // variant.nodes, variant.replicas * variant.nodes
         for node in nodes:
             while (
                 left
                 and wanted.items() <= node.labels.items()
-                and free[node.name].get(spec.resource_name, 0) >= variant.count
+                and free[node.name].get(spec.resource_name, 0) >= per_node
             ):
-                free[node.name][spec.resource_name] -= variant.count
-                usages.append(Usage(node.name, key, variant.name, {spec.resource_name: variant.count}))
+                free[node.name][spec.resource_name] -= per_node
+                held = {spec.resource_name: per_node}
+                usages.append(Usage(node.name, key, variant.name, held, nodes=variant.nodes))
                 left -= 1
         if left:
-            missing[key] = missing.get(key, 0) + left
+            missing[key] = missing.get(key, 0) + math.ceil(left / variant.nodes)
     notes = tuple(
         f"the inventory has no room for {count} of the running replicas of {key}"
         for key, count in sorted(missing.items())

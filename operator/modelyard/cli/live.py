@@ -10,6 +10,7 @@ from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.cli.inventory import Present
 from modelyard.cli.manifests import InputError, load_yaml, read_text
+from modelyard.core.groups import fold_groups
 from modelyard.core.inventory import Node, Usage
 from modelyard.core.report.running import find_running
 from modelyard.core.snapshot import ChildDeployment, Pod
@@ -17,6 +18,7 @@ from modelyard.kube.client import KubeClient
 from modelyard.kube.errors import ApiError
 from modelyard.kube.projections import (
     project_child,
+    project_groups,
     project_node,
     project_object,
     project_pod,
@@ -26,6 +28,7 @@ from modelyard.kube.projections import (
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     DEPLOYMENTS,
+    LEADER_WORKER_SETS,
     LLM_DEPLOYMENTS,
     NODES,
     PODS,
@@ -39,6 +42,7 @@ _OTHERS = {
     "fieldSelector": "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
 }
 _FORBIDDEN = 403
+_NOT_FOUND = 404
 
 
 async def read_cluster(kubeconfig: Path | None) -> Present:
@@ -100,7 +104,7 @@ class _Reader:
             usages=(*_own_usages(pods), *held),
             complete=others is not None,
             deployments=deployments,
-            pods={key: tuple(found) for key, found in pods.items()},
+            pods={key: fold_groups(found) for key, found in pods.items()},
             children=children,
             priorities={body["metadata"]["name"]: project_priority(body).value for body in priorities},
             live=True,
@@ -130,14 +134,33 @@ class _Reader:
         self, deployments: Mapping[str, LLMDeployment]
     ) -> dict[str, dict[str, ChildDeployment]]:
         found: dict[str, dict[str, ChildDeployment]] = {}
-        async for body in self._client.list_pages(DEPLOYMENTS, _OURS):
-            metadata = body["metadata"]
+        seen_all = [
+            (body["metadata"], project_child(body))
+            async for body in self._client.list_pages(DEPLOYMENTS, _OURS)
+        ]
+        if any(deployment.spec.spans_nodes for deployment in deployments.values()):
+            seen_all += [(body["metadata"], project_groups(body)) for body in await self._groups()]
+        for metadata, seen in seen_all:
             key = f"{metadata['namespace']}/{metadata['labels'][LABEL_DEPLOYMENT]}"
-            seen = project_child(body)
             owner = deployments.get(key)
             if owner is not None and seen.variant and seen.owner == owner.metadata.uid:
                 found.setdefault(key, {})[seen.variant] = seen.child
         return found
+
+    async def _groups(self) -> list[dict[str, Any]]:
+        """Return the LeaderWorkerSets; none, with a note, where the cluster has no such kind."""
+        try:
+            found = await self._list(
+                LEADER_WORKER_SETS, _OURS, "replicas over several nodes count as if none ran"
+            )
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            self._notes.append(
+                "the cluster has no LeaderWorkerSet: no replica can span nodes before it is installed"
+            )
+            return []
+        return found or []
 
     async def _pods(self) -> dict[str, list[Pod]]:
         found: dict[str, list[Pod]] = {}
@@ -169,7 +192,7 @@ class _Reader:
 def _own_usages(pods: Mapping[str, list[Pod]]) -> list[Usage]:
     """Return what engine pods hold. One on its way out holds it until it is gone, but nobody can count on that."""
     return [
-        Usage(pod.node, key if pod.live else "", pod.variant, pod.accelerators)
+        Usage(pod.node, key if pod.live else "", pod.variant, pod.accelerators, nodes=pod.nodes)
         for key, found in sorted(pods.items())
         for pod in sorted(found, key=lambda item: item.name)
         if pod.node and pod.accelerators and pod.phase in {"Pending", "Running"}

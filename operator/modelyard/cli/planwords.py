@@ -13,6 +13,7 @@ from modelyard.core.report.model import (
     VariantReport,
     VariantState,
 )
+from modelyard.core.variants import variant_label
 
 
 def clean(text: str) -> str:
@@ -53,8 +54,11 @@ def volume(tokens: float) -> str:
 
 
 def describe_variant(variant: VariantReport | VariantState) -> str:
-    """Return a variant as people read it: `2 x h100`, `1 x l4 spot`."""
-    return f"{variant.count} x {variant.class_name}{' spot' if variant.purchase == 'Spot' else ''}"
+    """Return a variant as people read it: `2 x h100`, `1 x l4 spot`, `8 x h100 x 2 nodes`."""
+    nodes = variant.nodes or 1
+    return variant_label(
+        variant.class_name, variant.count // nodes, spot=variant.purchase == "Spot", nodes=nodes
+    )
 
 
 def describe_variants(deployment: DeploymentReport) -> str:

@@ -1,13 +1,14 @@
 """Which ways of running a deployment there are: every class that it may use, checked for memory and speed."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
-from modelyard.api.llmdeployment import AcceleratorOption, LLMDeployment
+from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import Refusal
 from modelyard.api.modelprofile import ModelProfile
+from modelyard.api.placement import AcceleratorOption
 from modelyard.api.quantities import parse_latency
 from modelyard.catalog.accelerators import describe
 from modelyard.catalog.engines import ImageSettings, accelerator_kind, resolve_image
@@ -24,6 +25,7 @@ from modelyard.core.perf.predict import Capacity, largest_capacity
 from modelyard.core.perf.prior import prior
 from modelyard.core.perf.step import StepTime
 from modelyard.core.reasons import Code
+from modelyard.core.refusals import explain_misfit, refuse_all, refuse_classes, stand_in_prices
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.variants import (
     DEFAULT_START_TIME,
@@ -38,10 +40,6 @@ DEFAULT_REQUESTS_PER_MINUTE = 60
 """Requests per minute and replica where neither the spec nor the model of speed gives any: 1/s, our assumption.
 No measurement is behind it: the model of speed gives 17 for an 8B model on one L4 and 789 on one H100, at the default
 load and objective, so that slow accelerators start with too few replicas and fast ones with too many."""
-
-UNKNOWN_PRICE = 1.0
-"""US dollars per hour and accelerator where no variant has a price: all cost alike, so the fewest accelerators win,
-then the order in the spec."""
 
 MINIMUM_CAPACITY = 1e-3
 """Requests per second that any replica is taken to answer: one in a quarter of an hour, so that nothing divides by
@@ -112,6 +110,7 @@ def recall_variants(
         tuple(sorted(snapshot.accelerators.items(), key=lambda item: item[0])),
         tuple(sorted(snapshot.node_sizes.items())),
         snapshot.profiles.get(deployment.spec.model.source),
+        snapshot.spanning.get(metadata.namespace),
         tuple((name, _step(memory)) for name, memory in sorted(speeds.items())),
     )
     if memory is not None and memory.question == question:
@@ -138,7 +137,7 @@ def list_variants(
     """Return every way in which the deployment may run, or why there is none."""
     options = tuple(_options(deployment, snapshot))
     if not options:
-        return _refuse_classes(deployment, snapshot)
+        return refuse_classes(deployment, snapshot)
     profile = find_profile(deployment, snapshot.profiles)
     own_images = deployment.spec.engine.name in policy.images.versions
     refusal = check_model(deployment, profile, own_images=own_images)
@@ -149,13 +148,16 @@ def list_variants(
     rejected: list[Rejection] = []
     for option, accelerator in options:
         size = snapshot.node_sizes.get(option.class_name) or node_size(accelerator, snapshot.inventory)
+        if option.nodes > 1 and (away := snapshot.spanning.get(deployment.metadata.namespace)) is not None:
+            rejected.append(Rejection(option.class_name, away))
+            continue
         for made in maker.make(option, accelerator, size):
             if isinstance(made, Variant):
                 variants.append(made)
             else:
                 rejected.append(made)
     if not variants:
-        return _refuse_all(rejected)
+        return refuse_all(rejected)
     fast = [variant for variant in variants if variant.meets_objective]
     if fast and len(fast) < len(variants):
         rejected += [
@@ -164,31 +166,7 @@ def list_variants(
             if not item.meets_objective
         ]
         variants = fast
-    return VariantList(_stand_in(variants), tuple(rejected), profile)
-
-
-def _explain(answer: DoesNotFit, size: int) -> str:
-    """Return the refusal, without remedies that need more accelerators than a node has."""
-    possible = tuple(item for item in answer.remedies if item.parallelism.accelerators <= size)
-    if possible or not answer.remedies:
-        return replace(answer, remedies=possible).reason()
-    needed = min(item.parallelism.accelerators for item in answer.remedies)
-    total = answer.reason().partition(". ")[0]
-    return f"{total}. It needs {needed} accelerators on one node, and nodes of this class have {size}"
-
-
-def _stand_in(variants: Iterable[Variant]) -> tuple[Variant, ...]:
-    """Give variants without a price that of the dearest accelerator among the others.
-
-    A price that nobody stated must not make a variant the cheapest.
-    """
-    variants = tuple(variants)
-    known = [float(variant.price) / variant.count for variant in variants if variant.price is not None]
-    unit = max(known, default=UNKNOWN_PRICE)
-    return tuple(
-        replace(variant, stand_in=unit * variant.count) if variant.price is None else variant
-        for variant in variants
-    )
+    return VariantList(stand_in_prices(variants), tuple(rejected), profile)
 
 
 def _options(
@@ -200,25 +178,6 @@ def _options(
         accelerator = snapshot.accelerators.get(option.class_name)
         if accelerator is not None:
             yield option, accelerator
-
-
-def _refuse_classes(deployment: LLMDeployment, snapshot: Snapshot) -> Refusal:
-    wanted = ", ".join(option.class_name for option in deployment.spec.placement.accelerators)
-    if not wanted:
-        return Refusal(Code.ACCELERATOR_NOT_FOUND, "no AcceleratorClass exists: create one")
-    return Refusal(
-        Code.ACCELERATOR_NOT_FOUND,
-        f"placement.accelerators names no AcceleratorClass that exists ({wanted}): create one, or name one of "
-        f"{', '.join(sorted(snapshot.accelerators)) or 'none yet'}",
-    )
-
-
-def _refuse_all(rejected: Iterable[Rejection]) -> Refusal:
-    """Return the refusal of the first class, with a word on the others."""
-    first, *others = rejected
-    also = "; ".join(f"{item.label}: {item.refusal.message}" for item in others[:3])
-    message = f"{first.label}: {first.refusal.message}"
-    return Refusal(first.refusal.reason, f"{message}; {also}" if also else message)
 
 
 def unit_price(accelerator: AcceleratorClass, hardware: Hardware | None, *, spot: bool) -> Decimal | None:
@@ -246,7 +205,7 @@ class _Maker:
     ) -> Iterator[Variant | Rejection]:
         """Yield the variants on one class, or why there are none."""
         name = accelerator.metadata.name
-        refusal = self._check_class(accelerator)
+        refusal = self._check_class(option, accelerator)
         if refusal is not None:
             yield Rejection(name, refusal)
             return
@@ -255,12 +214,21 @@ class _Maker:
             if isinstance(fit, Refusal):
                 yield Rejection(name, fit)
                 continue
-            spots = (False, True) if self._may_be_spot(accelerator, hardware) else (False,)
+            # Whoever takes back one node of a group takes all of it, so groups are on demand.
+            spots = (
+                (False, True) if option.nodes == 1 and self._may_be_spot(accelerator, hardware) else (False,)
+            )
             for spot in spots:
                 yield self._build(option, accelerator, hardware, fit, spot=spot)
 
-    def _check_class(self, accelerator: AcceleratorClass) -> Refusal | None:
+    def _check_class(self, option: AcceleratorOption, accelerator: AcceleratorClass) -> Refusal | None:
         engine = self.deployment.spec.engine
+        if option.nodes > 1 and accelerator.spec.resource_name is None:
+            return Refusal(
+                Code.PLACEMENT_CONFLICT,
+                f"class {accelerator.metadata.name} has no accelerators, and a replica on CPUs runs on one node: set "
+                "placement.accelerators[].nodes to 1",
+            )
         kind = accelerator_kind(accelerator.spec.resource_name)
         image = resolve_image(engine.name, engine.version, kind, self.policy.images)
         if isinstance(image, Refusal):
@@ -287,44 +255,47 @@ class _Maker:
         """Yield the sizes of a replica to consider: with their memory, or as they are where that is not known."""
         limit = option.count or size
         if self.profile is None or hardware is None:
-            count = option.count or 1
-            yield Parallelism(count, 1)
+            yield Parallelism(option.count or 1, option.nodes, option.nodes)
             return
         settings = memory_settings(self.deployment, self.profile)
         if option.count is not None or limit == 1:
-            yield self._best_fit(hardware, limit, size)
+            yield self._best_fit(hardware, limit, size, option.nodes)
             return
-        smallest = choose_fit(self.profile, settings, hardware, limit)
+        smallest = choose_fit(self.profile, settings, hardware, limit, option.nodes, size)
         if isinstance(smallest, DoesNotFit):
-            yield Refusal(Code.DOES_NOT_FIT, _explain(smallest, limit))
+            yield Refusal(Code.DOES_NOT_FIT, explain_misfit(smallest, limit))
             return
         yield smallest
         if option.requests_per_minute is not None:
             # What was measured belongs to one size.
             return
-        count = smallest.parallelism.accelerators
+        count = smallest.parallelism.per_node
         for factor in range(1, COUNTS_PER_CLASS):
             larger = count * 2**factor
             if larger > limit:
                 return
-            fit = self._best_fit(hardware, larger, limit)
+            fit = self._best_fit(hardware, larger, limit, option.nodes)
             if isinstance(fit, Fit) and fit.parallelism.pipeline == smallest.parallelism.pipeline:
                 yield fit
 
-    def _best_fit(self, hardware: Hardware, count: int, size: int) -> Fit | Refusal:
+    def _best_fit(self, hardware: Hardware, count: int, size: int, nodes: int) -> Fit | Refusal:
         if self.profile is None:
             raise ValueError("memory is only checked for a model that is known")
         settings = memory_settings(self.deployment, self.profile)
         misses = []
-        for parallelism in list_parallelisms(self.profile, count, settings.engine):
-            answer = check_fit(self.profile, settings, hardware, parallelism)
+        for parallelism in list_parallelisms(self.profile, count, settings.engine, nodes):
+            answer = check_fit(self.profile, settings, hardware, parallelism, size)
             if isinstance(answer, Fit):
                 return answer
             misses.append(answer)
         if misses:
             nearest = min(misses, key=lambda miss: (miss.obstacle is not None, miss.missing))
-            return Refusal(Code.DOES_NOT_FIT, _explain(nearest, size))
-        sentence = f"it cannot be split over {count} accelerators: change placement.accelerators[].count"
+            return Refusal(Code.DOES_NOT_FIT, explain_misfit(nearest, size))
+        where = f" of each of {nodes} nodes" if nodes > 1 else ""
+        sentence = (
+            f"it cannot be split over {count} accelerators{where}: change placement.accelerators[].count"
+        )
+        sentence += " or nodes" if nodes > 1 else ""
         return Refusal(Code.DOES_NOT_FIT, sentence)
 
     def _build(
@@ -337,20 +308,23 @@ class _Maker:
         spot: bool,
     ) -> Variant:
         parallelism = fit.parallelism if isinstance(fit, Fit) else fit
-        name = variant_name(accelerator.metadata.name, parallelism.accelerators, spot=spot)
+        count, nodes = parallelism.accelerators, parallelism.nodes
+        name = variant_name(accelerator.metadata.name, count, spot=spot, nodes=nodes)
         known = self._prior(hardware, fit) if isinstance(fit, Fit) else None
         memory = self.speeds.get(name)
         step = learned(known, memory) if known is not None and memory is not None else known
         speed = self._speed(step, fit) if isinstance(fit, Fit) else None
         capacity, basis = self._capacity(option, speed, name)
         unit = unit_price(accelerator, hardware, spot=spot)
-        price = None if unit is None else unit * parallelism.accelerators
+        price = None if unit is None else unit * count
         return Variant(
             name=name,
             accelerator=accelerator,
             parallelism=parallelism,
             spot=spot,
-            pool=find_pool(self.deployment, accelerator, spot=spot),
+            pool=find_pool(
+                self.deployment, accelerator, spot=spot, nodes=nodes, per_node=parallelism.per_node
+            ),
             capacity=capacity,
             price=price,
             hardware=hardware,

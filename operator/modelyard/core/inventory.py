@@ -55,16 +55,20 @@ class Usage:
     """`namespace/name` of the LLMDeployment; empty for a pod of others, or one on its way out."""
     variant: str
     accelerators: Mapping[str, int]
+    nodes: int = 1
+    """Pods of the replica that it belongs to, each on a node as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A replica of a deployment on a node."""
+    """A replica of a deployment on a node, or the part of it that is there."""
 
     deployment: str
     variant: str
     resource: str
     count: int
+    nodes: int = 1
+    """Pods of the replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def build_inventory(nodes: Iterable[Node], usages: Iterable[Usage], *, complete:
             for resource, count in usage.accelerators.items():
                 free[resource] = free.get(resource, 0) - count
                 if usage.deployment:
-                    holdings.append(Holding(usage.deployment, usage.variant, resource, count))
+                    holdings.append(Holding(usage.deployment, usage.variant, resource, count, usage.nodes))
         left = {resource: max(count, 0) for resource, count in free.items()}
         holdings.sort(key=lambda item: (item.deployment, item.variant, item.resource))
         states.append(NodeState(node, left, tuple(holdings)))
@@ -118,12 +122,18 @@ class Pool:
     tolerations: tuple[Toleration, ...] = ()
     zoned: bool = False
     """True: pods are spread over zones, so a node without a zone is passed over."""
+    nodes: int = 1
+    """Pods of one replica, each with a node of its own. Above 1, replicas compete for nodes with those of this pool
+    alone (`build_groups`)."""
+    per_node: int = 0
+    """Accelerators of each of them; only looked at where a replica has several."""
 
     @property
     def name(self) -> str:
         """A name that is equal for equal pools."""
         parts = [self.resource or "cpu", *(f"{key}={value}" for key, value in self.selector)]
         parts += ["zoned"] * self.zoned + [f"!{key}={value}" for key, value in self.avoid]
+        parts += [f"{self.nodes} nodes of {self.per_node}"] * (self.nodes > 1)
         parts += [f"~{item.key}:{item.value}:{item.effect}" for item in self.tolerations]
         return ",".join(parts)
 
@@ -150,8 +160,10 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
     return toleration.operator == "Exists" or (toleration.value or "") == taint.value
 
 
-def find_pool(deployment: LLMDeployment, accelerator: AcceleratorClass, *, spot: bool) -> Pool:
-    """Return what the pods of a deployment ask of their nodes."""
+def find_pool(
+    deployment: LLMDeployment, accelerator: AcceleratorClass, *, spot: bool, nodes: int = 1, per_node: int = 0
+) -> Pool:
+    """Return what the pods of a deployment ask of their nodes; `nodes` and `per_node` are as in `Pool`."""
     spec = accelerator.spec
     selector = {**deployment.spec.placement.node_selector, **spec.node_selector}
     tolerations = list(spec.tolerations)
@@ -168,6 +180,8 @@ def find_pool(deployment: LLMDeployment, accelerator: AcceleratorClass, *, spot:
         avoid=tuple(sorted(avoid.items())),
         tolerations=tuple(sorted(tolerations, key=lambda item: item.model_dump_json())),
         zoned=spot and spec.spot is not None,
+        nodes=nodes,
+        per_node=per_node if nodes > 1 else 0,
     )
 
 
@@ -229,10 +243,15 @@ def build_groups(
     """Return the nodes that the offers may use, grouped by who may use them.
 
     `movable` are the deployments that the problem places: what they hold counts as theirs to use.
+
+    A replica that spans nodes is no item that fits on one: each such pool gets as many places as the nodes have now,
+    and one place is one replica. That two pools may count the same free accelerators is found out by Pending pods.
     """
     offers = sorted(offers, key=lambda offer: (offer.pool.name, offer.class_name, offer.spot))
     spots = {offer.pool.name for offer in offers if offer.spot}
-    pools = {offer.pool.name: offer.pool for offer in offers}
+    every = {offer.pool.name: offer.pool for offer in offers}
+    pools = {name: pool for name, pool in every.items() if pool.nodes == 1}
+    spanning = [pool for pool in every.values() if pool.nodes > 1]
     groups: dict[tuple[str, frozenset[str], str], list[tuple[int, dict[tuple[str, str], int]]]] = defaultdict(
         list
     )
@@ -246,7 +265,7 @@ def build_groups(
             usable = state.free.get(resource, 0) if state.node.schedulable else 0
             running: dict[tuple[str, str], int] = defaultdict(int)
             for item in state.holdings:
-                if item.resource == resource and item.deployment in movable:
+                if item.resource == resource and item.deployment in movable and item.nodes == 1:
                     usable += item.count
                     running[item.deployment, item.variant] += 1
             # A pod that was bound by hand may ask for more than the node has, until its kubelet refuses it.
@@ -270,6 +289,15 @@ def build_groups(
         for name, pool in pools.items()
         if pool.resource is None
     ]
+    built += [
+        NodeGroup(
+            name=f"groups/{pool.name}",
+            pools=frozenset({pool.name}),
+            free=(pool.nodes * pool.per_node,) * places,
+        )
+        for pool in spanning
+        if (places := count_places(inventory, pool, movable))
+    ]
     return (*built, *_new_nodes(inventory, offers, accelerators))
 
 
@@ -289,10 +317,34 @@ def _new_nodes(
         size = node_size(accelerator, inventory)
         missing = max(spec.available - present, 0)
         free = [size] * (missing // size) + ([missing % size] if missing % size else [])
-        if free:
-            yield NodeGroup(
-                name=f"new/{name}",
-                pools=frozenset(offer.pool.name for offer in offers if offer.class_name == name),
-                free=tuple(free),
-                delay=float(parse_duration(spec.provision_time)) if spec.provision_time else 0.0,
+        delay = float(parse_duration(spec.provision_time)) if spec.provision_time else 0.0
+        own_pools = [offer.pool for offer in offers if offer.class_name == name]
+        single = frozenset(pool.name for pool in own_pools if pool.nodes == 1)
+        if free and single:
+            yield NodeGroup(name=f"new/{name}", pools=single, free=tuple(free), delay=delay)
+        for pool in dict.fromkeys(pool for pool in own_pools if pool.nodes > 1):
+            places = sum(count // pool.per_node for count in free) // pool.nodes
+            if places:
+                yield NodeGroup(
+                    name=f"new/{name}/{pool.name}",
+                    pools=frozenset({pool.name}),
+                    free=(pool.nodes * pool.per_node,) * places,
+                    delay=delay,
+                )
+
+
+def count_places(inventory: Inventory, pool: Pool, movable: frozenset[str] = frozenset()) -> int:
+    """Return for how many replicas that span nodes there is room, those of `movable` deployments taken away."""
+    if pool.resource is None:
+        return 0
+    parts = 0
+    for state in inventory.nodes:
+        if pool.admits(state.node):
+            free = state.free.get(pool.resource, 0) if state.node.schedulable else 0
+            free += sum(
+                item.count
+                for item in state.holdings
+                if item.resource == pool.resource and item.deployment in movable and item.nodes > 1
             )
+            parts += min(free, state.node.accelerators[pool.resource]) // pool.per_node
+    return parts // pool.nodes

@@ -96,17 +96,24 @@ _LLAMA_CPP_CONTEXT: Final = round(0.5 * GIB)
 
 @dataclass(frozen=True, slots=True)
 class Parallelism:
-    """How several accelerators of one node share a model."""
+    """How several accelerators share a model."""
 
     tensor: int = 1
     """Accelerators that share each layer."""
     pipeline: int = 1
     """Groups of accelerators that follow each other, each with some of the layers."""
+    nodes: int = 1
+    """Nodes that they are spread over, equally: no group of the pipeline is on two of them."""
 
     @property
     def accelerators(self) -> int:
         """How many accelerators one replica uses."""
         return self.tensor * self.pipeline
+
+    @property
+    def per_node(self) -> int:
+        """How many of them are on each node."""
+        return self.accelerators // self.nodes
 
 
 @dataclass(frozen=True, slots=True)

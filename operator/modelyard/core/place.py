@@ -14,7 +14,7 @@ from modelyard.core.allocation import (
     find_unsettled,
     hold_back,
 )
-from modelyard.core.inventory import Inventory
+from modelyard.core.inventory import Inventory, count_places
 from modelyard.core.placement.greedy import extend
 from modelyard.core.placement.problem import Allocation, PlacementDemand, PlacementPolicy, PlacementProblem
 from modelyard.core.plan import Placement, Size, VariantPlan
@@ -178,6 +178,8 @@ def measure_room(variant: Variant, inventory: Inventory | None) -> int | None:
     resource = variant.pool.resource
     if inventory is None or resource is None:
         return None
+    if variant.nodes > 1:
+        return count_places(inventory, variant.pool)
     return sum(
         state.free.get(resource, 0) // variant.count
         for state in inventory.nodes

@@ -57,6 +57,19 @@ class Pod:
     message: str = ""
     """The sentence that goes with `waiting`."""
     restarts: int = 0
+    group: str = ""
+    """Of a pod of a LeaderWorkerSet: set and number of its group; empty: the pod is a replica by itself."""
+    member: int = 0
+    """Its number in the group. 0 is the leader, which answers requests."""
+    nodes: int = 1
+    """Pods of the replica."""
+    placed: int = 0
+    """Of a replica of several pods: how many have a node. The scheduler binds them one by one."""
+
+    @property
+    def share_held(self) -> float:
+        """Share of the replica's accelerators that it holds."""
+        return self.placed / self.nodes if self.nodes > 1 else float(self.scheduled)
 
     @property
     def serving(self) -> bool:
@@ -76,7 +89,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class ChildDeployment:
-    """A Kubernetes Deployment under an LLMDeployment: one for each variant that it runs on."""
+    """A Deployment or LeaderWorkerSet under an LLMDeployment: one for each variant that it runs on."""
 
     replicas: int
     """`spec.replicas` as it stands."""
@@ -87,6 +100,16 @@ class ChildDeployment:
     deadline_exceeded: bool = False
     """Its pods did not become available within `progressDeadlineSeconds`."""
     message: str = ""
+    progressing_since: float | None = None
+    """Of a LeaderWorkerSet, which has no deadline of its own: Unix time since which not all groups are ready."""
+    patience: float | None = None
+    """Seconds that this may take."""
+
+    def late(self, now: float) -> bool:
+        """Return whether its pods have not become available in time. `now`: Unix time."""
+        if self.deadline_exceeded or self.progressing_since is None or self.patience is None:
+            return self.deadline_exceeded
+        return self.replicas > 0 and now - self.progressing_since > self.patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +198,8 @@ class Snapshot:
     """Kind and name of an object that Modelyard did not make and that stands where a child should be."""
     inventory: Inventory | None = None
     """None: nodes are not read, which is not the same as no nodes."""
+    spanning: Mapping[str, Refusal] = field(default_factory=dict)
+    """Why no replica can span nodes, by namespace; a namespace that is missing has what it takes."""
     node_sizes: Mapping[str, int] = field(default_factory=dict)
     """Accelerators of one node, by AcceleratorClass, as `measure_node_sizes` gives them."""
     priorities: Mapping[str, int] = field(default_factory=dict)

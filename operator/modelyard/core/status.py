@@ -17,7 +17,7 @@ from modelyard.api.llmdeployment import (
     VariantStatus,
 )
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
-from modelyard.api.meta import LABEL_DEPLOYMENT, Condition, child_name
+from modelyard.api.meta import COMPONENT_ENGINE, COMPONENT_LABEL, LABEL_DEPLOYMENT, Condition, child_name
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
@@ -82,7 +82,7 @@ def build_status(
     children = tuple(snapshot.children.get(deployment.key, {}).values())
     # A queue has no deadline: whoever waits in one does not fail to start.
     queued = any(pod.gated for pod in pods)
-    child = next((item for item in children if item.deadline_exceeded and not queued), None)
+    child = next((item for item in children if item.late(now) and not queued), None)
     progress = explain_progress(plan, pods, child)
     verdicts = [
         explain_ready(deployment, plan, pods),
@@ -104,7 +104,7 @@ def build_status(
         conditions=stamp(verdicts, previous.conditions, deployment.metadata.generation, now),
         replicas=sum(not pod.terminating for pod in pods),
         ready_replicas=_open_pods(plan, pods),
-        selector=f"{LABEL_DEPLOYMENT}={deployment.metadata.name}",
+        selector=_selector(deployment),
         model=deployment.served_name,
         placement=_placement_status(deployment, plan, pods),
         cost=_cost_status(previous, plan, pods, cost_per_million),
@@ -130,10 +130,10 @@ def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[P
 
 
 def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDeployment | None) -> Verdict:
-    """Return whether the pods are on their way to what is wanted."""
+    """Return whether the pods are on their way to what is wanted. `child`: one whose pods are late, if any."""
     if plan.refusal is not None:
         return Verdict(PROGRESSING, False, Reason(plan.refusal.reason, plan.refusal.message))
-    if child is not None and child.deadline_exceeded:
+    if child is not None:
         return Verdict(PROGRESSING, False, Reason(Code.START_TIMEOUT, child.message))
     serving = sum(pod.serving for pod in pods)
     wanted = _wanted(plan, pods)
@@ -145,10 +145,10 @@ def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDe
 
 
 def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdict:
-    """Return whether a person must act."""
+    """Return whether a person must act. `child`: one whose pods are late, if any."""
     if plan.refusal is not None:
         return Verdict(STALLED, True, Reason(plan.refusal.reason, plan.refusal.message))
-    if child is not None and child.deadline_exceeded:
+    if child is not None:
         return Verdict(STALLED, True, Reason(Code.START_TIMEOUT, child.message))
     return Verdict(STALLED, False, Reason(Code.NOT_STALLED, "no action is needed"))
 
@@ -250,6 +250,12 @@ def format_time(now: float) -> str:
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _selector(deployment: LLMDeployment) -> str:
+    """Return the label selector of the pods that are replicas: of groups, their leaders."""
+    own = f"{LABEL_DEPLOYMENT}={deployment.metadata.name}"
+    return f"{own},{COMPONENT_LABEL}={COMPONENT_ENGINE}" if deployment.spec.spans_nodes else own
+
+
 def _open_pods(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> int:
     """Return how many pods get requests: none once it is put to sleep, although its pods serve until they go.
 
@@ -289,13 +295,15 @@ def _placement_status(
     name = main.accelerator.metadata.name
     message = placement.message[:1024]
     same_spec = deployment.status.observed_generation == deployment.metadata.generation
-    if same_spec and previous is not None and _main_of(previous) == (name, main.count, main.spot):
+    nodes = main.nodes if main.nodes > 1 else None
+    if same_spec and previous is not None and _main_of(previous) == (name, main.per_node, nodes, main.spot):
         # The sentence holds the figures of the moment of the choice: it is only rewritten with a new one.
         message = previous.message or message
     variants = tuple(
         VariantStatus(
             class_name=item.variant.accelerator.metadata.name,
-            count=item.variant.count,
+            count=item.variant.per_node,
+            nodes=item.variant.nodes if item.variant.nodes > 1 else None,
             purchase="Spot" if item.variant.spot else "OnDemand",
             replicas=sum(pod.live and pod.variant == item.variant.name for pod in pods),
             ready_replicas=sum(pod.serving and pod.variant == item.variant.name for pod in pods),
@@ -303,13 +311,15 @@ def _placement_status(
         )
         for item in placement.variants
     )
-    return PlacementStatus(class_name=name, count=main.count, message=message, variants=variants)
+    return PlacementStatus(
+        class_name=name, count=main.per_node, nodes=nodes, message=message, variants=variants
+    )
 
 
-def _main_of(previous: PlacementStatus) -> tuple[str, int, bool]:
-    """Return class, count and whether it is spot; the main variant is listed first."""
+def _main_of(previous: PlacementStatus) -> tuple[str, int, int | None, bool]:
+    """Return class, count, nodes and whether it is spot; the main variant is listed first."""
     spot = bool(previous.variants) and previous.variants[0].purchase == "Spot"
-    return previous.class_name, previous.count, spot
+    return previous.class_name, previous.count, previous.nodes, spot
 
 
 def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
@@ -320,9 +330,15 @@ def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
     if plan.placement is None or plan.placement.main.price is None:
         return None
     prices = {item.variant.name: item.variant.price for item in plan.placement.variants}
-    held = [pod for pod in pods if pod.scheduled and pod.phase in {"Pending", "Running"}]
+    held = [pod for pod in pods if pod.share_held and pod.phase in {"Pending", "Running"}]
     main = plan.placement.main.price
-    return sum((main if (price := prices.get(pod.variant)) is None else price for pod in held), Decimal(0))
+    return sum(
+        (
+            (main if (price := prices.get(pod.variant)) is None else price) * Decimal(pod.share_held)
+            for pod in held
+        ),
+        Decimal(0),
+    )
 
 
 def _cost_status(

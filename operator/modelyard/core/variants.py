@@ -81,6 +81,16 @@ class Variant:
         return self.parallelism.accelerators
 
     @property
+    def nodes(self) -> int:
+        """Nodes that one replica spans."""
+        return self.parallelism.nodes
+
+    @property
+    def per_node(self) -> int:
+        """Accelerators of one replica on each of its nodes."""
+        return self.parallelism.per_node
+
+    @property
     def meets_objective(self) -> bool:
         """Whether one replica answers at least one request at a time within the objective, as far as is known."""
         return self.speed is None or self.speed.feasible
@@ -109,8 +119,8 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """How people read it: `2 x h100`, `1 x l4 spot`."""
-        return f"{self.count} x {self.accelerator.metadata.name}{' spot' if self.spot else ''}"
+        """How people read it: `2 x h100`, `1 x l4 spot`, `8 x h100 x 2 nodes`."""
+        return variant_label(self.accelerator.metadata.name, self.per_node, spot=self.spot, nodes=self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,18 @@ class VariantList:
         return next((variant for variant in self.variants if variant.name == name), None)
 
 
-def variant_name(class_name: str, count: int, *, spot: bool) -> str:
-    """Return the name of a variant: five characters, which a child Deployment's name ends in."""
-    digest = hashlib.sha256(f"{class_name}/{count}/{'spot' if spot else 'on-demand'}".encode()).digest()
+def variant_label(class_name: str, per_node: int, *, spot: bool, nodes: int | None = None) -> str:
+    """Return how people read a variant. `per_node`: accelerators on each of the nodes; None is one."""
+    text = f"{per_node} x {class_name}{' spot' if spot else ''}"
+    return f"{text} x {nodes} nodes" if (nodes or 1) > 1 else text
+
+
+def variant_name(class_name: str, count: int, *, spot: bool, nodes: int = 1) -> str:
+    """Return the name of a variant: five characters, which a child's name ends in.
+
+    `count`: accelerators of one replica, over all its nodes.
+    """
+    spread = f"/{nodes} nodes" if nodes > 1 else ""
+    text = f"{class_name}/{count}/{'spot' if spot else 'on-demand'}{spread}"
+    digest = hashlib.sha256(text.encode()).digest()
     return base64.b32encode(digest)[:5].decode().lower()

@@ -8,7 +8,14 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from modelyard.api.llmroute import LLMRoute
-from modelyard.api.meta import LABEL_ACCELERATOR, LABEL_DEPLOYMENT, LABEL_VARIANT, ApiModel, Condition
+from modelyard.api.meta import (
+    ANNOTATION_DEADLINE,
+    LABEL_ACCELERATOR,
+    LABEL_DEPLOYMENT,
+    LABEL_VARIANT,
+    ApiModel,
+    Condition,
+)
 from modelyard.api.quantities import parse_quantity
 from modelyard.api.routetargets import RouteTarget
 from modelyard.core.external import Scaler, ScalerKind
@@ -40,7 +47,7 @@ class Seen(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class SeenChild:
-    """A watched Deployment that belongs, or claims to belong, to an LLMDeployment."""
+    """A Deployment or LeaderWorkerSet that belongs, or claims to belong, to an LLMDeployment."""
 
     uid: str
     version: str
@@ -50,6 +57,7 @@ class SeenChild:
     owner: str
     """UID of the controlling owner; empty if it has none."""
     child: ChildDeployment
+    kind: str = "Deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,8 @@ def project_pod(body: Mapping[str, Any]) -> Pod:
     conditions = {item["type"]: item for item in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
     ready = conditions.get("Ready", {})
+    labels = metadata["labels"]
+    group, member, nodes = _group(labels, metadata.get("annotations") or {})
     waiting, message, restarts = _container_state(status)
     if not waiting and scheduled.get("status") == "False":
         waiting, message = scheduled.get("reason", ""), scheduled.get("message", "")
@@ -155,7 +165,27 @@ def project_pod(body: Mapping[str, Any]) -> Pod:
         accelerators=accelerator_requests(spec),
         created=unix_time(metadata.get("creationTimestamp", "")),
         ready_since=unix_time(ready.get("lastTransitionTime", "")) if ready.get("status") == "True" else None,
+        group=group,
+        member=member,
+        nodes=nodes,
     )
+
+
+def _group(labels: Mapping[str, str], annotations: Mapping[str, str]) -> tuple[str, int, int]:
+    """Return group, number in it, and its size, of a pod of a LeaderWorkerSet; empty, 0 and 1 of another.
+
+    https://lws.sigs.k8s.io/docs/reference/labels-annotations-and-environment-variables/
+    """
+    name, index = labels.get(f"{_LWS}/name", ""), labels.get(f"{_LWS}/group-index", "")
+    if not name:
+        return "", 0, 1
+    member, size = labels.get(f"{_LWS}/worker-index", ""), annotations.get(f"{_LWS}/size", "")
+    # One that cannot be told from a leader must not get requests.
+    number = int(member) if member.isascii() and member.isdecimal() else -1
+    return f"{name}/{index}", number, int(size) if size.isascii() and size.isdecimal() and int(size) else 1
+
+
+_LWS = "leaderworkerset.sigs.k8s.io"
 
 
 def accelerator_requests(spec: Mapping[str, Any]) -> dict[str, int]:
@@ -265,6 +295,40 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
             deadline_exceeded=progress.get("reason") == "ProgressDeadlineExceeded",
             message=progress.get("message", "") if progress.get("status") == "False" else "",
         ),
+    )
+
+
+def project_groups(body: Mapping[str, Any]) -> SeenChild:
+    """Return the view of a LeaderWorkerSet.
+
+    Its `Available` and `Progressing` exclude each other, and the time of the latter is when the last change of its spec
+    or of its groups began. One of which its controller says nothing yet progresses since it was made.
+    """
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    none: dict[str, Any] = {}
+    conditions = {item["type"]: item for item in status.get("conditions", ())}
+    progress = conditions.get("Progressing", none)
+    since: float | None = None
+    if progress.get("status") == "True":
+        since = unix_time(progress.get("lastTransitionTime", ""))
+    elif not conditions:
+        since = unix_time(metadata.get("creationTimestamp", ""))
+    deadline = (metadata.get("annotations") or {}).get(ANNOTATION_DEADLINE, "")
+    patience = float(deadline) if deadline.isascii() and deadline.isdecimal() else None
+    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
+    return SeenChild(
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        name=metadata["name"],
+        variant=metadata.get("labels", {}).get(LABEL_VARIANT, ""),
+        owner=owner.get("uid", ""),
+        child=ChildDeployment(
+            replicas=spec.get("replicas", 1),
+            message=f"LeaderWorkerSet {metadata['name']}: not all groups were ready within {deadline} s",
+            progressing_since=since,
+            patience=patience,
+        ),
+        kind="LeaderWorkerSet",
     )
 
 

@@ -58,6 +58,7 @@ HORIZONTAL_POD_AUTOSCALERS = Resource(
 )
 SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
 INFERENCE_POOLS = Resource("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool")
+LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")
 HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 
 EXTERNAL_METRICS_PATH = "/apis/external.metrics.k8s.io/v1beta1"
@@ -75,7 +76,13 @@ SCALERS: Mapping[ScalerKind, Resource] = {
 """Autoscalers of `actuator: External`. They are read from time to time and not watched: KEDA may come and go, and a
 watch on a kind that is not there ends the process."""
 
-_BY_KIND = {(resource.api_version, resource.kind): resource for resource in (*CHILDREN, *SCALERS.values())}
+WORKLOADS: Mapping[str, Resource] = {item.kind: item for item in (DEPLOYMENTS, LEADER_WORKER_SETS)}
+"""Kinds that run the pods of a variant, by name. LeaderWorkerSets are not watched, for the reason of autoscalers."""
+
+_BY_KIND = {
+    (resource.api_version, resource.kind): resource
+    for resource in (*CHILDREN, *SCALERS.values(), LEADER_WORKER_SETS)
+}
 
 
 def child_resource(manifest: dict[str, Any]) -> Resource:

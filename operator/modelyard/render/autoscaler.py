@@ -95,6 +95,13 @@ def _build_scaled_object(workload: Workload, scaling: Scaling, settings: RenderS
 
 
 def _target(workload: Workload) -> dict[str, str]:
+    # Both have the scale subresource.
+    if workload.nodes > 1:
+        return {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "name": workload.child_name,
+        }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.child_name}
 
 

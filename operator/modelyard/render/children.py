@@ -10,6 +10,7 @@ from modelyard.core.sovereign import explain_source
 from modelyard.render.deployment import build_deployment
 from modelyard.render.disruption_budget import build_disruption_budget
 from modelyard.render.engines import ENGINES
+from modelyard.render.leader_worker_set import build_leader_worker_set
 from modelyard.render.network_policy import build_network_policy
 from modelyard.render.resources import check_placement
 from modelyard.render.service import build_service
@@ -56,17 +57,18 @@ def build_children(workloads: Sequence[Workload], settings: RenderSettings) -> t
         build_policy(first, settings),
         build_service(first),
         build_disruption_budget(first),
-        *(_build_deployment(workload, settings) for workload in workloads),
+        *(_build_workload(workload, settings) for workload in workloads),
     )
 
 
-def _build_deployment(workload: Workload, settings: RenderSettings) -> dict[str, Any]:
+def _build_workload(workload: Workload, settings: RenderSettings) -> dict[str, Any]:
     image = _resolve_image(workload, settings)
     refusal = check_workload(workload, settings)
     if refusal is not None or isinstance(image, Refusal):
         raise ValueError(f"{workload.deployment.key} cannot be built: {refusal}")
     engine = ENGINES[workload.deployment.spec.engine.name]
-    return build_deployment(workload, engine, image, settings)
+    build = build_leader_worker_set if workload.nodes > 1 else build_deployment
+    return build(workload, engine, image, settings)
 
 
 def _resolve_image(workload: Workload, settings: RenderSettings) -> Image | Refusal:

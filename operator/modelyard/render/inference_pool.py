@@ -18,7 +18,7 @@ def build_inference_pool(deployment: LLMDeployment) -> dict[str, Any]:
         "kind": "InferencePool",
         "metadata": parent.build_metadata(),
         "spec": {
-            "selector": {"matchLabels": parent.selector},
+            "selector": {"matchLabels": parent.serving_selector},
             "targetPorts": [{"number": ENGINES[deployment.spec.engine.name].port}],
             "endpointPickerRef": {
                 "name": picker.service,

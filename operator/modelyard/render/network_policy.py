@@ -18,6 +18,9 @@ def build_network_policy(parent: Parent, engine: EngineAdapter, settings: Render
 
     In: the engine port, from gateway and operator. Out: nothing, unless the source is remote and no route to it is
     sovereign. Probes come from the pod's own node, which no policy can shut out.
+
+    Where replicas may span nodes, the deployment's pods also reach each other at every port, since NCCL and vLLM choose
+    theirs, and a resolver, which tells the leader's address. A policy cannot say "of the same group".
     """
     spec: dict[str, Any] = {
         "podSelector": {"matchLabels": parent.selector},
@@ -31,11 +34,28 @@ def build_network_policy(parent: Parent, engine: EngineAdapter, settings: Render
     }
     if parent.is_remote and not parent.sovereign:
         spec["egress"] = _build_download_rules(settings)
+    if parent.has_groups:
+        peers = [{"podSelector": {"matchLabels": parent.selector}}]
+        spec["ingress"].append({"from": peers})
+        spec["egress"] = [{"to": peers}, *spec.get("egress", [_build_lookup_rule()])]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": parent.build_metadata(),
         "spec": spec,
+    }
+
+
+def _build_lookup_rule() -> dict[str, Any]:
+    """Allow the cluster's own resolver and no other: whoever reaches any resolver can ask for what it wants to tell.
+
+    https://kubernetes.io/docs/tasks/administer-cluster/dns-custom-nameservers/ names namespace and label.
+    """
+    namespace = {"matchLabels": {_NAMESPACE_NAME_LABEL: "kube-system"}}
+    pods = {"matchLabels": {"k8s-app": "kube-dns"}}
+    return {
+        "to": [{"namespaceSelector": namespace, "podSelector": pods}],
+        "ports": [_build_port("UDP", _DNS_PORT), _build_port("TCP", _DNS_PORT)],
     }
 
 

@@ -4,11 +4,18 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from modelyard.api.meta import COMPONENT_LABEL, COMPONENT_WORKER
 from modelyard.catalog.engines import Image
 from modelyard.render.engines.base import EngineAdapter
-from modelyard.render.probes import PORT_NAME, build_probes, grace_period_seconds, pre_stop_seconds
+from modelyard.render.probes import (
+    PORT_NAME,
+    build_probes,
+    grace_period_seconds,
+    pre_stop_seconds,
+    worker_stop_seconds,
+)
 from modelyard.render.resources import build_placement, build_resources, multiply_quantity
 from modelyard.render.settings import RenderSettings
 from modelyard.render.workload import Workload
@@ -24,10 +31,14 @@ _SCRATCH_MOUNTS: Mapping[str, str] = {"cache": "/cache", "home": _HOME, "tmp": "
 """Writable folders of the pod: the root file system is read-only."""
 
 
+Role = Literal["Replica", "Leader", "Worker"]
+"""What a pod is: a replica by itself, or the one of a group that answers requests, or another one of it."""
+
+
 def build_pod_template(
-    workload: Workload, engine: EngineAdapter, image: Image, settings: RenderSettings
+    workload: Workload, engine: EngineAdapter, image: Image, settings: RenderSettings, role: Role = "Replica"
 ) -> dict[str, Any]:
-    """Return the pod template of the Deployment."""
+    """Return the pod template of the Deployment, or one of the two of the LeaderWorkerSet."""
     spec: dict[str, Any] = {
         "serviceAccountName": workload.name,
         # No API token, and no variables for every Service of the namespace: one called `vllm` would set VLLM_PORT.
@@ -43,28 +54,43 @@ def build_pod_template(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_build_container(workload, engine, image, settings)],
+        "containers": [_build_container(workload, engine, image, settings, role)],
         "volumes": _build_volumes(workload),
         **build_placement(workload),
     }
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    return {"metadata": {"labels": workload.pod_labels}, "spec": spec}
+    labels = workload.pod_labels
+    if role == "Worker":
+        labels[COMPONENT_LABEL] = COMPONENT_WORKER
+    return {"metadata": {"labels": labels}, "spec": spec}
 
 
 def _build_container(
-    workload: Workload, engine: EngineAdapter, image: Image, settings: RenderSettings
+    workload: Workload, engine: EngineAdapter, image: Image, settings: RenderSettings, role: Role
 ) -> dict[str, Any]:
+    arguments = [escape_argument(argument) for argument in engine.build_arguments(workload)]
+    if role != "Replica":
+        # Nothing of a user's is in these, and the kubelet is to replace their variables.
+        arguments += engine.build_group_arguments(workload, leads=role == "Leader")
+    # A worker answers nobody: it is ready when it runs, its end is the group's, and the leader's probes tell the rest.
+    serving: dict[str, Any] = {}
+    stop = worker_stop_seconds(workload)
+    if role != "Worker":
+        serving = {
+            "ports": [{"name": PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
+            **build_probes(engine, workload),
+        }
+        stop = pre_stop_seconds(engine, workload)
     return {
         "name": CONTAINER_NAME,
         "image": image.reference,
         "imagePullPolicy": "IfNotPresent",
-        "args": [escape_argument(argument) for argument in engine.build_arguments(workload)],
-        "env": _build_environment(workload, engine, settings),
-        "ports": [{"name": PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
+        "args": arguments,
+        "env": _build_environment(workload, engine, settings, role),
         "resources": build_resources(workload),
-        **build_probes(engine, workload),
-        "lifecycle": {"preStop": {"sleep": {"seconds": pre_stop_seconds(engine, workload)}}},
+        **serving,
+        "lifecycle": {"preStop": {"sleep": {"seconds": stop}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -83,7 +109,7 @@ def escape_argument(argument: str) -> str:
 
 
 def _build_environment(
-    workload: Workload, engine: EngineAdapter, settings: RenderSettings
+    workload: Workload, engine: EngineAdapter, settings: RenderSettings, role: Role
 ) -> list[dict[str, Any]]:
     values = {
         "DO_NOT_TRACK": "1",
@@ -107,6 +133,9 @@ def _build_environment(
     if token is not None:
         reference = {"name": token.name, "key": token.key}
         environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    if role != "Replica" and engine.address_variable is not None:
+        address = {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
+        environment.append({"name": engine.address_variable, "valueFrom": address})
     return environment
 
 
@@ -122,7 +151,7 @@ def _build_mounts(workload: Workload) -> list[dict[str, Any]]:
 
 
 def _build_volumes(workload: Workload) -> list[dict[str, Any]]:
-    shared_memory = {"medium": "Memory", "sizeLimit": multiply_quantity(_SHARED_MEMORY, workload.count)}
+    shared_memory = {"medium": "Memory", "sizeLimit": multiply_quantity(_SHARED_MEMORY, workload.per_node)}
     return [
         *({"name": name, "emptyDir": {}} for name in _SCRATCH_MOUNTS),
         {"name": "shm", "emptyDir": shared_memory},

@@ -53,6 +53,14 @@ def pre_stop_seconds(engine: EngineAdapter, workload: Workload) -> int:
     return PRE_STOP_SECONDS + (0 if engine.drains_on_sigterm else workload.drain_seconds)
 
 
+def worker_stop_seconds(workload: Workload) -> int:
+    """Return the seconds between the deletion of a group's worker and SIGTERM, on which its engine ends at once.
+
+    Where a worker's node is drained the leader leaves with it, and needs the worker's layers for what it still answers.
+    """
+    return PRE_STOP_SECONDS + workload.drain_seconds
+
+
 def grace_period_seconds(workload: Workload) -> int:
     """Return the seconds between the deletion of a pod and SIGKILL."""
     return PRE_STOP_SECONDS + workload.drain_seconds + _GRACE_MARGIN

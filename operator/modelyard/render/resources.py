@@ -49,13 +49,13 @@ def build_resources(workload: Workload) -> dict[str, Any]:
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
     if spec.requests is not None:
-        requests["cpu"] = multiply_quantity(spec.requests.cpu, workload.count)
-        requests["memory"] = multiply_quantity(spec.requests.memory, workload.count)
+        requests["cpu"] = multiply_quantity(spec.requests.cpu, workload.per_node)
+        requests["memory"] = multiply_quantity(spec.requests.memory, workload.per_node)
         if spec.resource_name is None:
             limits["memory"] = requests["memory"]
     if spec.resource_name is not None:
         # An extended resource cannot be overcommitted: request and limit must be equal.
-        requests[spec.resource_name] = limits[spec.resource_name] = str(workload.count)
+        requests[spec.resource_name] = limits[spec.resource_name] = str(workload.per_node)
     return {"requests": requests, "limits": limits} if limits else {"requests": requests}
 
 

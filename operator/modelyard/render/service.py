@@ -19,5 +19,5 @@ def build_service(workload: Workload) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": workload.build_metadata(),
-        "spec": {"selector": workload.selector, "ports": [port]},
+        "spec": {"selector": workload.serving_selector, "ports": [port]},
     }

@@ -7,6 +7,8 @@ from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import (
     API_VERSION,
+    COMPONENT_ENGINE,
+    COMPONENT_LABEL,
     LABEL_ACCELERATOR,
     LABEL_DEPLOYMENT,
     LABEL_MANAGED_BY,
@@ -28,6 +30,13 @@ class Parent:
     deployment: LLMDeployment
     sovereign: bool = field(default=False, kw_only=True)
     """Whether a sovereign route sends requests to it: then its pods reach nothing outside themselves."""
+    leaves_groups: bool = field(default=False, kw_only=True)
+    """Whether groups still run that the spec does not want any more."""
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether some of its replicas may be groups of pods."""
+        return self.leaves_groups or self.deployment.spec.spans_nodes
 
     @property
     def name(self) -> str:
@@ -57,10 +66,17 @@ class Parent:
         return {LABEL_DEPLOYMENT: self.name}
 
     @property
+    def serving_selector(self) -> dict[str, str]:
+        """The labels that select the pods that answer requests: of groups, their leaders."""
+        if not self.has_groups:
+            return self.selector
+        return {**self.selector, COMPONENT_LABEL: COMPONENT_ENGINE}
+
+    @property
     def labels(self) -> dict[str, str]:
         """Labels of every child."""
         return {
-            "app.kubernetes.io/component": "engine",
+            COMPONENT_LABEL: COMPONENT_ENGINE,
             "app.kubernetes.io/instance": self.name,
             LABEL_MANAGED_BY: MANAGED_BY,
             "app.kubernetes.io/name": self.deployment.spec.engine.name.lower(),
@@ -97,11 +113,13 @@ class Workload(Parent):
 
     accelerator: AcceleratorClass
     count: int
-    """Accelerators of one replica."""
+    """Accelerators of one replica, over all its nodes."""
     replicas: int | None
     """None leaves the field to an outside autoscaler (`actuator: External`)."""
     pipeline: int = 1
     """Accelerators, one after the other, that share the layers; the rest of `count` share each layer."""
+    nodes: int = 1
+    """Nodes that one replica spans: above 1 it is a group of so many pods."""
     spot: bool = False
     fitting_context: int | None = None
     """Tokens of the longest sequence that the accelerators hold, where the spec asks for none and the model's own
@@ -115,12 +133,17 @@ class Workload(Parent):
     @property
     def variant(self) -> str:
         """`Variant.name`."""
-        return variant_name(self.accelerator.metadata.name, self.count, spot=self.spot)
+        return variant_name(self.accelerator.metadata.name, self.count, spot=self.spot, nodes=self.nodes)
 
     @property
     def child_name(self) -> str:
-        """The name of the child Deployment."""
+        """The name of the child Deployment or LeaderWorkerSet."""
         return child_name(self.name, self.variant)
+
+    @property
+    def per_node(self) -> int:
+        """Accelerators of one pod."""
+        return self.count // self.nodes
 
     @property
     def tensor(self) -> int:
@@ -168,7 +191,8 @@ class Workload(Parent):
     def queue_labels(self) -> dict[str, str]:
         """Kueue's labels of the LLMDeployment.
 
-        The pods have them too: Kueue's webhook for Deployments sets them there, or Kueue may look at pods only.
+        The pods of Deployments have them too: Kueue's webhook for Deployments sets them there, or Kueue may look at
+        pods only. Those of a group get theirs from Kueue, which admits them together.
         """
         labels = self.deployment.metadata.labels
         return {name: labels[name] for name in QUEUE_LABELS if name in labels}
@@ -179,4 +203,4 @@ class Workload(Parent):
         # A class name may be longer than a label value; the label is for people and dashboards.
         accelerator = self.accelerator.metadata.name[:63].rstrip("-.")
         own = {**self.labels, **self.variant_selector, LABEL_ACCELERATOR: accelerator}
-        return {**own, **self.queue_labels}
+        return {**own, **self.queue_labels} if self.nodes == 1 else own

@@ -67,7 +67,8 @@ def _own_usages(indices: Indices) -> Iterator[Usage]:
         for pod in indices.pods[key]:
             if pod.node and pod.accelerators and pod.phase in {"Pending", "Running"}:
                 # A pod on its way out holds its accelerators until it is gone, but nobody can count on them.
-                yield Usage(pod.node, key if pod.live else "", pod.variant, pod.accelerators)
+                owner = key if pod.live else ""
+                yield Usage(pod.node, owner, pod.variant, pod.accelerators, nodes=pod.nodes)
 
 
 class OccupancyReader:

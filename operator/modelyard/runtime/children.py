@@ -11,13 +11,13 @@ from modelyard.api.meta import FIELD_MANAGER, split_key
 from modelyard.kube.client import KubeClient
 from modelyard.kube.compare import is_applied, owns
 from modelyard.kube.informers import Change, spec_version
-from modelyard.kube.resources import DEPLOYMENTS, Resource, child_resource
+from modelyard.kube.resources import WORKLOADS, Resource, child_resource
 from modelyard.runtime.logs import about
 
 logger = logging.getLogger(__name__)
 
 HANDOVER_MANAGER = f"{FIELD_MANAGER}-handover"
-"""Keeps `spec.replicas` of a child Deployment between us and an outside autoscaler."""
+"""Keeps `spec.replicas` of a child Deployment or LeaderWorkerSet between us and an outside autoscaler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,9 @@ class ChildApplier:
     ) -> dict[str, Any] | Stranger | None:
         """Make one child stand as its manifest says.
 
-        `least` are the replicas that a Deployment has at least when its `replicas` are left to somebody else. Returns
-        the object if it was written, a Stranger if the name is taken, and None if nothing had to be done.
+        `least` are the replicas that a Deployment or LeaderWorkerSet has at least when its `replicas` are left to
+        somebody else. Returns the object if it was written, a Stranger if the name is taken, and None if nothing had to
+        be done.
         """
         resource = child_resource(dict(manifest))
         metadata = manifest["metadata"]
@@ -70,16 +71,16 @@ class ChildApplier:
             if is_applied(manifest, live):
                 self._remember(key, child, digest, live)
                 return None
-            if resource == DEPLOYMENTS and "replicas" not in manifest["spec"]:
-                await self._hand_over(live, least)
+            if resource in WORKLOADS.values() and "replicas" not in manifest["spec"]:
+                await self._hand_over(resource, live, least)
         written = await self._client.apply(resource, manifest)
         name = f"{metadata['namespace']}/{metadata['name']}"
         logger.info("Applied %s %s", resource.kind, name, extra=about(name, resource.kind))
         self._remember(key, child, digest, written)
         return written
 
-    async def _hand_over(self, live: Mapping[str, Any], least: int) -> None:
-        """Keep the replicas of a Deployment for whoever sets them next, if they are ours.
+    async def _hand_over(self, resource: Resource, live: Mapping[str, Any], least: int) -> None:
+        """Keep the replicas of a Deployment or LeaderWorkerSet for whoever sets them next, if they are ours.
 
         A field that its only owner stops applying is removed, and `replicas` then becomes 1
         (https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership). An HPA does nothing
@@ -89,12 +90,12 @@ class ChildApplier:
             return
         metadata, replicas = live["metadata"], max(live["spec"]["replicas"], least)
         kept = {
-            "apiVersion": DEPLOYMENTS.api_version,
-            "kind": DEPLOYMENTS.kind,
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
             "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
             "spec": {"replicas": replicas},
         }
-        await self._client.apply(DEPLOYMENTS, kept, manager=HANDOVER_MANAGER)
+        await self._client.apply(resource, kept, manager=HANDOVER_MANAGER)
         logger.info("Left the %d replicas of %s/%s", replicas, metadata["namespace"], metadata["name"])
 
     async def remove(self, key: str, resource: Resource, name: str, uid: str) -> bool:

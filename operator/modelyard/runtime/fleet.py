@@ -7,13 +7,14 @@ from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.llmtenant import LLMTenant
-from modelyard.api.meta import split_key
+from modelyard.api.meta import Refusal, split_key
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.core.answering import AnswerMemory, find_silent, find_tried
 from modelyard.core.budget.judge import Standing
 from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.certificates import Certificate
 from modelyard.core.cost import TokenMemory
+from modelyard.core.groups import GroupSupport, fold_groups, refuse_groups
 from modelyard.core.ledger.usage import NodeCounts
 from modelyard.core.names import Claim, Exposure, weigh_variants
 from modelyard.core.plan import DeploymentPlan
@@ -70,6 +71,10 @@ class Fleet:
     """Their names, by the SHA-256 digests of their API keys."""
     profiles: dict[str, ModelProfile] = field(default_factory=dict)
     """What was read from models' own configurations, by `model.source`."""
+    groups: dict[str, tuple[SeenChild, ...]] = field(default_factory=dict)
+    """Child LeaderWorkerSets as they were read last, by `namespace/name` of the LLMDeployment."""
+    group_support: dict[str, GroupSupport] = field(default_factory=dict)
+    """What the cluster offers for replicas that span nodes, by namespace, where somebody wants to know."""
     capacity: CapacityView = field(default_factory=CapacityView)
     memory: dict[str, DeploymentMemory] = field(default_factory=dict)
     tokens: dict[str, TokenMemory] = field(default_factory=dict)
@@ -95,7 +100,8 @@ class Fleet:
     """Unix time of the last write of each LLMRoute's status."""
     wakes: dict[str, float] = field(default_factory=dict)
     child_names: dict[str, set[str]] = field(default_factory=dict)
-    """Names of the child Deployments that this process wrote, by `namespace/name` of the LLMDeployment."""
+    """Names of the Deployments and LeaderWorkerSets that this process wrote, by `namespace/name` of the
+    LLMDeployment."""
     _route_index: RouteIndex | None = None
     names: Snapshot = field(default_factory=Snapshot)
     """What the newest table was built from."""
@@ -151,9 +157,10 @@ class Fleet:
         return found
 
     def children(self, key: str, uid: str) -> dict[str, SeenChild]:
-        """Return the newest views of the Deployments under an LLMDeployment with that UID, by variant."""
+        """Return the newest views of what runs the pods of an LLMDeployment with that UID, by variant."""
         index = self.indices.children
         seen = {child.name: child for child in index[key]} if key in index else {}
+        seen |= {child.name: child for child in self.groups.get(key, ())}
         namespace, _ = split_key(key)
         newest = {}
         for name in seen.keys() | self.child_names.get(key, set()):
@@ -168,24 +175,26 @@ class Fleet:
         return newest
 
     def note_child(self, key: str, child: SeenChild) -> None:
-        """Remember a child Deployment that was just written."""
+        """Remember a child Deployment or LeaderWorkerSet that was just written."""
         namespace, _ = split_key(key)
         self.child_names.setdefault(key, set()).add(child.name)
         self.written_children.note(f"{namespace}/{child.name}", child.uid, child.version, child)
 
     def forget_child(self, key: str, name: str) -> None:
-        """Drop what is remembered of a child Deployment that was deleted."""
+        """Drop what is remembered of a child Deployment or LeaderWorkerSet that was deleted."""
         namespace, _ = split_key(key)
+        if key in self.groups:
+            self.groups[key] = tuple(child for child in self.groups[key] if child.name != name)
         self.child_names.get(key, set()).discard(name)
         self.written_children.forget(f"{namespace}/{name}")
 
     def pods(self, key: str) -> tuple[Pod, ...]:
-        """Return the pods of an LLMDeployment, by name."""
+        """Return the replicas of an LLMDeployment, by name: its pods, each group as one."""
         index = self.indices.pods
-        return tuple(sorted(index[key], key=lambda pod: pod.name)) if key in index else ()
+        return fold_groups(index[key]) if key in index else ()
 
     def all_pods(self) -> Iterator[Pod]:
-        """Yield the pods of all LLMDeployments."""
+        """Yield the pods of all LLMDeployments, those of groups one by one."""
         index = self.indices.pods
         for key in list(index):
             yield from index[key]
@@ -242,6 +251,7 @@ class Fleet:
             children={key: children} if children else {},
             strangers={key: self.strangers[key]} if key in self.strangers else {},
             inventory=inventory,
+            spanning=self._spanning(deployment),
             node_sizes=node_sizes,
             priorities=self.priorities(),
             profiles={source: self.profiles[source]} if source in self.profiles else {},
@@ -251,6 +261,14 @@ class Fleet:
             wakes={key: self.wakes[key]} if key in self.wakes else {},
             limits={key: self.limits[key]} if key in self.limits else {},
         )
+
+    def _spanning(self, deployment: LLMDeployment) -> dict[str, Refusal]:
+        """Return why no replica of a deployment can span nodes, by its namespace, if it wants that and none can."""
+        namespace = deployment.metadata.namespace
+        if not deployment.spec.spans_nodes:
+            return {}
+        refusal = refuse_groups(self.group_support.get(namespace), namespace)
+        return {} if refusal is None else {namespace: refusal}
 
     def priorities(self) -> dict[str, int]:
         """Return the values of the PriorityClasses, by name; none where they may not be read."""
@@ -336,7 +354,7 @@ class Fleet:
         """Drop everything remembered of a deployment that is gone."""
         for name in tuple(self.child_names.get(key, ())):
             self.forget_child(key, name)
-        named = (self.wakes, self.strangers, self.child_names)
+        named = (self.wakes, self.strangers, self.child_names, self.groups)
         for store in (self.memory, self.tokens, self.plans, self.services, *named):
             store.pop(key, None)
         self.written.forget(key)

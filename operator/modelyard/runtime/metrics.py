@@ -225,3 +225,10 @@ REQUESTS_MISSED = Gauge(
     ["namespace", "deployment"],
     registry=REGISTRY,
 )
+
+
+def observe_request(method: str, resource: str, status: int, seconds: float) -> None:
+    """Count a request to the Kubernetes API."""
+    API_REQUEST_SECONDS.labels(method, resource).observe(seconds)
+    if not 200 <= status < 300:
+        API_REQUEST_ERRORS.labels(method, resource, str(status)).inc()

@@ -37,6 +37,7 @@ from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.fleetmetrics import FleetCollector
 from modelyard.runtime.gatewayroute import GatewayRouteKeeper
+from modelyard.runtime.groups import GroupKeeper
 from modelyard.runtime.health import Health, serve_health
 from modelyard.runtime.holds import HoldBoard
 from modelyard.runtime.leader import ActiveMark, Leader
@@ -44,13 +45,12 @@ from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.logs import ROUTE_PREFIX, about
 from modelyard.runtime.metrics import (
-    API_REQUEST_ERRORS,
-    API_REQUEST_SECONDS,
     LEADER,
     RECONCILE_SECONDS,
     RECONCILES,
     REGISTRY,
     WAKES,
+    observe_request,
 )
 from modelyard.runtime.pickers import PickerKeeper
 from modelyard.runtime.placer import Placer
@@ -92,7 +92,7 @@ class Operator:
         self._limits = LimitBook()
         self._server = AdsServer(self._wake, [limit_service(self._limits)])
         self._publisher = Publisher(self.fleet, self._server, self._limits, settings, self._look_at_names)
-        client.observer = _observe_request
+        client.observer = observe_request
         self._holds = HoldBoard(lambda key: any(pod.serving for pod in self.fleet.pods(key)))
         self._audit = WatchAudit(
             client, lambda: self.fleet.indices, settings.namespaces, settings.audit_interval
@@ -103,6 +103,7 @@ class Operator:
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
         self._pickers = PickerKeeper(client, self.fleet, self._queue, settings, self._publisher.request)
+        self._groups = GroupKeeper(client, children, self.fleet, self._queue, settings)
         self._sizes = SizeBoard()
         self._reconciler = Reconciler(
             client,
@@ -112,6 +113,7 @@ class Operator:
             lambda key: self._server.generations.get(key),
             self._scalers,
             self._pickers,
+            self._groups,
             self._sizes,
             settings,
         )
@@ -215,6 +217,7 @@ class Operator:
         yield self._engines.run()
         yield self._scalers.run()
         yield self._pickers.run()
+        yield self._groups.run()
         if (route := self._settings.gateway_route) is not None:
             namespace = self._settings.render.gateway.namespace
             yield GatewayRouteKeeper(self._client, namespace, route, self._settings.scaler_interval).run()
@@ -243,6 +246,7 @@ class Operator:
             await self._leader.acquired.wait()
         LEADER.set(1)
         await self._scalers.start()
+        await self._groups.start()
         await self._providers.start()
         if self._settings.gateway.tls:
             await self._certificates.start()
@@ -378,13 +382,6 @@ class Operator:
     async def _write_metrics(self) -> bytes:
         self._holds.keep(self.fleet.deployment_keys())
         return await self._collector.write(REGISTRY)
-
-
-def _observe_request(method: str, resource: str, status: int, seconds: float) -> None:
-    """Count a request to the Kubernetes API."""
-    API_REQUEST_SECONDS.labels(method, resource).observe(seconds)
-    if not 200 <= status < 300:
-        API_REQUEST_ERRORS.labels(method, resource, str(status)).inc()
 
 
 async def _forever(loop: Coroutine[Any, Any, None]) -> None:

@@ -21,13 +21,20 @@ from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory
 from modelyard.core.status import build_invalid_status, build_route_status, build_status, hourly_cost
 from modelyard.kube.client import ApiError, KubeClient
-from modelyard.kube.projections import Seen, project_child, project_object, project_route
-from modelyard.kube.resources import DEPLOYMENTS, LLM_DEPLOYMENTS, LLM_ROUTES
+from modelyard.kube.projections import (
+    Seen,
+    project_child,
+    project_groups,
+    project_object,
+    project_route,
+)
+from modelyard.kube.resources import LEADER_WORKER_SETS, LLM_DEPLOYMENTS, LLM_ROUTES, WORKLOADS
 from modelyard.render.children import build_children, build_policy, check_workload
 from modelyard.render.workload import Parent, Workload
 from modelyard.runtime.children import ChildApplier, Stranger
 from modelyard.runtime.events import EventRecorder
 from modelyard.runtime.fleet import Fleet
+from modelyard.runtime.groups import GroupKeeper
 from modelyard.runtime.logs import about
 from modelyard.runtime.metrics import WRITES
 from modelyard.runtime.pickers import PickerKeeper
@@ -61,6 +68,7 @@ class Reconciler:
         known_generation: Callable[[str], int | None],
         scalers: ScalerKeeper,
         pickers: PickerKeeper,
+        groups: GroupKeeper,
         sizes: SizeBoard,
         settings: OperatorSettings,
     ) -> None:
@@ -71,6 +79,7 @@ class Reconciler:
         self._known_generation = known_generation
         self._scalers = scalers
         self._pickers = pickers
+        self._groups = groups
         self._sizes = sizes
         self._settings = settings
         self._events = EventRecorder(client)
@@ -105,6 +114,7 @@ class Reconciler:
         now = time.time()
         if await self._scalers.remove_unwanted(deployment):
             return SCALER_SETTLE
+        await self._groups.ask_first(deployment)
         snapshot = self._fleet.snapshot_one(key, deployment)
         memory = take_over(deployment, self._fleet.plans.get(key), self._fleet.memory.get(key), now)
         if deployment.status.observed_generation == 0:
@@ -164,6 +174,7 @@ class Reconciler:
 
     def _workloads(self, deployment: LLMDeployment, placement: Placement) -> list[Workload]:
         sovereign = self._fleet.is_sovereign(deployment.key)
+        leaves_groups = self._leaves_groups(deployment)
         return [
             Workload(
                 deployment=deployment,
@@ -171,12 +182,18 @@ class Reconciler:
                 count=item.variant.count,
                 replicas=item.replicas,
                 pipeline=item.variant.parallelism.pipeline,
+                nodes=item.variant.nodes,
                 spot=item.variant.spot,
                 fitting_context=item.variant.fitting_context,
                 sovereign=sovereign,
+                leaves_groups=leaves_groups,
             )
             for item in placement.variants
         ]
+
+    def _leaves_groups(self, deployment: LLMDeployment) -> bool:
+        children = self._fleet.children(deployment.key, deployment.metadata.uid).values()
+        return any(child.kind == LEADER_WORKER_SETS.kind for child in children)
 
     async def _apply(self, key: str, deployment: LLMDeployment, plan: DeploymentPlan) -> float | None:
         """Apply the children. Returns a delay if a stranger has the name."""
@@ -193,8 +210,9 @@ class Reconciler:
             if written is None:
                 continue
             WRITES.labels(kind=manifest["kind"]).inc()
-            if manifest["kind"] == "Deployment":
-                self._fleet.note_child(key, project_child(written))
+            if manifest["kind"] in WORKLOADS:
+                project = project_groups if manifest["kind"] == LEADER_WORKER_SETS.kind else project_child
+                self._fleet.note_child(key, project(written))
         self._fleet.strangers.pop(key, None)
         await self._remove(key, deployment, plan.placement)
         await self._scalers.apply(deployment, workloads[0])
@@ -202,22 +220,32 @@ class Reconciler:
 
     async def _close(self, key: str, deployment: LLMDeployment) -> None:
         """Take the way out from pods that a refused spec leaves running, if a sovereign route sends to them."""
-        parent = Parent(deployment, sovereign=self._fleet.is_sovereign(key))
+        parent = Parent(
+            deployment,
+            sovereign=self._fleet.is_sovereign(key),
+            leaves_groups=self._leaves_groups(deployment),
+        )
         if parent.sovereign and parent.is_remote:
             written = await self.children.apply(key, build_policy(parent, self._settings.render))
             if isinstance(written, dict):
                 WRITES.labels(kind=written["kind"]).inc()
 
     async def _remove(self, key: str, deployment: LLMDeployment, placement: Placement) -> None:
-        """Delete the child Deployments of variants that are not used any more; their pods finish their requests."""
+        """Delete the Deployments and LeaderWorkerSets of variants that are not used any more.
+
+        Their pods finish their requests.
+        """
         children = self._fleet.children(key, deployment.metadata.uid)
         for variant in placement.remove:
             child = children.get(variant)
             if child is None:
                 continue
-            if await self.children.remove(key, DEPLOYMENTS, child.name, child.uid):
-                WRITES.labels(kind="Deployment").inc()
+            if await self.children.remove(key, WORKLOADS[child.kind], child.name, child.uid):
+                WRITES.labels(kind=child.kind).inc()
             self._fleet.forget_child(key, child.name)
+            if child.kind == LEADER_WORKER_SETS.kind:
+                # Nothing tells of its end, after which the pods that stay need less of the network.
+                self._groups.look_again(key)
 
     async def _write_status(
         self, deployment: LLMDeployment, plan: DeploymentPlan, snapshot: Snapshot, now: float
@@ -233,7 +261,7 @@ class Reconciler:
             hourly = hourly_cost(plan, self._fleet.pods(key))
             cost = cost_per_million(hourly, token_rate(self._fleet.tokens.get(key, TokenMemory())))
         scaler = self._scalers.explain(deployment)
-        more = self._pickers.explain(deployment)
+        more = (*self._pickers.explain(deployment), *self._groups.explain(deployment))
         status = build_status(deployment, plan, snapshot, name, cost, now, scaler, more)
         if status == deployment.status:
             return

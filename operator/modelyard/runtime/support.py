@@ -1,11 +1,18 @@
-"""What the cluster offers outside autoscalers, asked without any effect."""
+"""What the cluster offers of optional kinds, asked without any effect."""
 
 from modelyard.core.external import ScalerKind, ScalerSupport
+from modelyard.core.groups import GroupSupport
 from modelyard.kube.client import ApiError, KubeClient
-from modelyard.kube.resources import EXTERNAL_METRICS_PATH, SCALED_OBJECTS, SCALERS, Resource
+from modelyard.kube.resources import (
+    EXTERNAL_METRICS_PATH,
+    LEADER_WORKER_SETS,
+    SCALED_OBJECTS,
+    SCALERS,
+    Resource,
+)
 
 VERBS = ("get", "list", "create", "patch", "delete")
-"""What the operator does with autoscaler objects; server-side apply needs `create` for the first time."""
+"""What the operator does with autoscalers and LeaderWorkerSets; server-side apply needs `create` for the first time."""
 
 TOLERANCE_SINCE = (1, 35)
 """Kubernetes version from which an HPA's own tolerance is on by default (https://kep.k8s.io/4951)."""
@@ -32,6 +39,20 @@ async def find_support(client: KubeClient, kind: ScalerKind, namespace: str) -> 
             raise
         return ScalerSupport(adapter="Failing", adapter_message=error.message[:256], tolerance=tolerance)
     return ScalerSupport(tolerance=tolerance)
+
+
+async def find_group_support(client: KubeClient, namespace: str) -> GroupSupport:
+    """Return what there is for replicas that span nodes in a namespace.
+
+    Raises ApiError where the API server does not answer.
+    """
+    if not await is_served(client, LEADER_WORKER_SETS):
+        return GroupSupport(served=False)
+    return GroupSupport(
+        missing_rights=tuple(
+            [verb for verb in VERBS if not await client.may(LEADER_WORKER_SETS, verb, namespace)]
+        )
+    )
 
 
 async def is_served(client: KubeClient, resource: Resource) -> bool:

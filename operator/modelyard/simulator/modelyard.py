@@ -206,13 +206,13 @@ def _declare(
         "outputTokens": max(round(shape.output_tokens), 1),
     }
     spec: dict[str, object] = {"model": {"source": "hf://simulated/model"}}
-    class_name, count = CLASS, 1
+    class_name, count, nodes = CLASS, 1, 1
     if subject is not None:
         deployment, variant = subject
         spec = {"model": wire(deployment.spec.model), "engine": wire(deployment.spec.engine)}
-        class_name, count = variant.accelerator.metadata.name, variant.count
+        class_name, count, nodes = variant.accelerator.metadata.name, variant.per_node, variant.nodes
     declared = max(round(scenario.capacity * 60), 1)
-    accelerator = {"class": class_name, "count": count, "requestsPerMinute": declared}
+    accelerator = {"class": class_name, "count": count, "nodes": nodes, "requestsPerMinute": declared}
     if scaling is None:
         bounds = {"min": min(scenario.minimum, 1000), "max": min(max(scenario.maximum, 1), 1000)}
         scaling = Scaling.model_validate(bounds | {"slo": _objective(scenario, shape)})

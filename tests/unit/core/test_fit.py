@@ -146,7 +146,54 @@ def test_nothing_helps_on_a_slice_that_is_too_small() -> None:
     answer = misfit_of(choose_fit(LLAMA_70B, MemorySettings(), hardware("H100-SXM-1g.10gb"), 8))
     assert answer.remedies == ()
     assert "No context, quantisation or number of these accelerators would help" in answer.reason()
-    assert "LeaderWorkerSet" in answer.reason(), "what is not supported is said"
+    assert "nodes" not in answer.reason()
+
+
+def test_nodes_follow_each_other_in_the_pipeline() -> None:
+    assert parallelisms(LLAMA_8B, 4, nodes=2) == (
+        Parallelism(4, 2, 2),
+        Parallelism(2, 4, 2),
+        Parallelism(1, 8, 2),
+    )
+    assert {way.per_node for way in parallelisms(LLAMA_70B, 8, nodes=3)} == {8}
+    # 32 layers: no more stages than that.
+    assert parallelisms(LLAMA_8B, 16, nodes=2)[-1] == Parallelism(1, 32, 2)
+    assert parallelisms(LLAMA_8B, 1, nodes=33) == ()
+    assert parallelisms(LLAMA_8B, 1, "LlamaCpp", nodes=2) == ()
+
+
+def test_each_node_holds_its_share_of_the_layers_and_of_the_cache() -> None:
+    settings = MemorySettings(context_length=8192)
+    one = fit_of(check_fit(LLAMA_70B, settings, hardware("H100-SXM"), Parallelism(4)))
+    two = fit_of(check_fit(LLAMA_70B, settings, hardware("H100-SXM"), Parallelism(4, 2, 2)))
+    assert two.weights == pytest.approx(one.weights / 2, rel=0.02)
+    assert two.cache_per_token * 2 == one.cache_per_token
+    assert two.cache_tokens > 2 * one.cache_tokens
+    assert "on each of 8 accelerators of 2 nodes" in two.explain()
+
+
+def test_what_no_node_holds_is_told_the_nodes_that_do() -> None:
+    settings = MemorySettings(context_length=8192)
+    small = hardware("L40S")
+    answer = misfit_of(choose_fit(MODELS["Llama-3.1-405B"], settings, small, 8, node=8))
+    (more,) = [item for item in answer.remedies if item.parallelism.nodes > 1]
+    assert more.sentence.startswith(
+        f"set placement.accelerators[].nodes to {more.parallelism.nodes} and count to 8"
+    )
+    assert "LeaderWorkerSet" in more.sentence
+    fit_of(check_fit(answer.profile, settings, small, more.parallelism))
+    fewer = replace(more.parallelism, nodes=more.parallelism.nodes - 1, pipeline=more.parallelism.nodes - 1)
+    misfit_of(check_fit(answer.profile, settings, small, fewer))
+    # Without the size of a node nothing is said of nodes.
+    unsized = misfit_of(choose_fit(MODELS["Llama-3.1-405B"], settings, small, 8))
+    assert all(item.parallelism.nodes == 1 for item in unsized.remedies)
+
+
+def test_a_group_of_too_few_nodes_is_told_how_many() -> None:
+    settings = MemorySettings(context_length=8192)
+    answer = misfit_of(choose_fit(MODELS["Llama-3.1-405B"], settings, hardware("L40S"), 8, nodes=2, node=8))
+    assert min(item.parallelism.nodes for item in answer.remedies if item.parallelism.nodes > 2) > 2
+    assert "of 2 nodes" in answer.reason()
 
 
 def test_slices_and_undivided_heads_are_obstacles() -> None:

@@ -8,6 +8,7 @@ from modelyard.core.inventory import Node, Taint, Usage
 from modelyard.kube.projections import (
     accelerator_requests,
     project_child,
+    project_groups,
     project_node,
     project_pod,
     project_priority,
@@ -165,6 +166,68 @@ def test_a_pod_from_before_variants_has_none():
     body = pod({})
     del body["metadata"]["labels"]["modelyard.dev/variant"]
     assert project_pod(body).variant == ""
+
+
+LWS = "leaderworkerset.sigs.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "expected"),
+    [
+        ({"name": "x", "group-index": "3", "worker-index": "0"}, {"size": "2"}, ("x/3", 0, 2)),
+        ({"name": "x", "group-index": "3", "worker-index": "1"}, {"size": "2"}, ("x/3", 1, 2)),
+        # Whoever may create pods may write anything: none of it may pass for a leader, or end the watch.
+        ({"name": "x", "worker-index": "one"}, {"size": "0"}, ("x/", -1, 1)),
+        ({"name": "x"}, {"size": "many"}, ("x/", -1, 1)),
+        ({"worker-index": "1"}, {"size": "2"}, ("", 0, 1)),
+    ],
+)
+def test_a_pod_of_a_group_says_which_and_its_number(
+    labels: dict[str, str], annotations: dict[str, str], expected: tuple[str, int, int]
+):
+    body = pod({})
+    body["metadata"]["labels"] |= {f"{LWS}/{key}": value for key, value in labels.items()}
+    body["metadata"]["annotations"] = {f"{LWS}/{key}": value for key, value in annotations.items()}
+    seen = project_pod(body)
+    assert (seen.group, seen.member, seen.nodes) == expected
+
+
+def group_set(*conditions: dict[str, str], deadline: str | None = "2460") -> dict[str, Any]:
+    annotations = {} if deadline is None else {"modelyard.dev/progress-deadline-seconds": deadline}
+    return {
+        "metadata": {
+            "name": "x-abcde",
+            "uid": "u",
+            "resourceVersion": "7",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"modelyard.dev/variant": "abcde"},
+            "annotations": annotations,
+            "ownerReferences": [{"uid": "mine", "controller": True}],
+        },
+        "spec": {"replicas": 3},
+        "status": {"conditions": list(conditions)},
+    }
+
+
+def test_a_set_says_variant_owner_size_and_since_when_it_progresses():
+    progressing = {
+        "type": "Progressing",
+        "status": "True",
+        "lastTransitionTime": "2026-01-01T00:01:00Z",
+    }
+    seen = project_groups(group_set(progressing))
+    assert (seen.kind, seen.variant, seen.owner, seen.child.replicas) == (
+        "LeaderWorkerSet",
+        "abcde",
+        "mine",
+        3,
+    )
+    assert (seen.child.progressing_since, seen.child.patience) == (1_767_225_660.0, 2460.0)
+    done = [{**progressing, "status": "False"}, {**progressing, "type": "Available"}]
+    assert project_groups(group_set(*done)).child.progressing_since is None
+    # Nobody has looked at it: its controller may not run.
+    assert project_groups(group_set()).child.progressing_since == 1_767_225_600.0
+    assert project_groups(group_set(progressing, deadline=None)).child.patience is None
 
 
 def test_a_priority_is_its_value():

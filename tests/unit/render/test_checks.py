@@ -208,7 +208,14 @@ def test_examples_render() -> None:
     assert deployments
     for deployment in deployments:
         for option in deployment.spec.placement.accelerators:
-            workload = Workload(deployment, classes[option.class_name], option.count or 1, replicas=1)
+            workload = Workload(
+                deployment,
+                classes[option.class_name],
+                (option.count or 1) * option.nodes,
+                replicas=1,
+                pipeline=option.nodes,
+                nodes=option.nodes,
+            )
             assert check_workload(workload, SETTINGS) is None
 
 
@@ -222,8 +229,17 @@ def test_pods_behind_a_sovereign_route_reach_nothing(name: str) -> None:
     free = build_policy(Parent(workload.deployment), SETTINGS)
     closed = build_policy(Parent(workload.deployment, sovereign=True), SETTINGS)
     assert "Egress" in closed["spec"]["policyTypes"]
-    assert "egress" not in closed["spec"]
-    assert ("egress" in free["spec"]) is (name in REMOTE)
+    peers = [peer for rule in closed["spec"].get("egress", ()) for peer in rule["to"]]
+    if not workload.has_groups:
+        assert "egress" not in closed["spec"]
+        assert ("egress" in free["spec"]) is (name in REMOTE)
+    else:
+        # A group's pods reach each other, and the resolver of the cluster for the leader's address.
+        resolver = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+        assert [peer.get("namespaceSelector") for peer in peers] == [None, resolver]
+        assert all("ipBlock" not in peer and peer["podSelector"]["matchLabels"] for peer in peers)
+        own = [rule for rule in free["spec"]["egress"] if rule not in closed["spec"]["egress"]]
+        assert bool(own) is (name in REMOTE)
     assert closed["spec"]["ingress"] == free["spec"]["ingress"]
 
 

@@ -36,7 +36,11 @@ def test_every_rendered_flag_is_one_of_vllm() -> None:
         word.partition("=")[0]
         for workload in workloads
         if workload.deployment.spec.engine.name == "vLLM"
-        for word in VLLM().build_arguments(workload)
+        for word in (
+            *VLLM().build_arguments(workload),
+            *VLLM().build_group_arguments(workload, leads=True),
+            *VLLM().build_group_arguments(workload, leads=False),
+        )
         if word.startswith("--")
     }
     assert len(rendered) > 10

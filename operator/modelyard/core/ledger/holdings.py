@@ -37,7 +37,9 @@ def find_holdings(
         owner = (pod.deployment, pod.variant)
         if owner not in capacities:
             capacities[owner] = _capacity(plans.get(pod.deployment), pod.variant)
-        found.append(Holding(pod.deployment, pod.created, count, prices[kind], capacities[owner]))
+        # Each pod of a group holds its own accelerators, and the group answers as one.
+        capacity = capacities[owner] / pod.nodes
+        found.append(Holding(pod.deployment, pod.created, count, prices[kind], capacity))
     return tuple(found)
 
 

@@ -35,6 +35,7 @@ from modelyard.core.overview.model import (
     RouteRow,
 )
 from modelyard.core.status import format_time
+from modelyard.core.variants import variant_label
 
 J = TypeVar("J", bound=Judged)
 
@@ -126,9 +127,11 @@ def _describe_accelerators(deployment: LLMDeployment) -> str:
         return ""
     running = [item for item in placement.variants if item.replicas]
     if not running:
-        return f"none, else {placement.count} x {placement.class_name}"
+        return f"none, else {placement.count * (placement.nodes or 1)} x {placement.class_name}"
     return ", ".join(
-        f"{item.count * item.replicas} x {item.class_name}{' spot' if item.purchase == 'Spot' else ''}"
+        variant_label(
+            item.class_name, item.count * (item.nodes or 1) * item.replicas, spot=item.purchase == "Spot"
+        )
         for item in running
     )
 

@@ -40,6 +40,10 @@ class Split(Protocol):
     def pipeline(self) -> int:
         """Stages that each hold some of the layers."""
 
+    @property
+    def nodes(self) -> int:
+        """Nodes over which the stages are spread."""
+
 
 def prior(
     profile: ModelProfile,
@@ -70,6 +74,7 @@ def prior(
         cache_bytes=cache_bytes,
         tensor=parallelism.tensor,
         pipeline=parallelism.pipeline,
+        nodes=parallelism.nodes,
     )
     return None if work is None else step_time(work, calibration)
 
@@ -87,6 +92,9 @@ def cache_value_bytes(dtype: str | None) -> float | None:
 def step_time(work: Work, calibration: Calibration) -> StepTime:
     """Weigh the work at peak by the calibrated coefficients."""
     factors, stages = calibration.coefficients, work.pipeline
+    # How well the stages of several nodes overlap depends on a network that is not known: here they do not, so that a
+    # replica is thought slower than it will turn out.
+    overlap = stages / work.nodes
     prefill = factors.prefill_quantized if work.quantized else factors.prefill
     return StepTime(
         fixed=factors.read * work.read
@@ -98,11 +106,11 @@ def step_time(work: Work, calibration: Calibration) -> StepTime:
         experts=factors.read * work.experts,
         expert_share=work.expert_share,
         # The stages of a pipeline each work on their own share of the batch at the same time.
-        per_sequence=(factors.compute * work.compute + factors.sequence) / stages,
-        per_context_token=factors.cache * work.cache / stages,
+        per_sequence=(factors.compute * work.compute + factors.sequence) / overlap + work.network,
+        per_context_token=factors.cache * work.cache / overlap,
         # A prompt is routed to all experts.
         prefill_fixed=factors.read * work.experts,
-        prefill_token=prefill * work.compute + factors.exchange * work.exchange,
+        prefill_token=prefill * work.compute + factors.exchange * work.exchange + work.network,
         prefill_token_squared=prefill * work.attention,
         first_token=_first_token(factors),
         uncertainty=calibration.uncertainty,
@@ -110,7 +118,7 @@ def step_time(work: Work, calibration: Calibration) -> StepTime:
         origin="calibrated" if calibration.measured else "roofline",
         windowed_share=work.windowed_share,
         window=work.window,
-        parallel_prefill=float(stages),
+        parallel_prefill=overlap,
     )
 
 

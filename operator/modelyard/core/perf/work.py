@@ -19,6 +19,16 @@ DEFAULT_LINK = 32e9
 (https://pcisig.com/specifications), which every accelerator of the catalogue has at least."""
 
 
+NODE_LINK = 1.25e9
+"""Bytes per second and direction from one node to the next: 10 Gbit/s, what AWS lets one connection have inside a
+placement group (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-network-bandwidth.html). Nodes with
+GPUs have 100 Gbit/s and more, which NCCL reaches with several connections or RDMA: on the safe side by a factor of ten,
+until the speed of warm pods is learned."""
+HANDED_OVER = 2
+"""Vectors of the model's width that one stage hands the next for each token: the hidden state and the residual
+(https://github.com/vllm-project/vllm/blob/main/vllm/model_executor/models/llama.py, `IntermediateTensors`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Seconds at peak."""
@@ -47,6 +57,10 @@ class Work:
     windowed_share: float
     window: float
     pipeline: int
+    nodes: int = 1
+    """Nodes over which the stages are spread."""
+    network: float = 0.0
+    """Handing one token's activations over from node to node, over all of them."""
 
 
 def roofline(
@@ -57,10 +71,12 @@ def roofline(
     cache_bytes: float,
     tensor: int = 1,
     pipeline: int = 1,
+    nodes: int = 1,
 ) -> Work | None:
     """Return the work of a variant; None if the accelerator's bandwidth or throughput is not known.
 
     `cache_bytes`: of one value in the key-value cache. `tensor`, `pipeline`: accelerators in parallel, and stages.
+    `nodes`: over which the stages are spread.
     """
     precision = weights.compute_precision(hardware.throughput)
     peak, attention_peak = hardware.throughput.get(precision), hardware.throughput.get("bf16")
@@ -100,6 +116,8 @@ def roofline(
         windowed_share=windowed,
         window=window,
         pipeline=pipeline,
+        nodes=nodes,
+        network=(nodes - 1) * HANDED_OVER * profile.hidden_size * ACTIVATION_BYTES / NODE_LINK,
     )
 
 

@@ -17,7 +17,7 @@ class Candidate:
     pool: str
     """The kind of node it needs: replicas of candidates with the same pool compete for the same nodes."""
     accelerators: int
-    """Accelerators of one replica, all on one node."""
+    """Accelerators of one replica, all on one node, or on one place for a group of nodes (`NodeGroup.free`)."""
     capacity: float
     """Requests per second that one replica answers within the objective."""
     price: float
@@ -62,8 +62,8 @@ class NodeGroup:
     pools: frozenset[str]
     """Pools of the candidates that may use these nodes."""
     free: tuple[int, ...]
-    """For each node, the accelerators that deployments of the problem may use: free now, or held by a replica of
-    `PlacementDemand.current`. What others hold is not in it."""
+    """For each node, or place for a group of nodes, the accelerators that deployments of the problem may use: free
+    now, or held by a replica of `PlacementDemand.current`. What others hold is not in it."""
     zone: str = ""
     """Failure zone. Spot capacity of one zone may be lost as a whole."""
     delay: float = 0.0

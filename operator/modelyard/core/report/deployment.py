@@ -170,6 +170,7 @@ def _variant(variant: Variant, replicas: int) -> VariantReport:
     return VariantReport(
         class_name=variant.accelerator.metadata.name,
         count=variant.count,
+        nodes=variant.nodes if variant.nodes > 1 else None,
         purchase=purchase(spot=variant.spot),
         tensor=variant.parallelism.tensor,
         pipeline=variant.parallelism.pipeline,

@@ -90,6 +90,8 @@ class VariantReport(ApiModel):
     class_name: str = Field(alias="class")
     count: int
     """Accelerators of one replica."""
+    nodes: int | None = None
+    """Nodes that it spans, where they are several."""
     purchase: Literal["OnDemand", "Spot"]
     tensor: int
     pipeline: int
@@ -209,6 +211,9 @@ class VariantState(ApiModel):
 
     class_name: str = Field(alias="class")
     count: int
+    """Accelerators of one replica."""
+    nodes: int | None = None
+    """Nodes that it spans, where they are several."""
     purchase: Literal["OnDemand", "Spot"]
     replicas: int
 

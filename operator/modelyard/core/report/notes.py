@@ -111,10 +111,10 @@ def _explain_small_nodes(facts: Facts) -> str:
     """Say which replicas are larger than every node; empty if none is."""
     for variant, count in facts.counted:
         largest = largest_node(variant, facts.inventory) if facts.inventory is not None else 0
-        if count and 0 < largest < variant.count:
+        if count and 0 < largest < variant.per_node:
             name = variant.accelerator.metadata.name
             return (
-                f"no node of class {name} has {variant.count} accelerators, the largest has {largest}: change "
+                f"no node of class {name} has {variant.per_node} accelerators, the largest has {largest}: change "
                 "placement.accelerators[].count"
             )
     return ""

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from modelyard.api.acceleratorclass import AcceleratorClass
+from modelyard.api.placement import MOST_NODES
 from modelyard.catalog.accelerators import describe
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.report.model import CENT, State, VariantState
@@ -26,11 +28,13 @@ class RunningVariant:
     """Accelerators of one replica."""
     replicas: int
     spot: bool = False
+    nodes: int = 1
+    """Nodes that one replica spans."""
 
     @property
     def name(self) -> str:
         """`Variant.name`."""
-        return variant_name(self.class_name, self.count, spot=self.spot)
+        return variant_name(self.class_name, self.count, spot=self.spot, nodes=self.nodes)
 
 
 def find_running(
@@ -38,25 +42,34 @@ def find_running(
 ) -> tuple[tuple[RunningVariant, ...], tuple[str, ...]]:
     """Return what child Deployments run, from their replicas by `Variant.name`, and the names that mean no variant.
 
-    The name is a digest of class, count and purchase, so it is found by trying them all.
+    The name is a digest of class, count, nodes and purchase, so it is found by trying them all.
     """
-    known = {
-        variant.name: variant
-        for class_name in sorted(accelerators)
-        for count in range(1, _MOST_ACCELERATORS + 1)
-        for variant in (
-            RunningVariant(class_name, count, 0, spot=False),
-            RunningVariant(class_name, count, 0, spot=True),
-        )
-    }
+    known = _name_variants(tuple(sorted(accelerators)))
     found, strange = [], []
     for name, replicas in sorted(children.items()):
         if name not in known:
             strange.append(name)
         elif replicas:
             variant = known[name]
-            found.append(RunningVariant(variant.class_name, variant.count, replicas, spot=variant.spot))
+            found.append(replace(variant, replicas=replicas))
     return tuple(found), tuple(strange)
+
+
+@lru_cache(maxsize=8)
+def _name_variants(accelerators: tuple[str, ...]) -> Mapping[str, RunningVariant]:
+    """Return every variant that there can be on these classes, by name. Only replicas on one node are ever spot."""
+    return {
+        variant.name: variant
+        for class_name in accelerators
+        for count in range(1, _MOST_ACCELERATORS + 1)
+        for variant in (
+            *(
+                RunningVariant(class_name, count * nodes, 0, nodes=nodes)
+                for nodes in range(1, MOST_NODES + 1)
+            ),
+            RunningVariant(class_name, count, 0, spot=True),
+        )
+    }
 
 
 def state_running(variants: Iterable[RunningVariant], accelerators: Mapping[str, AcceleratorClass]) -> State:
@@ -64,11 +77,13 @@ def state_running(variants: Iterable[RunningVariant], accelerators: Mapping[str,
     total: Decimal | None = Decimal(0)
     rows = []
     for variant in sorted(
-        variants, key=lambda item: (-item.replicas, item.class_name, item.count, item.spot)
+        variants, key=lambda item: (-item.replicas, item.class_name, item.count, item.nodes, item.spot)
     ):
         price = _price(variant, accelerators)
         total = None if price is None or total is None else total + price * variant.replicas
-        rows.append(_row(variant.class_name, variant.count, variant.replicas, spot=variant.spot))
+        rows.append(
+            _row(variant.class_name, variant.count, variant.replicas, spot=variant.spot, nodes=variant.nodes)
+        )
     return State(
         replicas=sum(row.replicas for row in rows),
         variants=tuple(rows),
@@ -103,7 +118,13 @@ def state_planned(plan: DeploymentPlan) -> State | None:
     return State(
         replicas=sum(count for _, count in wanted),
         variants=tuple(
-            _row(variant.accelerator.metadata.name, variant.count, count, spot=variant.spot)
+            _row(
+                variant.accelerator.metadata.name,
+                variant.count,
+                count,
+                spot=variant.spot,
+                nodes=variant.nodes,
+            )
             for variant, count in wanted
         ),
         per_day=None if total is None else per_day(total),
@@ -130,8 +151,14 @@ def purchase(*, spot: bool) -> Literal["OnDemand", "Spot"]:
     return "Spot" if spot else "OnDemand"
 
 
-def _row(class_name: str, count: int, replicas: int, *, spot: bool) -> VariantState:
-    return VariantState(class_name=class_name, count=count, purchase=purchase(spot=spot), replicas=replicas)
+def _row(class_name: str, count: int, replicas: int, *, spot: bool, nodes: int) -> VariantState:
+    return VariantState(
+        class_name=class_name,
+        count=count,
+        nodes=nodes if nodes > 1 else None,
+        purchase=purchase(spot=spot),
+        replicas=replicas,
+    )
 
 
 def _price(variant: RunningVariant, accelerators: Mapping[str, AcceleratorClass]) -> Decimal | None:

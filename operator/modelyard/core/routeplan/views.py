@@ -10,12 +10,13 @@ from modelyard.api.routetargets import RouteTarget
 from modelyard.core.breakeven.inputs import Target, TokenPrice
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
 from modelyard.core.budget.rules import divide
-from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, UNKNOWN_PRICE, expected_shape
+from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, expected_shape
 from modelyard.core.decide import choose_reference, counted_shape, find_bounds
 from modelyard.core.demand import wanted_weights
 from modelyard.core.load import LoadShape
 from modelyard.core.place import measure_room
 from modelyard.core.reasons import Code, Reason
+from modelyard.core.refusals import UNKNOWN_PRICE
 from modelyard.core.routing import Route, WeightedTarget, adapter_key, deployment_key, route_name
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.scaling.starts import start_time

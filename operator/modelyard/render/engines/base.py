@@ -40,6 +40,18 @@ class EngineAdapter(Protocol):
         """Return the arguments after the image's entrypoint. They reach the process as they are, through no shell."""
         ...
 
+    @property
+    def address_variable(self) -> str | None:
+        """The variable for the address under which a group's other pods reach the engine; None: it has no groups."""
+        ...
+
+    def build_group_arguments(self, workload: Workload, *, leads: bool) -> tuple[str, ...]:
+        """Return what tells the engine its place in a group. The kubelet replaces variables in it, as `$(NAME)`.
+
+        Raises ValueError for an engine that has no groups.
+        """
+        ...
+
     def build_environment(self) -> Mapping[str, str]:
         """Return environment variables beside the common ones."""
         ...

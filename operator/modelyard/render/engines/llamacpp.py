@@ -29,6 +29,7 @@ class LlamaCpp:
     metrics_path: str = "/metrics"
     # SIGTERM stops the task queue, and running requests with it: the pod has to wait before the signal.
     drains_on_sigterm: bool = False
+    address_variable: str | None = None
 
     def check(self, workload: Workload) -> Refusal | None:
         """Refuse what llama-server has no flag for."""
@@ -70,6 +71,10 @@ class LlamaCpp:
         arguments = (part for name, value in options.items() for part in (f"--{name}", value))
         return (*arguments, *_switches(workload))
 
+    def build_group_arguments(self, workload: Workload, *, leads: bool) -> tuple[str, ...]:  # noqa: ARG002
+        """Refuse: a replica of llama-server runs on one node."""
+        raise ValueError(f"{workload.deployment.key}: llama-server has no groups")
+
     def build_environment(self) -> Mapping[str, str]:
         """Return llama.cpp's folders."""
         return {"CUDA_CACHE_PATH": "/cache/cuda", "LLAMA_CACHE": "/cache/llama.cpp"}
@@ -97,7 +102,7 @@ def _own_options(engine: LlamaCpp, workload: Workload) -> dict[str, str]:
         options["gpu-layers"] = "all"
     elif workload.accelerator.spec.requests is not None:
         # The default is every core of the node, not those that the pod asked for.
-        cores = parse_quantity(workload.accelerator.spec.requests.cpu) * workload.count
+        cores = parse_quantity(workload.accelerator.spec.requests.cpu) * workload.per_node
         options["threads"] = str(max(1, int(cores.to_integral_value(rounding=ROUND_CEILING))))
     return options
 

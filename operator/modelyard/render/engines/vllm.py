@@ -25,6 +25,10 @@ _MAX_LORAS = 4
 default of 1 makes requests for different adapters wait for each other."""
 
 
+_MASTER_PORT = 29501
+"""TCP port at which the engines of a group find each other: vLLM's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class VLLM:
     """The adapter of vLLM."""
@@ -33,6 +37,7 @@ class VLLM:
     health_path: str = "/health"
     metrics_path: str = "/metrics"
     drains_on_sigterm: bool = True
+    address_variable: str | None = "VLLM_HOST_IP"
 
     def check(self, workload: Workload) -> Refusal | None:
         """Refuse what vLLM has no flag for."""
@@ -60,6 +65,23 @@ class VLLM:
         of adapters cannot be: its items follow the flag, and begin with a letter or digit.
         """
         return (*_own_arguments(self, workload), *_user_arguments(workload.deployment.spec.engine.parameters))
+
+    def build_group_arguments(self, workload: Workload, *, leads: bool) -> tuple[str, ...]:
+        """Return the flags of vLLM's own way over several nodes, without Ray.
+
+        https://docs.vllm.ai/en/v0.32.0/serving/parallelism_scaling/. LeaderWorkerSet sets the variables:
+        https://lws.sigs.k8s.io/docs/reference/labels-annotations-and-environment-variables/.
+        """
+        shared = (
+            f"--nnodes={workload.nodes}",
+            "--master-addr=$(LWS_LEADER_ADDRESS)",
+            f"--master-port={_MASTER_PORT}",
+            # The others may still wait for a node when the first one looks for them.
+            f"--distributed-timeout-seconds={workload.provision_seconds + workload.start_seconds}",
+        )
+        if leads:
+            return (*shared, "--node-rank=0")
+        return (*shared, "--node-rank=$(LWS_WORKER_INDEX)", "--headless")
 
     def build_environment(self) -> Mapping[str, str]:
         """Return vLLM's folders and switches."""

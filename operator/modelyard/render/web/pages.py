@@ -10,6 +10,7 @@ from modelyard.api.meta import Condition
 from modelyard.core.overview.explanation import ExplainReport, RouteReport
 from modelyard.core.overview.model import Overview
 from modelyard.core.overview.spending import Spending, SpentRow
+from modelyard.core.variants import variant_label
 from modelyard.render.web.frame import attention, link, notes, page, show_level
 from modelyard.render.web.html import Child, definitions, el, table
 
@@ -188,7 +189,9 @@ def deployment_page(overview: Overview, report: ExplainReport) -> str:
                 [
                     (
                         item.deployment,
-                        f"{item.count} x {item.class_name}{' spot' if item.purchase == 'Spot' else ''}",
+                        variant_label(
+                            item.class_name, item.count, spot=item.purchase == "Spot", nodes=item.nodes
+                        ),
                         str(item.replicas),
                         str(item.ready_replicas),
                     )
