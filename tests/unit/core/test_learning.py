@@ -16,6 +16,7 @@ from modelyard.core.perf.prior import prior
 class Split:
     tensor: int = 1
     pipeline: int = 1
+    nodes: int = 1
 
 
 STEP = prior(

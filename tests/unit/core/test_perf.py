@@ -21,6 +21,7 @@ LOOSE = Objective(time_to_first_token=60.0, inter_token_latency=1.0)
 class Split:
     tensor: int = 1
     pipeline: int = 1
+    nodes: int = 1
 
 
 def step_of(

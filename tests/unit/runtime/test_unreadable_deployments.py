@@ -36,7 +36,7 @@ def stage():
     gone = SimpleNamespace(forget=lambda _key: None)
     publisher = SimpleNamespace(request=lambda: None)
     reconciler = Reconciler(
-        client, gone, fleet, publisher, lambda _key: None, gone, gone, gone, OperatorSettings()
+        client, gone, fleet, publisher, lambda _key: None, gone, gone, gone, gone, OperatorSettings()
     )
     return client, fleet, reconciler
 

@@ -53,7 +53,7 @@ class Stage:
             providers={"acme": make_provider()},
         )
         self.reconciler = Reconciler(
-            self, None, self.fleet, self, lambda _: None, None, None, None, OperatorSettings()
+            self, None, self.fleet, self, lambda _: None, None, None, None, None, OperatorSettings()
         )
         self.show(shown)
 
