@@ -15,6 +15,8 @@ REASONS: Mapping[str, str] = {
     "events": "what was decided, and why",
     "horizontalpodautoscalers.autoscaling": "`actuator: External` with an HPA",
     "inferencepools.inference.networking.k8s.io": "which replicas an endpoint picker may choose from",
+    "leaderworkersets.leaderworkerset.x-k8s.io": "replicas that span nodes; those of variants that are not used any "
+    "more are deleted",
     "leases.coordination.k8s.io": "which operator acts",
     "httproutes.gateway.networking.k8s.io": "the way from a Gateway of the cluster",
     "llmbudgets.modelyard.dev": "budgets",

@@ -11,7 +11,7 @@ import pytest
 from dev.charts.audit import Use, describe, find_refused, find_unused, find_uses, read_events
 from dev.charts.helm import CHART, CRDS_CHART, NAMESPACE
 from dev.cluster.components import AUDITED_GROUP
-from dev.cluster.crds import GATEWAY_API, INFERENCE_EXTENSION
+from dev.cluster.crds import GATEWAY_API, INFERENCE_EXTENSION, LEADER_WORKER_SET
 from dev.cluster.waiting import wait_until
 from dev.demo.kube import Cluster, namespace_manifest
 from dev.stack import Stack
@@ -49,6 +49,15 @@ COMMON = (
     "--set=operator.highAvailability.enabled=true",
     f"--set-string={CLASSES}.requests.cpu=1,{CLASSES}.requests.memory=3Gi,{CLASSES}.price.onDemand=0.1",
 )
+GPU = {"resourceName": "nvidia.com/gpu", "memory": "24Gi", "price": {"onDemand": "1"}}
+
+
+def grouped(name: str) -> dict:
+    """A model whose replicas span two nodes. No node has such an accelerator here, so it never runs."""
+    model = {"source": "hf://meta-llama/Llama-3.1-8B-Instruct", "contextLength": 8192}
+    placed = {"class": "gpu", "count": 1, "nodes": 2, "requestsPerMinute": 60}
+    fields = {"model": model, "replicas": 1, "placement": {"accelerators": [placed]}}
+    return manifest("LLMDeployment", name, fields)
 
 
 @dataclass
@@ -118,6 +127,7 @@ def release(place: Place, tmp_path_factory) -> Iterator[Release]:
         KEDA,
         GATEWAY_API.load("gateway.networking.k8s.io_httproutes.yaml"),
         INFERENCE_EXTENSION.load("inference.networking.k8s.io_inferencepools.yaml"),
+        LEADER_WORKER_SET.load("leaderworkerset.x-k8s.io_leaderworkersets.yaml"),
     )
     for item in definitions:
         name = item["metadata"]["name"]
@@ -186,7 +196,7 @@ def leave_old_sum(place: Place) -> None:
 def use_every_right(release: Release, namespace: str) -> None:
     """Ask for all that the operator may do, with models of one namespace."""
     live, cluster = release.live, release.place.cluster
-    first, scaled, third = (f"{namespace}-{name}" for name in ("first", "scaled", "third"))
+    first, scaled, third, wide = (f"{namespace}-{name}" for name in ("first", "scaled", "third", "wide"))
     route = manifest("LLMRoute", "route", {"model": f"{namespace}-front", "targets": [{"deployment": first}]})
     cluster.apply([model(first, replicas=1), route], namespace)
     live.wait_ready("LLMDeployment", first, namespace)
@@ -208,6 +218,12 @@ def use_every_right(release: Release, namespace: str) -> None:
     cluster.apply([model(scaled, scaling={"min": 1, "max": 2}, placement=moved)], namespace)
     release.wait(SCALED_OBJECTS.path(namespace, scaled), gone=True)
     release.log.wait("delete", "deployments.apps", namespace)
+
+    # Replicas that span nodes, until they need not.
+    cluster.apply([manifest("AcceleratorClass", "gpu", GPU), grouped(wide)], namespace)
+    release.log.wait("patch", "leaderworkersets.leaderworkerset.x-k8s.io", namespace)
+    cluster.apply([model(wide, replicas=1)], namespace)
+    release.log.wait("delete", "leaderworkersets.leaderworkerset.x-k8s.io", namespace)
 
     # What happens again is counted on the Event that stands.
     for name, stalled in (("nowhere", "True"), ("cpu", "False"), ("nowhere", "True")):
