@@ -86,7 +86,7 @@ class Log:
                 for use in self.uses()
             ),
             f"the operator's {verb} on {resource} {name} in {namespace}",
-            timeout_s=90,
+            timeout_s=180,
         )
 
 
@@ -107,7 +107,7 @@ class Release:
     def wait(self, path: str, *, gone: bool = False) -> None:
         """Wait until an object is there, or is not any more."""
         wait_until(
-            lambda: self.exists(path) is not gone, f"{path} {'goes' if gone else 'comes'}", timeout_s=60
+            lambda: self.exists(path) is not gone, f"{path} {'goes' if gone else 'comes'}", timeout_s=180
         )
 
     def roles(self) -> dict[tuple[str, str], dict]:
@@ -232,7 +232,7 @@ def use_every_right(release: Release, namespace: str) -> None:
         wait_until(
             lambda wanted=stalled: live.condition("LLMDeployment", third, namespace, "Stalled") == wanted,
             f"{third} on {name} is stalled: {stalled}",
-            timeout_s=60,
+            timeout_s=180,
         )
     release.log.wait("patch", "events", namespace)
 
