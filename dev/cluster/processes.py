@@ -30,6 +30,12 @@ seen to take 41 s."""
 LOG_TAIL_LINES = 25
 """Log lines shown of a component that failed."""
 
+CLAIMS = 256
+"""Ports that stay claimed: far more than are given before the first of them is listened on, and few open files."""
+
+_claims: collections.deque[socket.socket] = collections.deque()
+"""The oldest first."""
+
 _BINDER = Path(__file__).with_name("exec_bound_to_parent.py")
 
 # The kernel sends a child its parent-death signal when the *thread* that started it ends, so every
@@ -188,15 +194,36 @@ def responds(
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct free TCP ports of 127.0.0.1.
+    """Return distinct free TCP ports of 127.0.0.1 that nobody else was given by this function lately.
 
-    They are all held while the next is chosen. Linux gives odd ports to bind and even ones to
-    connect while it can, so an outgoing connection hardly ever takes one before its component does.
+    They are all held while the next is chosen. Nothing may listen yet on those of earlier calls, here or in another
+    process, and of some 14,000 ports the same one comes again soon enough: so each stays claimed for a while. Linux
+    gives odd ports to bind and even ones to connect while it can, so an outgoing connection hardly ever takes one
+    before its component does.
     """
     with ExitStack() as stack:
-        ports = []
-        for _ in range(count):
+        ports: list[int] = []
+        while len(ports) < count:
             holder = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             holder.bind(("127.0.0.1", 0))
-            ports.append(int(holder.getsockname()[1]))
+            port = int(holder.getsockname()[1])
+            if _claim(port):
+                ports.append(port)
         return ports
+
+
+def _claim(port: int) -> bool:
+    """Claim a port before all processes of this machine. Returns whether it was free.
+
+    The claim is a socket with an abstract name: only one process can have it, and it ends with the process (unix(7)).
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claim.bind(f"\0modelyard-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    if len(_claims) > CLAIMS:
+        _claims.popleft().close()
+    return True

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +9,16 @@ from typing import Self
 
 import aiohttp
 
+from dev.cluster.processes import free_ports
 from dev.envoy.binary import envoy_binary
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
 from modelyard.render.envoy.control_plane import ControlPlaneTls, secret_files
 
 LOOPBACK = "127.0.0.1"
 
-START_SECONDS = 20.0
-"""Envoy waits at most 15 s for its first resources before it opens its listeners (`initial_fetch_timeout`)."""
+START_SECONDS = 60.0
+"""Envoy waits at most 15 s for its first resources before it opens its listeners (`initial_fetch_timeout`), and takes
+longer than usual to start where the processors have other work."""
 
 STOP_SECONDS = 5.0
 """How long Envoy gets to end after SIGTERM."""
@@ -26,12 +27,9 @@ POLL_SECONDS = 0.02
 """How often readiness is asked for."""
 
 
-def free_port(host: str = LOOPBACK) -> int:
-    """Return a TCP port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listens on and that nobody else was given lately (`free_ports`)."""
+    return free_ports(1)[0]
 
 
 def write_secret_files(tls: ControlPlaneTls) -> None:

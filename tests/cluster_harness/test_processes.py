@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dev.cluster.certificates import CertificateAuthority
 from dev.cluster.instance import Instance, InstanceBusyError
-from dev.cluster.processes import Component, ComponentError, ProcessId, free_ports
+from dev.cluster.processes import CLAIMS, Component, ComponentError, ProcessId, free_ports
 from dev.cluster.waiting import wait_until
 
 SLEEP_FOREVER = "import signal; signal.pause()"
@@ -148,6 +148,20 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
 
 def test_ports_are_distinct() -> None:
     assert len(set(free_ports(50))) == 50
+
+
+def test_no_port_is_given_twice_here_or_in_another_process() -> None:
+    """Of so many that are chosen and let go one by one, some would come again: nothing listens on them yet."""
+    given = [port for _ in range(CLAIMS) for port in free_ports(1)]
+    assert len(set(given)) == CLAIMS
+    code = (
+        f"from dev.cluster.processes import free_ports; print(*(free_ports(1)[0] for _ in range({CLAIMS})))"
+    )
+    root = Path(__file__).parents[2]
+    other = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    found = {int(port) for port in other.stdout.split()}
+    assert len(found) == CLAIMS
+    assert not found & set(given)
 
 
 def test_certificates_satisfy_strict_verifiers(tmp_path: Path) -> None:

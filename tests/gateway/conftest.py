@@ -26,6 +26,9 @@ from modelyard.gateway.resources import ResourceBuilder
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.runtime.limits import LimitBook
 
+PATIENCE = 60.0
+"""Seconds after which what was waited for will not come any more, on a machine with other work too."""
+
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -115,7 +118,7 @@ class Gateway:
     async def apply(self, table: RoutingTable) -> None:
         """Offer a table and wait until Envoy has it, without a rejection."""
         version = self.offer(table)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.server.wait_applied(self.envoy.node_id, version)
         assert self.server.nodes[self.envoy.node_id].last_rejection is None
 
@@ -140,7 +143,7 @@ class Gateway:
 
     async def wait_waiting(self, arrivals: dict[str, int]) -> None:
         """Wait until so many requests have arrived for each route."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 counted = (await self.counters()).arrivals
                 if all(counted.get(name, 0) >= count for name, count in arrivals.items()):
@@ -150,7 +153,7 @@ class Gateway:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -192,14 +195,15 @@ async def make_backend() -> AsyncIterator[Any]:
     runners: list[web.AppRunner] = []
 
     async def make(status: int = 200) -> Backend:
-        port = free_port()
-        backend = Backend(Endpoint("127.0.0.1", port), status=status)
+        # The port is known once it is bound: until then nothing is sent to it.
+        backend = Backend(Endpoint("127.0.0.1", 0), status=status)
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/{path:.*}", backend.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
         runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        backend.endpoint = Endpoint("127.0.0.1", runner.addresses[0][1])
         return backend
 
     yield make

@@ -15,6 +15,7 @@ from modelyard.core.routing import BudgetRule, Exhausted
 from modelyard.core.spend import OTHER_TENANTS, SpendKey
 from modelyard.gateway.counters import sum_attempts
 from modelyard.runtime.usage import count_use
+from tests.gateway.conftest import PATIENCE
 from tests.gateway.test_budgets import under
 from tests.gateway.test_fallback import hang, reset, two
 from tests.gateway.test_providers import external, provider, table_to
@@ -73,14 +74,14 @@ async def test_each_attempt_is_counted_by_what_became_of_it_also_where_another_t
     await gateway.apply(table_to(one, other, **changes))
     if outcome == "client left":
         asking = asyncio.create_task(gateway.post(body))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not first.received:
                 await asyncio.sleep(0.01)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     else:
         await gateway.post(body)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (found := sum_attempts(await gateway.counters())).get(key) != counted:
             await asyncio.sleep(0.05)
     answered_by_other = outcome in {429, 500, 503, "reset", "dead port", "no first token"}

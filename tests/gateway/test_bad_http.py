@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from modelyard.core.routing import Route, RoutingTable, Upstream, WeightedTarget
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import PATIENCE, table_of
 
 CHAT = "/v1/chat/completions"
 
@@ -216,7 +216,7 @@ async def test_an_http2_client(gateway, served):
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings, 0, 0))
     writer.write(frame(headers, end_headers, 1, block) + frame(data, end_stream, 1, body))
     received = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             head = await reader.readexactly(9)
             payload = await reader.readexactly(int.from_bytes(head[:3], "big"))

@@ -17,7 +17,7 @@ from modelyard.core.routing import (
 )
 from modelyard.gateway.counters import Answered, CounterTotals, read_counters
 from modelyard.runtime.readings import build_reading
-from tests.gateway.conftest import USAGE, table_of
+from tests.gateway.conftest import PATIENCE, USAGE, table_of
 
 ODD = {
     "team-a/llama-3.1.8b": "meta-llama/Llama-3.1-8B:free",
@@ -68,7 +68,7 @@ async def test_a_client_that_leaves_is_counted(gateway, make_backend):
     held = asyncio.create_task(gateway.post({"model": "a"}))
     await gateway.wait_waiting({"team/a": 1})
     held.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (counters := await gateway.counters()).requests:
             await asyncio.sleep(0.05)
     assert counters.requests == {(Answered("team/a", "a", ""), "0xx"): 1}
@@ -185,9 +185,9 @@ async def test_two_envoys_add_up(gateway, make_backend, tmp_path):
     async with second:
         version = gateway.offer(gateway.table)
         for node in ("envoy-1", "envoy-2"):
-            await asyncio.wait_for(gateway.server.wait_applied(node, version), 20)
+            await asyncio.wait_for(gateway.server.wait_applied(node, version), PATIENCE)
         urls = [gateway.envoy.stats_url, second.stats_url]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 read = [await read_counters(gateway.session, url) for url in urls]
                 if all(counters.arrivals.get("team/a") for counters in read):

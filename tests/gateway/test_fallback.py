@@ -9,6 +9,7 @@ import pytest
 
 from dev.envoy.process import free_port
 from modelyard.core.routing import Endpoint, Upstream, WeightedTarget
+from tests.gateway.conftest import PATIENCE
 from tests.gateway.test_providers import engine, external, table_to
 from tests.gateway.tls import tls_provider
 
@@ -174,7 +175,7 @@ async def test_a_sleeping_first_target_is_woken_and_not_bypassed(gateway, two, m
     await gateway.apply(table_to(asleep, one))
     held = asyncio.create_task(gateway.post({"model": "chat"}))
     await gateway.wait_waiting({"team/chat@route": 1})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not gateway.wakes:
             await asyncio.sleep(0.01)
     assert gateway.wakes[0][:2] == ("team/own", 0)

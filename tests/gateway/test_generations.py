@@ -8,7 +8,7 @@ import pytest
 from modelyard.core.routing import Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway import protos
 from modelyard.gateway.ads import AdsServer
-from tests.gateway.conftest import table_of, until
+from tests.gateway.conftest import PATIENCE, table_of, until
 
 
 class SlowUpload:
@@ -34,7 +34,7 @@ class SlowUpload:
     async def begun(self):
         """Wait until Envoy has the request's headers."""
         url = f"{self._gateway.envoy.stats_url}/stats/prometheus?filter=downstream_rq_active"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 async with self._gateway.session.get(url) as reply:
                     active = [
@@ -58,7 +58,7 @@ async def test_an_upload_that_outlives_its_generation_wakes_the_model(gateway, m
     await until(lambda: gateway.wakes)
     assert [wake[:2] for wake in gateway.wakes] == [("team/a", 0)]
     gateway.offer(table_of(("a", (backend.endpoint,), 1)))
-    assert await asyncio.wait_for(upload.task, 10) == 200
+    assert await asyncio.wait_for(upload.task, PATIENCE) == 200
 
 
 async def test_an_upload_under_a_name_that_envoy_asked_for_before_is_released(gateway, make_backend):
@@ -76,7 +76,7 @@ async def test_an_upload_under_a_name_that_envoy_asked_for_before_is_released(ga
     upload.finish()
     await gateway.wait_waiting({"team/a": 2})
     gateway.offer(table_of(("a", (backend.endpoint,), 1)))
-    assert await asyncio.wait_for(upload.task, 10) == 200
+    assert await asyncio.wait_for(upload.task, PATIENCE) == 200
 
 
 async def test_requests_during_the_change_of_generation_are_all_answered(gateway, make_backend):
@@ -114,6 +114,7 @@ async def test_one_target_asleep_and_one_serving(gateway, make_backend):
     await gateway.apply(table("t/b"))
     tasks = [asyncio.create_task(gateway.post({"model": "both"})) for _ in range(40)]
     await gateway.wait_waiting({"t/r": 40})
+    await until(lambda: gateway.wakes)
     assert [wake[:2] for wake in gateway.wakes] == [("t/b", 0)]
     gateway.offer(table())
     replies = await asyncio.gather(*tasks)

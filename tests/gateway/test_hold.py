@@ -4,7 +4,7 @@ import asyncio
 
 from dev.envoy.process import EnvoyProcess
 from modelyard.gateway.ads import AdsServer
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import PATIENCE, table_of, until
 
 MODELS, CYCLES, REQUESTS = 20, 5, 20
 
@@ -24,6 +24,7 @@ async def test_2000_of_2000_held_requests_are_answered(gateway, make_backend):
         ]
         await gateway.wait_waiting({f"team/{name}": (cycle + 1) * REQUESTS for name in names})
         assert not any(task.done() for task in held), "all of them wait"
+        await until(lambda: len(gateway.wakes) >= MODELS)
         assert sorted(wake[:2] for wake in gateway.wakes) == sorted(
             (f"team/{name}", cycle) for name in names
         ), "one signal for each sleeping model, not one for each request"
@@ -85,7 +86,7 @@ async def test_a_server_that_starts_again_during_a_hold_hears_of_it(gateway, mak
     try:
         gateway.server = second
         gateway.offer(table_of(("old", (backend.endpoint,), 0), ("a", (), 3)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await woken.wait()
         assert [signal[:2] for signal in wakes] == [("team/a", 3)], "only the model that is waited for"
         gateway.offer(table_of(("old", (backend.endpoint,), 0), ("a", (backend.endpoint,), 3)))

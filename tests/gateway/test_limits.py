@@ -12,7 +12,7 @@ from dev.envoy.process import EnvoyProcess, free_port
 from modelyard.core.routing import Endpoint
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.render.envoy import routes
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import PATIENCE, table_of
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ async def test_a_pausing_upload_is_ended(gateway, tmp_path):
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             b'content-length: 100\r\n\r\n{"model"'
         )
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         body = json.loads(await reader.readuntil(b"}}"))
         writer.close()
         await writer.wait_closed()
@@ -135,7 +135,7 @@ async def test_a_busy_pod_gets_nothing_while_another_is_free(gateway, make_backe
     busy, free = hanging(await make_backend()), await make_backend()
     await gateway.apply(table_of(("a", (busy.endpoint,), 0)))
     first = asyncio.create_task(gateway.post({"model": "a"}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not busy.bodies:
             await asyncio.sleep(0.01)
     await gateway.apply(table_of(("a", tuple(sorted((busy.endpoint, free.endpoint))), 0)))

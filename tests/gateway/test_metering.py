@@ -11,7 +11,7 @@ from modelyard.core.spend import OTHER_TENANTS
 from modelyard.gateway.counters import Answered
 from modelyard.render.envoy import listener, scripts
 from modelyard.render.envoy.names import TENANT_HEADER
-from tests.gateway.conftest import USAGE, table_of, until
+from tests.gateway.conftest import PATIENCE, USAGE, table_of, until
 from tests.gateway.test_usage_events import answer_with, read, stream_of
 
 A = Answered("team/a", "a", "team/a")
@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_in_the_middle_is_charged_by_estimate(gateway
         received = 0
         while received < tokens:
             received += (await reply.content.readline()).startswith(b"data:")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (counters := await gateway.counters()).estimated_requests:
             await asyncio.sleep(0.02)
     assert counters.estimated_requests == {A: 1}
@@ -226,7 +226,7 @@ async def test_images_are_not_charged_as_text(gateway, served):
     async with gateway.session.post(f"{gateway.envoy.url}/v1/chat/completions", json=body) as reply:
         await reply.content.readline()
     await until(lambda: sent)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (counters := await gateway.counters()).estimated_prompt_tokens:
             await asyncio.sleep(0.02)
     assert 100 < counters.estimated_prompt_tokens[A] < 200
@@ -241,7 +241,7 @@ async def test_what_was_refused_or_held_costs_nothing(gateway, served, make_back
     held = asyncio.create_task(gateway.post({"model": "c"}))
     await gateway.wait_waiting({"team/c": 1})
     held.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len((counters := await gateway.counters()).requests) < 3:
             await asyncio.sleep(0.02)
     assert {key.deployment for key in counters.estimated_requests} <= {""}, "no target, so nothing is charged"

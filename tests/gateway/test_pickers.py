@@ -13,7 +13,7 @@ import pytest
 from dev.envoy.process import free_port
 from modelyard.core.routing import Endpoint, Picker, RoutingTable, Tenant
 from modelyard.gateway import protos
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import PATIENCE, table_of
 
 CHOSEN, SERVED = "x-gateway-destination-endpoint", "x-gateway-destination-endpoint-served"
 _REQUEST = protos.message_class("envoy.service.ext_proc.v3.ProcessingRequest")
@@ -208,7 +208,7 @@ async def test_streams_pass_event_by_event(gateway, make_backend, picker):
     body = {"model": "a", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
     async with gateway.session.post(f"{gateway.envoy.url}/v1/chat/completions", json=body) as reply:
         assert reply.status == 200
-        first = await asyncio.wait_for(reply.content.readline(), 20)
+        first = await asyncio.wait_for(reply.content.readline(), PATIENCE)
         assert b'"a"' in first, "the first event comes while the engine still works"
         pod.release.set()
         assert (await reply.content.read()).rstrip().endswith(b"data: [DONE]")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.gateway.conftest import PATIENCE
 from tests.gateway.test_providers import KEY, engine, external, provider, table_to, write_chunk  # noqa: F401
 from tests.gateway.test_usage_events import answer_with, stream_of
 
@@ -192,7 +193,7 @@ async def test_a_client_that_leaves_a_provider_is_charged_by_estimate(gateway, s
     ) as reply:
         for _ in range(10):
             await reply.content.readline()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (counters := await gateway.counters()).estimated_requests:
             await asyncio.sleep(0.02)
     release.set()

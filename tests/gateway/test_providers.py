@@ -13,6 +13,7 @@ from dev.cluster.certificates import CertificateAuthority
 from dev.envoy.process import EnvoyProcess
 from modelyard.core.routing import ExternalUpstream, Route, RoutingTable, Upstream, WeightedTarget
 from modelyard.gateway import ads
+from tests.gateway.conftest import PATIENCE
 from tests.gateway.tls import USAGE, Received, TlsProvider, tls_provider
 
 KEY = "sk-provider-0123456789abcdefABCDEF"
@@ -215,7 +216,7 @@ async def test_a_new_key_is_used_without_a_new_connection_or_table(gateway, prov
     gateway.keys = {"acme": "sk-renewed"}
     await gateway.apply(table)
     # Envoy's workers take a new secret in after its main thread has acknowledged it.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while provider.received[-1].headers["authorization"] != "Bearer sk-renewed":
             assert (await gateway.post({"model": "chat"}))[0] == 200
     assert provider.handshakes == 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, WeightedTarget
-from tests.gateway.conftest import table_of
+from tests.gateway.conftest import PATIENCE, table_of
 
 
 def chat(model, **extra):
@@ -147,5 +147,5 @@ async def test_a_second_envoy_gets_the_same(gateway, make_backend, tmp_path):
     async with second:
         assert {node.connected for node in gateway.server.nodes.values()} == {True}
         await gateway.envoy.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert (await gateway.post(chat("a")))[0] == 200

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from modelyard.core.routing import ExternalUpstream, RoutingTable, Upstream, WeightedTarget
+from tests.gateway.conftest import PATIENCE
 from tests.gateway.test_providers import engine, external, table_to
 from tests.gateway.tls import TlsProvider, tls_provider
 
@@ -46,7 +47,7 @@ async def test_requests_spill_while_replicas_start_and_come_back_as_they_serve(
     asleep = Upstream(OWN, 0, "served-own", ())
     await gateway.apply(spilling(asleep, api, 0))
     # Nothing waits, and nothing is woken by the gateway: the operator knows of the load from the arrivals.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await ask(gateway, 20) == ["large"] * 20
     assert gateway.wakes == []
     backend = await make_backend()

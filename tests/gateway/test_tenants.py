@@ -12,7 +12,7 @@ from modelyard.core.routing import RoutingTable, Tenant
 from modelyard.core.tenants import MAX_KEY, MIN_KEY
 from modelyard.gateway import ads
 from modelyard.render.envoy.tenants import tenant_groups
-from tests.gateway.conftest import Backend, Gateway, table_of
+from tests.gateway.conftest import PATIENCE, Backend, Gateway, table_of
 
 ACME, OTHER = "sk-acme-0123456789abcdef", "sk-other-0123456789abcdef"
 CHAT = "/v1/chat/completions"
@@ -100,7 +100,7 @@ async def test_whoever_has_no_key_is_answered_before_the_body_is_read(models):
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         b"content-length: 10000000\r\n\r\n"
     )
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     assert head.startswith(b"HTTP/1.1 401")
     writer.close()
     await writer.wait_closed()
@@ -208,7 +208,7 @@ async def test_a_held_request_keeps_its_tenant_while_keys_change(gateway, backen
 
 async def wait_status(gateway: Gateway, key: str, status: int) -> None:
     """Wait until Envoy's workers have what its main thread has acknowledged."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (await gateway.post({"model": "a"}, headers=bearer(key)))[0] != status:
             await asyncio.sleep(0.01)
 

@@ -16,7 +16,7 @@ from dev.envoy.process import EnvoyProcess, free_port
 from modelyard.core.certificates import Certificate, read_certificate
 from modelyard.gateway import ads
 from modelyard.gateway.resources import ResourceBuilder
-from tests.gateway.conftest import Gateway, table_of, until
+from tests.gateway.conftest import PATIENCE, Gateway, table_of, until
 
 STREAMED = {"model": "a", "stream": True, "stream_options": {"include_usage": True}}
 
@@ -68,7 +68,7 @@ class Clients:
 
     async def wait_shown(self, serial: str) -> None:
         """Wait until new connections see a certificate: workers take it in after it was acknowledged."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await self.shown())["serial"] != serial:
                 await asyncio.sleep(0.01)
 
@@ -139,7 +139,7 @@ async def test_older_versions_and_plain_text_are_refused(secured, clients):
         await asyncio.open_connection("localhost", secured.settings.listener_port, ssl=old)
     reader, writer = await asyncio.open_connection("localhost", secured.settings.listener_port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert await asyncio.wait_for(reader.read(), 20) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     writer.close()
 
 
@@ -171,7 +171,7 @@ async def test_a_certificate_that_envoy_refuses_leaves_the_one_before(secured, c
     good = secured.certificate
     secured.certificate = replace(clients.issue("second"), chain=good.chain)
     version = secured.offer(secured.table)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await secured.server.wait_applied("envoy-2", version)
     rejected = secured.server.nodes["envoy-2"].last_rejection
     assert rejected is not None
@@ -204,7 +204,7 @@ async def test_the_key_goes_over_no_connection_that_others_can_read(gateway, cli
         reader, writer = await asyncio.open_connection("localhost", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         with suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 

@@ -26,7 +26,7 @@ from modelyard.gateway.tls import ServerTls
 from modelyard.render.envoy.control_plane import ControlPlaneTls
 from modelyard.render.envoy.settings import GatewaySettings
 from modelyard.runtime.limits import LimitBook
-from tests.gateway.conftest import Gateway, table_of, until
+from tests.gateway.conftest import PATIENCE, Gateway, table_of, until
 from tests.gateway.test_providers import KEY, external, provider, table_to
 
 __all__ = ["provider"]
@@ -91,7 +91,7 @@ class Secured(Gateway):
         return int(text.partition(": ")[2] or 0)
 
     async def wait_stat(self, name: str, least: int) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             while await self.stat(name) < least:
                 await asyncio.sleep(0.02)
 
@@ -199,7 +199,7 @@ async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.St
         message.node.id = "a"
         try:
             await call.write(message)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 assert (await call.read()).type_url == protos.CLUSTER
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return await call.code()

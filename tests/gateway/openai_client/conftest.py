@@ -21,7 +21,7 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 CHAT = {"model": "a", "messages": MESSAGES}
 
-UPDATE_SECONDS = 20
+UPDATE_SECONDS = 60
 """Longest wait for anything that happens at once on an idle machine."""
 
 

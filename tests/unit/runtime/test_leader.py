@@ -10,7 +10,8 @@ from modelyard.kube.client import ApiError
 from modelyard.runtime.health import Health
 from modelyard.runtime.leader import Leader, LeaseLostError
 
-TERMS = Terms(duration=2.0, deadline=0.4, retry=0.05, look=0.05, request=0.2)
+TERMS = Terms(duration=4.0, deadline=2.0, retry=0.05, look=0.05, request=0.2)
+"""Seconds. The deadline is longer than a busy machine leaves this process without a turn."""
 
 
 class Store:
