@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,16 +47,29 @@ class BusyError(RuntimeError):
 class RealCluster:
     """Control plane, CoreDNS and real nodes. A context manager; `folder` keeps the logs afterwards.
 
-    `report` hears each step, a line at a time. Everything ends with this process, by SIGKILL too; what a killed one
-    left (an empty bridge, empty control groups, files) the next one removes.
+    `report` hears each step, a line at a time. With `audited_groups` the control plane has an audit log of all that
+    these asked for, and of who changed what. Everything ends with this process, by SIGKILL too; what a killed one left
+    (an empty bridge, empty control groups, files) the next one removes.
     """
 
-    def __init__(self, folder: Path, *, nodes: int = 1, report: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nodes: int = 1,
+        audited_groups: Iterable[str] = (),
+        report: Callable[[str], None] | None = None,
+    ) -> None:
         if not 1 <= nodes <= network.MAX_NODES:
             raise ValueError(f"nodes must be from 1 to {network.MAX_NODES}, not {nodes}")
         self.folder = folder.resolve()
+        groups = tuple(audited_groups)
         self.control_plane = ControlPlane(
-            self.folder / "control-plane", address=network.HOST_ADDRESS, report=report
+            self.folder / "control-plane",
+            audit=bool(groups),
+            audited_groups=groups,
+            address=network.HOST_ADDRESS,
+            report=report,
         )
         self.nodes: list[Node] = []
         self._count = nodes

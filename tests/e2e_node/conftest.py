@@ -14,20 +14,27 @@ from dev.cluster.waiting import wait_until
 from dev.realnode import requirements
 from dev.realnode.images import OWN_IMAGE, ensure_images
 from tests.e2e_node.support import (
+    BUILD,
     INSTALL,
     POD_TIMEOUT_S,
     README,
+    SMALL,
     SYSTEM,
+    TEAM,
+    TENANT,
     Bed,
     Traffic,
     commands_of,
     model,
+    own,
 )
-
-TENANT = "e2e"
+from tests.e2e_node.terminal import Terminal, make_checkout
 
 README_IMAGE = OWN_IMAGE.replace("docker.io/library", "registry.example.com")
 """What the README's commands name."""
+
+AUDITED = [f"system:serviceaccounts:{namespace}" for namespace in (SYSTEM, TEAM)]
+"""Whose requests are in the audit log: the operator's, and those of gateway and engines, which should make none."""
 
 _missing = requirements.lacks()
 REASON = requirements.explain(_missing) if _missing else ""
@@ -61,8 +68,14 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     tools = tmp_path_factory.mktemp("tools")
     (tools / "helm").symlink_to(ensure_module(HELM, say) / "helm")
     (tools / "kubectl").symlink_to(ensure_module(NODE, say) / "kubectl")
+    # What README does with Docker is done here without it: the image has the name that it says.
+    assert commands_of(README, BUILD) == [
+        f"docker build --tag {README_IMAGE} .",
+        f"docker push {README_IMAGE}",
+    ]
     images = ensure_images(say)
-    with RealCluster(tmp_path_factory.mktemp("node"), nodes=2, report=say) as cluster:
+    folder = tmp_path_factory.mktemp("node")
+    with RealCluster(folder, nodes=2, audited_groups=AUDITED, report=say) as cluster:
         cluster.import_images(images)
         for node in cluster.nodes:
             node.ctr("images", "tag", OWN_IMAGE, README_IMAGE)
@@ -70,27 +83,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="session")
-def bed(bare: Bed) -> Bed:
+def terminal(bare: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """Where the README's commands are typed."""
+    folder = make_checkout(tmp_path_factory.mktemp("reader") / "modelyard")
+    with Terminal(folder, bare.environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bed(bare: Bed, terminal: Terminal) -> Bed:
     """Modelyard, installed as the README says, with a tenant and a class of machines."""
     for command in commands_of(README, INSTALL):
-        bare.shell(command)
+        terminal.run(command)
     bare.wait_rolled_out(SYSTEM)
     bare.kubectl("create", "secret", "generic", TENANT, "-n", SYSTEM, f"--from-literal=key={bare.key}")
-    group = "modelyard.dev/v1alpha1"
     bare.apply(
-        {
-            "apiVersion": group,
-            "kind": "LLMTenant",
-            "metadata": {"name": TENANT, "namespace": SYSTEM},
-            "spec": {"keys": [{"name": TENANT, "key": "key"}]},
-        },
-        {
-            "apiVersion": group,
-            "kind": "AcceleratorClass",
-            "metadata": {"name": "cpu"},
-            # So small that one node takes everything while the other one is drained.
-            "spec": {"requests": {"cpu": "400m", "memory": "1536Mi"}, "price": {"onDemand": "0.05"}},
-        },
+        own("LLMTenant", TENANT, SYSTEM, {"keys": [{"name": TENANT, "key": "key"}]}),
+        own("AcceleratorClass", "cpu", "", {"requests": SMALL, "price": {"onDemand": "0.05"}}),
     )
     return bare
 

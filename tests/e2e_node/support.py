@@ -24,11 +24,28 @@ SYSTEM = "modelyard-system"
 TEAM = "my-team"
 """The namespaces that the README uses."""
 
+TENANT = "e2e"
+"""Name of the tests' own tenant, and of the Secret with its key."""
+
 README = REPOSITORY / "README.md"
 CHART_README = REPOSITORY / "charts/modelyard/README.md"
 
-INSTALL, UPGRADE = "helm upgrade --install modelyard-crds", "--reset-then-reuse-values"
+BUILD, INSTALL, UNINSTALL = (
+    "docker push",
+    "helm upgrade --install modelyard-crds",
+    "helm uninstall modelyard-crds",
+)
+UPGRADE = "--reset-then-reuse-values"
 """What is in the console block with the commands for it, and in no other one of its document."""
+
+FIRST_MODEL = "Your first model"
+"""Heading of the README's section."""
+
+MODEL_SOURCE = "hf://ggml-org/gemma-3-270m-it-GGUF:Q4_K_M"
+"""The model whose weights are in the image of llama.cpp."""
+
+SMALL = {"cpu": "400m", "memory": "1536Mi"}
+"""What a replica asks for: so little that one node takes everything while the other one is drained."""
 
 REQUEST_TIMEOUT_S = 120
 """Seconds for one request: a held one waits for an engine to start, which takes about ten on two busy cores."""
@@ -57,10 +74,6 @@ class Bed:
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
         return done.stdout
-
-    def shell(self, command: str) -> str:
-        """Run a command line of a document as a reader would type it."""
-        return self.run("bash", "-c", command)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -204,28 +217,42 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def commands_of(document: Path, mark: str) -> list[str]:
-    """Return the command lines of the console block that has the mark, those that go on over a line end joined."""
-    (block,) = (
-        block
-        for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL)
-        if mark in block
-    )
+    """Return the command lines of the console block that has the mark."""
+    (block,) = (block for block in blocks_of(document.read_text(), "console") if mark in block)
+    return commands_in(block)
+
+
+def commands_in(block: str) -> list[str]:
+    """Return the command lines of a console block, those that go on over a line end joined."""
     text = block.replace("\\\n", " ")
     return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
 
 
+def section_of(document: Path, heading: str) -> str:
+    """Return the text under a heading of the second level."""
+    _, _, text = document.read_text().partition(f"\n## {heading}\n")
+    assert text, f"{document.name} has no section {heading!r}"
+    return text.partition("\n## ")[0]
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    """Return the code blocks of a language, in their order."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def own(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of one of our kinds."""
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": "modelyard.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
 def model(name: str, **spec: Any) -> dict[str, Any]:
     """Return an LLMDeployment of Gemma on llama.cpp, with parts of its spec."""
-    return {
-        "apiVersion": "modelyard.dev/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": name, "namespace": TEAM},
-        "spec": {
-            "model": {"source": "hf://ggml-org/gemma-3-270m-it-GGUF:Q4_K_M", "contextLength": 512},
-            "engine": {"name": "LlamaCpp", "parameters": {"parallel": "2"}},
-            "placement": {"accelerators": [{"class": "cpu", "requestsPerMinute": 30}]},
-            # The shortest there is: answers here take a second, and every pod that leaves waits for this.
-            "rollout": {"drainTimeout": "10s"},
-            **spec,
-        },
+    fields = {
+        "model": {"source": MODEL_SOURCE, "contextLength": 512},
+        "engine": {"name": "LlamaCpp", "parameters": {"parallel": "2"}},
+        "placement": {"accelerators": [{"class": "cpu", "requestsPerMinute": 30}]},
+        # The shortest there is: answers here take a second, and every pod that leaves waits for this.
+        "rollout": {"drainTimeout": "10s"},
     }
+    return own("LLMDeployment", name, TEAM, {**fields, **spec})

@@ -3,7 +3,17 @@
 import json
 
 from dev.cluster.waiting import wait_until
-from tests.e2e_node.support import CHART_README, POD_TIMEOUT_S, SYSTEM, TEAM, UPGRADE, commands_of, model
+from tests.e2e_node.support import (
+    CHART_README,
+    INSTALL,
+    POD_TIMEOUT_S,
+    README,
+    SYSTEM,
+    TEAM,
+    UPGRADE,
+    commands_of,
+    model,
+)
 
 
 def test_rolling_update_under_load_fails_no_request(bed, gemma, traffic):
@@ -64,12 +74,13 @@ def test_killed_operator_fails_no_request_and_comes_back(bed, gemma, traffic):
     assert load.failures == []
 
 
-def test_helm_upgrade_fails_no_request(bed, gemma, traffic):
+def test_helm_upgrade_fails_no_request(bed, gemma, traffic, terminal):
+    assert "To upgrade, repeat the last two commands." in README.read_text()
     bed.wait_serving(gemma, 2)
     pods = {pod["metadata"]["uid"] for pod in bed.engines(gemma)}
     with traffic() as load:
-        for command in commands_of(CHART_README, UPGRADE):
-            bed.shell(command)
+        for command in [*commands_of(README, INSTALL)[-2:], *commands_of(CHART_README, UPGRADE)]:
+            terminal.run(command)
         # The same, with a change of both programs.
         bed.run(
             *("helm", "upgrade", "modelyard", "charts/modelyard", "-n", SYSTEM, "--wait"),

@@ -1,7 +1,7 @@
 """Real containers of a real model, behind the gateway that Helm installed."""
 
 from dev.cluster.waiting import wait_until
-from tests.e2e_node.support import POD_TIMEOUT_S, SYSTEM, TEAM, is_ready, model
+from tests.e2e_node.support import POD_TIMEOUT_S, SYSTEM, TEAM, TENANT, is_ready, model, own
 
 
 def test_everything_runs_under_restricted_pod_security(bed, gemma):
@@ -25,6 +25,28 @@ def test_gemma_answers_through_the_gateway(bed, gemma):
 
 def test_gateway_asks_for_a_key(bed, gemma):
     assert bed.chat(gemma, key="sk-nobodys")[0] == 401
+
+
+def test_routes_providers_and_budgets_are_looked_after(bed, gemma):
+    """Here because of their rights, by which Helm lets the operator write what it says of them."""
+    target = [{"deployment": gemma}]
+    price = {"inputPerMillion": "1", "outputPerMillion": "2"}
+    provider = {
+        "baseURL": "https://api.example.com/v1",
+        "secretRef": {"name": TENANT, "key": "key"},
+        "models": [{"name": "large", "price": price}],
+    }
+    objects = (
+        own("LLMRoute", "front", TEAM, {"model": "front", "targets": target}),
+        own("LLMProvider", "provider", SYSTEM, provider),
+        own("LLMBudget", "all", SYSTEM, {"amount": "1000", "period": "Day", "hard": {"action": "Refuse"}}),
+    )
+    bed.apply(*objects)
+    for item in objects:
+        name = f"{item['kind'].lower()}/{item['metadata']['name']}"
+        place = ("-n", item["metadata"]["namespace"], f"--timeout={POD_TIMEOUT_S}s")
+        bed.kubectl("wait", "--for=condition=Ready", name, *place)
+    assert bed.chat("front")[0] == 200
 
 
 def test_model_wakes_for_a_request_sleeps_and_wakes_again(bed):
