@@ -6,7 +6,7 @@ desired? The second is answered from `metadata.managedFields`, where server-side
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from modelyard.api.meta import FIELD_MANAGER
 
@@ -18,7 +18,7 @@ def is_applied(desired: Mapping[str, Any], live: Mapping[str, Any], subresource:
     """Return whether applying `desired` would change nothing."""
     if not _holds(desired, live):
         return False
-    return all(_present(path, desired) for path in _owned_paths(live, subresource))
+    return all(_stands(path, desired, live) for path in _owned_paths(live, subresource))
 
 
 def owns(live: Mapping[str, Any], *path: str) -> bool:
@@ -65,23 +65,39 @@ def _leaves(fields: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[
         yield from _leaves(value, (*path, key))
 
 
-def _present(path: tuple[str, ...], desired: object) -> bool:
-    """Return whether the desired object has the field that a managedFields path names."""
+_MISSING: Final = object()
+
+
+def _stands(path: tuple[str, ...], desired: object, live: object) -> bool:
+    """Return whether the desired object has the field that a managedFields path names, and nothing else is in it.
+
+    A map that is owned as one value, such as a selector of labels, is replaced as a whole: an entry that is not wanted
+    any more goes with the next apply. Of a map of which every entry has its owner, each is a path of its own.
+    """
+    wanted = _find(path, desired)
+    if isinstance(wanted, Mapping) and wanted and all(isinstance(value, str) for value in wanted.values()):
+        return bool(wanted == _find(path, live))
+    return wanted is not _MISSING
+
+
+def _find(path: tuple[str, ...], body: object) -> object:
+    """Return what a managedFields path leads to."""
     for step in path:
         marker, _, name = step.partition(":")
         if marker == "f":
-            if not isinstance(desired, Mapping) or name not in desired:
-                return False
-            desired = desired[name]
+            if not isinstance(body, Mapping) or name not in body:
+                return _MISSING
+            body = body[name]
         elif marker == "k":
             keys = json.loads(name)
-            items = desired if isinstance(desired, list | tuple) else ()
+            items = body if isinstance(body, list | tuple) else ()
             match = [
                 item for item in items if all(item.get(key, value) == value for key, value in keys.items())
             ]
             if not match:
-                return False
-            desired = match[0]
+                return _MISSING
+            body = match[0]
         elif marker == "v":
-            return isinstance(desired, list | tuple) and json.loads(name) in desired
-    return True
+            held = isinstance(body, list | tuple) and json.loads(name) in body
+            return True if held else _MISSING
+    return body

@@ -65,3 +65,17 @@ def test_a_list_that_is_shared_may_hold_items_of_others():
     assert is_applied(desired, found)
     owned["f:spec"]["f:containers"]['k:{"name":"gone"}'] = {".": {}, "f:name": {}}
     assert not is_applied(desired, found)
+
+
+def test_an_entry_of_a_map_that_is_one_value_goes_when_it_is_not_wanted_any_more():
+    """A Service's selector is owned as a whole: its entries are in no path."""
+    desired = {**DESIRED, "spec": {"selector": {"app": "a"}}}
+    owned = {"f:metadata": {"f:labels": {"f:x": {}}}, "f:spec": {"f:selector": {}}}
+    found = live(desired, owned)
+    assert is_applied(desired, found)
+    found["spec"]["selector"]["component"] = "engine"
+    assert not is_applied(desired, found)
+    # Where each entry has its owner, those of others stay.
+    single = live(desired, {"f:spec": {"f:selector": {"f:app": {}}}})
+    single["spec"]["selector"]["component"] = "engine"
+    assert is_applied(desired, single)
