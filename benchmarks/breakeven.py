@@ -1,8 +1,10 @@
 """Days whose volume crosses the break-even twice: `python -m benchmarks.breakeven`.
 
+What the decision does on many more days is told by `benchmarks.breakeven_changes`.
+
 Each day is played request by request for 24 hours, under the operator's own decision with its own constants, always on
 the own fleet, and always at the API. The best of hindsight is the cheapest of the last two and of switching between
-them at the best minutes, each start paid (`modelyard.simulator.breakevenday`).
+them at the best minutes, each start paid (`modelyard.simulator.breakevenday`, which also says what a crossing is).
 
 The fleet is Llama-3.1-8B in FP8 on H100 under vLLM, as `benchmarks.autoscaling` has it; the API is the provider of that
 model with the median price in the catalogue. A day's volumes are multiples of the break-even of one replica.
@@ -65,7 +67,7 @@ class Day:
     strict_ratio: float
     """Over switching in hindsight with the smallest fleet that the known rates need."""
     delays: tuple[float, ...]
-    """Seconds from each crossing to the change that follows; negative: foreseen."""
+    """Seconds from each crossing to the change that follows; negative: foreseen. Empty: the changes were others."""
     attainment: float
 
     @property
@@ -123,7 +125,7 @@ def _check(report: DayReport, high: float, seed: int, expected: int) -> Day:
         hindsight=report.hindsight.cost,
         ratio=report.ratio,
         strict_ratio=report.strict_ratio,
-        delays=report.delays if len(report.changes) == len(report.crossings) else (),
+        delays=report.delays,
         attainment=decided.attainment,
     )
 

@@ -260,6 +260,29 @@ def test_what_is_paid_too_much_before_a_change_is_the_band_and_one_start(data, r
         assert wasted <= start + blocked + 1e-9
 
 
+@settings(unhurried, max_examples=12)
+@given(single(), st.floats(0.01, 60.0), st.floats(-0.02, 0.02))
+def test_a_trend_that_does_not_come_true_costs_two_starts_at_most(data, rate, trend):
+    """Whatever is foretold, a present target is left that has really cost too much."""
+    fleet, now, route = data.deployments[0], NOW, data.routes[0]
+    assert route.load is not None
+    told = replace(data, routes=(replace(route, load=replace(route.load, trend=trend)),))
+    _, memory = decide_targets(at_rate(data, rate), BreakEvenMemory(), now)
+    wasted = 0.0
+    for _ in range(150):
+        now += TICK
+        choice, memory = decide_targets(told, memory, now)
+        found = choice.routes["team/route"]
+        costs = {cost.target: cost.hourly for cost in found.costs}
+        assert found.target is not None
+        chosen, cheapest = costs[found.target], min(costs.values())
+        start = found.costs[0].replicas * fleet.avoidable * fleet.start_time / 3600
+        rate_wasted = max(chosen * (1 - POLICY.band) - cheapest, 0.0)
+        wasted = wasted + rate_wasted * TICK / 3600 if rate_wasted else 0.0
+        blocked = rate_wasted * (fleet.start_time + 2 * TICK) / 3600
+        assert wasted <= POLICY.returns * start + blocked + 1e-9
+
+
 @unhurried
 @given(
     single(),

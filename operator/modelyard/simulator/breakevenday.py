@@ -7,10 +7,17 @@ yet. Leaving costs nothing there, though in truth replicas finish their requests
 
 The fleet in hindsight is either the one that always self-hosting had, or, stricter, the smallest that the known rate
 of each minute needs: then the whole of what the size rule keeps too much counts against the decision, too.
+
+A fleet costs whole replicas, so on its way from one to several a load may change the order of the costs more than once,
+each time for some minutes. A crossing is where the cheapest switching changes for somebody who knows the rates, has the
+smallest fleet, and pays for every start twice: who follows such a change one start late still gains, and who follows
+any other may lose.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -53,21 +60,15 @@ class WorkingDay:
         )
         return self.low + (self.high - self.low) * (up - down)
 
-    def crossings(self, rate: float) -> tuple[float, float]:
-        """Return when the volume rises above a rate and falls below it again, in seconds.
-
-        Raises ValueError for a rate that is not between low and high.
-        """
-        if not self.low < rate < self.high:
-            raise ValueError(f"the rate must be between low {self.low} and high {self.high}, not {rate}")
-        # The inverse of the ramp's cosine.
-        part = math.acos(1 - 2 * (rate - self.low) / (self.high - self.low)) / math.pi * self.ramp
-        return (self.morning + part) * self.duration, (self.evening + self.ramp - part) * self.duration
+    @property
+    def rates(self) -> Floats:
+        """Requests per second of each minute: the rate at its middle."""
+        starts = np.arange(0.0, self.duration, MINUTE)
+        return np.array([self.rate(float(start) + MINUTE / 2) for start in starts])
 
     def arrivals(self, lengths: Lengths, seed: int) -> Arrivals:
         """Return Poisson arrivals, with the rate of each minute's middle."""
-        starts = np.arange(0.0, self.duration, MINUTE)
-        rates = [(float(start), self.rate(float(start) + MINUTE / 2)) for start in starts]
+        rates = [(MINUTE * minute, float(rate)) for minute, rate in enumerate(self.rates)]
         return piecewise(rates, self.duration, lengths, seed, "working-day")
 
     @staticmethod
@@ -91,30 +92,62 @@ def replicas_played(fleet: Outcome, minutes: int) -> Floats:
     return np.array([fleet.wanted[each * at : each * (at + 1)].mean() for at in range(minutes)])
 
 
-def replicas_for(day: WorkingDay, capacity: float, minutes: int, policy: BreakEvenPolicy) -> Floats:
+def replicas_for(rates: Floats, capacity: float, policy: BreakEvenPolicy) -> Floats:
     """Return the fewest replicas for each minute's known rate and the bursts of Poisson arrivals, at least one."""
 
     def needed(rate: float) -> int:
         load = RouteLoad(rate, rate, math.sqrt(rate / (BURST * BIN)))
         return max(replicas_needed(work_of(load, rate, OwnTarget("", capacity)), policy), 1)
 
-    return np.array([float(needed(day.rate((at + 0.5) * MINUTE))) for at in range(minutes)])
+    return np.array([float(needed(float(rate))) for rate in rates])
 
 
 def best_switching(replicas: Floats, api_cost: Floats, scenario: Scenario) -> Hindsight:
     """Find the cheapest switching between a fleet and an API.
 
-    `replicas`: of the fleet in each minute; `api_cost`: US dollars of each minute's requests. The first minute costs no
-    start.
+    `replicas`: of the fleet in each minute, those that start included; `api_cost`: US dollars of each minute's
+    requests. The first minute costs no start.
     """
+    return _switch(replicas, api_cost, scenario, _start_cost(scenario) * replicas, np.zeros(len(replicas)))
+
+
+def find_crossings(
+    rates: Floats, per_request: float, scenario: Scenario, policy: BreakEvenPolicy | None = None
+) -> tuple[tuple[float, bool], ...]:
+    """Return when the cheaper of fleet and API changes for good, in seconds, and whether to the fleet.
+
+    `rates`: requests per second of each minute; `per_request`: US dollars at the API. See above for what counts.
+    """
+    policy = policy or BreakEvenPolicy()
+    replicas = replicas_for(rates, scenario.capacity, policy)
+    start = policy.returns * _start_cost(scenario)
+    # Whoever comes early with few replicas starts the others later: no way round a start.
+    grown = start * np.maximum(np.diff(replicas, prepend=replicas[0]), 0.0)
+    found = _switch(replicas, rates * per_request * MINUTE, scenario, start * replicas, grown)
+    return tuple(
+        (MINUTE * (minute + 1), now)
+        for minute, (before, now) in enumerate(pairwise(found.on_fleet))
+        if before != now
+    )
+
+
+def _start_cost(scenario: Scenario) -> float:
+    """Return what one replica's start costs, US dollars."""
+    return scenario.price * (scenario.start.median + scenario.start.provision) / 3600
+
+
+def _switch(
+    replicas: Floats, api_cost: Floats, scenario: Scenario, start: Floats, grown: Floats
+) -> Hindsight:
+    """Find the cheapest switching. `start`: US dollars to come to the fleet in each minute; `grown`: to stay there."""
     running = replicas * scenario.price * MINUTE / 3600
-    start = replicas * scenario.price * (scenario.start.median + scenario.start.provision) / 3600
     api, own = float(api_cost[0]), float(running[0])
     came: list[tuple[bool, bool]] = []
     """For each later minute, whether it was on the fleet before, if it is at the API now and if on the fleet."""
     for at in range(1, len(api_cost)):
-        came.append((own < api, own <= api + start[at]))
-        api, own = min(api, own) + float(api_cost[at]), min(own, api + start[at]) + float(running[at])
+        stay, come = own + float(grown[at]), api + float(start[at])
+        came.append((own < api, stay <= come))
+        api, own = min(api, own) + float(api_cost[at]), min(stay, come) + float(running[at])
     now = own < api
     path = [now]
     for if_api, if_own in reversed(came):
@@ -144,8 +177,8 @@ class DayReport:
     """With the smallest fleet that the known rates need."""
     break_even: float
     """Requests per second at which one replica costs what the API does at the day's mean request."""
-    crossings: tuple[float, float]
-    """When the volume crosses it, as somebody sees who knows the rates."""
+    crossings: tuple[tuple[float, bool], ...]
+    """When the order of the costs changes for good, and whether to the fleet (`find_crossings`)."""
     changes: tuple[tuple[float, bool], ...]
     """When the route changed, and whether to the fleet; without its first choice."""
 
@@ -166,10 +199,20 @@ class DayReport:
 
     @property
     def delays(self) -> tuple[float, ...]:
-        """Seconds from each crossing to the change that follows it; negative: it was foreseen."""
-        return tuple(
-            change - crossing for (change, _), crossing in zip(self.changes, self.crossings, strict=False)
-        )
+        """Seconds from each crossing to the change that follows it, negative: it was foreseen.
+
+        Empty where the route changed oftener or more seldom, or the other way.
+        """
+        return find_delays(self.crossings, self.changes)
+
+
+def find_delays(
+    crossings: Sequence[tuple[float, bool]], changes: Sequence[tuple[float, bool]]
+) -> tuple[float, ...]:
+    """Return the seconds from each crossing to its change; nothing where the two do not go together."""
+    if [to_fleet for _, to_fleet in crossings] != [to_fleet for _, to_fleet in changes]:
+        return ()
+    return tuple(change - crossing for (crossing, _), (change, _) in zip(crossings, changes, strict=True))
 
 
 def play_day(
@@ -178,7 +221,7 @@ def play_day(
     """Play a day three times: as the cluster decides, always on the own fleet, always at the cheapest allowed API.
 
     `scenario`: its arrivals are those of the day (`WorkingDay.arrivals`). Raises ValueError where no provider may be
-    used, or the day does not cross the break-even.
+    used.
     """
     shape = mean_shape(scenario.arrivals)
     usable = [
@@ -198,7 +241,7 @@ def play_day(
     always_api = play_route(replace(scenario, initial=0), terms, AlwaysApi(api))
     api_cost = api_cost_per_minute(api, scenario.arrivals)
     minutes = len(api_cost)
-    smallest = replicas_for(day, scenario.capacity, minutes, policy or BreakEvenPolicy())
+    smallest = replicas_for(day.rates, scenario.capacity, policy or BreakEvenPolicy())
     return DayReport(
         decided=decided,
         self_hosted=self_hosted,
@@ -206,6 +249,6 @@ def play_day(
         hindsight=best_switching(replicas_played(self_hosted.fleet, minutes), api_cost, scenario),
         clairvoyant=best_switching(smallest, api_cost, scenario),
         break_even=break_even,
-        crossings=day.crossings(break_even),
+        crossings=find_crossings(day.rates, each, scenario, policy),
         changes=tuple((time, target.own) for time, target in rule.changes[1:]),
     )

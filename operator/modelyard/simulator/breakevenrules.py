@@ -109,6 +109,11 @@ class FleetRule(ModelyardPolicy):
         return self.decide(replace(signals, arrivals=arrivals))
 
     @property
+    def missed(self) -> float | None:
+        """Share of requests that it plans to miss; None: the usual."""
+        return self._memory.size.load.headroom.allowed
+
+    @property
     def start_time(self) -> float | None:
         """Seconds of a start as measured; None before the first."""
         measured = start_time(self._memory.size.starts, 0.0)
@@ -168,8 +173,13 @@ class LowestCost:
         policy: BreakEvenPolicy | None = None,
         *,
         assumed_start: float | None = None,
+        interval: float = READ_INTERVAL,
     ) -> None:
-        """`assumed_start`: seconds that a start is thought to take before one was measured; None: as it does."""
+        """`assumed_start`: seconds that a start is thought to take before one was measured; None: as it does.
+
+        `interval`: seconds between two decisions; above `BIN` of `core.breakeven.load` the forecast is another.
+        """
+        self._interval = interval
         self._scenario, self._terms, self._policy = scenario, terms, policy or BreakEvenPolicy()
         self._fleet = FleetRule(scenario)
         usual = scenario.start.median + scenario.start.provision
@@ -197,7 +207,7 @@ class LowestCost:
     @property
     def interval(self) -> float:
         """Seconds between two decisions."""
-        return READ_INTERVAL
+        return self._interval
 
     def begin(self) -> Order:
         """Return where requests go until the first decision."""
@@ -246,6 +256,7 @@ class LowestCost:
             serving=ready,
             present=ready + pending,
             start_time=start,
+            missed=self._fleet.missed,
         )
         data = BreakEvenInput((route,), (deployment,))
         choice, self._memory = decide_targets(data, self._memory, now, self._policy)

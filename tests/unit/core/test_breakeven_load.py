@@ -1,5 +1,6 @@
 """The load and the mean request of one route, from its counters."""
 
+import numpy as np
 import pytest
 
 from modelyard.core.breakeven.load import LoadHistory, count_arrivals, expect_load, mean_request
@@ -34,6 +35,56 @@ def test_a_ramp_is_expected_to_go_on():
     load = expect_load(history, now, LEAD)
     assert load is not None
     assert load.ahead > load.now > 18.0
+
+
+def play_noise(rates, seed: int, tick: float = 2.0):
+    """Poisson counts of these rates, and where the forecast stands in the end."""
+    chance = np.random.default_rng(seed)
+    return play(chance.poisson(np.asarray(rates) * tick) / tick)
+
+
+def test_a_slow_ramp_that_noise_hides_from_the_slopes_is_told_by_the_trend():
+    # 20 requests/s, and 0.4 more with each minute for half an hour: 2 % of it.
+    rates = [20.0] * 900 + [20.0 + 0.4 / 60 * 2.0 * step for step in range(900)]
+    found = []
+    for seed in range(20):
+        history, now, _ = play_noise(rates, seed)
+        load = expect_load(history, now, LEAD)
+        assert load is not None
+        assert load.trend == pytest.approx(0.4 / 60, rel=0.4)
+        found.append(load.ahead)
+    # 32 requests/s now, and 32.8 one start from now.
+    assert np.mean(found) == pytest.approx(32.8, abs=0.5)
+
+
+def test_a_steady_load_has_hardly_any_trend_whatever_its_noise():
+    loads = []
+    for seed in range(20):
+        history, now, _ = play_noise([20.0] * 1800, seed)
+        loads.append(expect_load(history, now, LEAD))
+    # What stands out by chance: one in twenty.
+    assert sum(load.trend == 0.0 for load in loads) >= 15
+    assert np.mean([load.ahead for load in loads]) == pytest.approx(20.0, abs=0.4)
+
+
+def test_a_jump_is_a_new_level_and_no_trend():
+    loads = []
+    for seed in range(20):
+        history, now, _ = play_noise([20.0] * 900 + [40.0] * 60, seed)
+        loads.append(expect_load(history, now, LEAD))
+    # Two minutes after it means that do not move with it differ by 8.2: 0.023 a second. A third of that is left, of the
+    # bin in which nobody knew yet.
+    assert np.mean([load.trend for load in loads]) < 0.012
+    assert np.mean([load.ahead for load in loads]) == pytest.approx(40.0, rel=0.04)
+
+
+def test_slopes_that_stand_out_against_the_trend_have_seen_it_end():
+    rates = [20.0 + 0.02 * step for step in range(900)] + [38.0 - 0.2 * step for step in range(30)]
+    history, now, _ = play(rates)
+    load = expect_load(history, now, LEAD)
+    assert load is not None
+    assert load.trend > 0.0
+    assert load.ahead < load.now < 35.0
 
 
 def test_too_little_or_too_old_says_nothing():

@@ -58,6 +58,18 @@ def test_a_saturated_one_spills_what_it_has_no_room_for():
     assert found.reason.code == Code.SATURATED
 
 
+def test_what_the_size_rule_lets_miss_is_no_saturation():
+    rooms = make_rooms(a=1)
+    rooms.work["team/a"] = Work(0.93, 0.0)
+    usual = spill({"team/a": 1}, ("team/a", API), own("a"), LOAD, rooms)
+    assert usual.reason is not None
+    assert usual.reason.code == Code.SATURATED
+    # Calm has taught the size rule that one replica is enough, so nothing is started, and nothing has to spill.
+    rooms.deployments = {"team/a": replace(rooms.deployments["team/a"], missed=0.03)}
+    learned = spill({"team/a": 1}, ("team/a", API), own("a"), LOAD, rooms)
+    assert (learned.part, learned.reason) == (0.0, None)
+
+
 def test_a_deployment_takes_no_more_than_it_has_room_for_and_the_next_gets_the_rest():
     rooms = make_rooms(a=0, b=1)
     found = spill({"team/a": 1}, ("team/a", "team/b", API), own("a", "b"), LOAD, rooms)

@@ -66,6 +66,15 @@ def test_a_ramp_is_followed_without_lag():
     assert state.level(quiet) == pytest.approx(999.0, abs=1.0)
 
 
+def test_the_trend_is_told_of_ten_minutes_and_is_no_part_of_the_forecast():
+    quiet = ForecastPolicy(dispersion=1e-30, change=1e9)
+    state = _feed([100.0 + 0.01 * 8.0 * number for number in range(1000)], policy=quiet)
+    assert state.trend(quiet) == pytest.approx(0.01, rel=0.01)
+    assert state.ahead(120.0, quiet, (0.0, 0.0)) == state.fast
+    # Before there was a second mean there is none.
+    assert Forecast(time=NOW, fast=130.0, slow=100.0, dispersion=1.0).trend(FORECAST) == 0.0
+
+
 def test_two_bins_that_stand_out_are_a_new_level_and_no_slope():
     steady = _feed([20.0] * 100)
     one = advance(steady, steady.time + 8.0, 60.0 * 8.0, FORECAST)

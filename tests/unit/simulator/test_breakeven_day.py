@@ -1,6 +1,7 @@
 """A day whose volume crosses the break-even twice."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from modelyard.simulator.breakevenday import (
     WorkingDay,
     api_cost_per_minute,
     best_switching,
+    find_crossings,
+    find_delays,
     play_day,
     replicas_for,
 )
@@ -48,7 +51,8 @@ def test_the_route_follows_both_crossings_at_the_cost_of_hindsight():
     # The day is 16 times as short, and so is the time over which a start is to pay.
     policy = BreakEvenPolicy(horizon=3600.0 / 16)
     report = play_day(day, make_day_scenario(day, 1), TERMS, policy)
-    assert [to_fleet for _, to_fleet in report.changes] == [True, False]
+    assert [to_fleet for _, to_fleet in report.crossings] == [True, False]
+    assert len(report.delays) == 2
     assert all(abs(delay) <= START for delay in report.delays)
     assert report.ratio <= 1.05
     assert report.strict_ratio <= 1.05
@@ -57,15 +61,45 @@ def test_the_route_follows_both_crossings_at_the_cost_of_hindsight():
     assert report.decided.attainment > 0.99
 
 
-def test_the_crossings_of_a_day_are_where_its_rate_is_the_break_even():
-    day = WorkingDay(1.0, 20.0, duration=7200.0)
-    morning, evening = day.crossings(4.75)
-    assert day.rate(morning) == pytest.approx(4.75)
-    assert day.rate(evening) == pytest.approx(4.75)
-    assert day.rate(morning + 1.0) > 4.75 > day.rate(evening + 1.0)
-    assert (day.rate(0.0), day.rate(3600.0), day.rate(7199.0)) == (1.0, 20.0, 1.0)
-    with pytest.raises(ValueError, match=r"between low 1\.0 and high 20\.0, not 30"):
-        day.crossings(30.0)
+def by_the_minute(*stretches: tuple[float, int]):
+    return np.concatenate([np.full(minutes, rate) for rate, minutes in stretches])
+
+
+def crossings_of(rates):
+    """Of a fleet whose replicas cost what 10 requests/s do, and answer 20 or somewhat less; starts take one minute."""
+    arrivals = make_arrivals([0.0], 1, 1, duration=60.0)
+    scenario = replace(make_scenario(arrivals, price=3.6, start=StartTime(60.0)), capacity=20.0)
+    return find_crossings(rates, 3.6 / 3600 / 10.0, scenario)
+
+
+def test_a_crossing_is_where_the_cheaper_side_changes_for_good():
+    assert crossings_of(by_the_minute((2.0, 60), (15.0, 60), (2.0, 60))) == ((3600.0, True), (7200.0, False))
+
+
+def test_a_day_near_the_break_even_has_no_crossing_that_is_worth_a_start():
+    assert crossings_of(by_the_minute((9.9, 60), (10.1, 60), (9.9, 60), (10.1, 60))) == ()
+
+
+@pytest.mark.parametrize(("minutes", "worth"), [(3, False), (5, True)])
+def test_who_is_one_start_late_still_gains_by_a_crossing(minutes, worth):
+    # 15 requests/s save half a replica: in 4 minutes as much as two starts of one minute cost.
+    found = crossings_of(by_the_minute((2.0, 60), (15.0, minutes), (2.0, 60)))
+    assert found == (((3600.0, True), (3600.0 + 60.0 * minutes, False)) if worth else ())
+
+
+def test_a_step_on_the_way_up_that_is_lost_again_is_no_crossing():
+    # One replica is worth its price for two minutes, then two are needed, and are not until 20 requests/s.
+    up = by_the_minute((2.0, 60), (12.0, 2), (18.5, 5), (30.0, 60))
+    assert crossings_of(up) == ((60.0 * 67, True),)
+    # Where less is lost on the second step than was won on the first, it is.
+    assert crossings_of(by_the_minute((2.0, 60), (12.0, 2), (18.5, 1), (30.0, 60))) == ((3600.0, True),)
+
+
+def test_changes_go_with_crossings_or_are_others():
+    crossings = ((100.0, True), (900.0, False))
+    assert find_delays(crossings, ((130.0, True), (880.0, False))) == (30.0, -20.0)
+    assert find_delays(crossings, ((130.0, True),)) == ()
+    assert find_delays(crossings, ((130.0, False), (880.0, True))) == ()
 
 
 def test_a_day_has_the_requests_of_its_rates():
@@ -102,7 +136,8 @@ def test_switching_in_hindsight_is_the_best_of_all_ways(seed):
 
 def test_the_smallest_fleet_follows_the_known_rate():
     day = WorkingDay(1.0, 60.0, duration=7200.0)
-    counts = replicas_for(day, 28.0, 120, BreakEvenPolicy())
+    counts = replicas_for(day.rates, 28.0, BreakEvenPolicy())
+    assert len(counts) == 120
     assert (counts.min(), counts.max()) == (1.0, 3.0)
     assert counts[0] == 1.0
     assert counts[60] == 3.0

@@ -64,11 +64,11 @@ def _climb(group: Group, route: RouteInput, target: OwnTarget, chosen: Assignmen
         key for key, item in chosen.items() if item.own and item.name == name and key != route.name
     )
     base, _ = group.need(name, others)
-    work, before = group.work(name, others), 0.0
+    work, before, policy = group.work(name, others), 0.0, deployment.plan(group.policy)
     alone = len(group.allowed[route.name].own) == 1
     per_request_hour = group.allowed[route.name].per_request * SECONDS_PER_HOUR
     for count in range(max(base, 1), deployment.maximum + 1):
-        end = answered(group.loads[route.name], target, work, count, group.policy)
+        end = answered(group.loads[route.name], target, work, count, policy)
         if end <= before + SMALLEST:
             continue
         added, before = end - before, end

@@ -120,7 +120,7 @@ def _make_group(
 
 def _ask_unused(deployment: DeploymentInput, policy: BreakEvenPolicy) -> DeploymentChoice:
     """Return what is asked of a deployment that no route here may use."""
-    needed = replicas_needed(other_work(deployment), policy)
+    needed = replicas_needed(other_work(deployment), deployment.plan(policy))
     count = min(max(needed, deployment.minimum), deployment.maximum)
     return DeploymentChoice(deployment.name, count, count == 0)
 

@@ -7,7 +7,7 @@ decided apart.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from modelyard.core.breakeven.allowed import Allowed
@@ -63,6 +63,10 @@ class Group:
     policy: BreakEvenPolicy
     _needs: dict[tuple[str, frozenset[str]], tuple[int, float]] = field(default_factory=dict)
 
+    def at_loads(self, loads: Mapping[str, RouteLoad]) -> "Group":
+        """Return the same under other loads."""
+        return replace(self, loads=loads, _needs={})
+
     def work(self, name: str, routes: Iterable[str]) -> Work:
         """Return the work of a deployment while these routes send to it."""
         total = other_work(self.deployments[name])
@@ -80,10 +84,11 @@ class Group:
         found = self._needs.get((name, routes))
         if found is None:
             deployment, work = self.deployments[name], self.work(name, routes)
-            count = max(replicas_needed(work, self.policy), deployment.minimum, 1 if routes else 0)
+            policy = deployment.plan(self.policy)
+            count = max(replicas_needed(work, policy), deployment.minimum, 1 if routes else 0)
             served = 1.0
             if count > deployment.maximum:
-                served = min(1.0, deployment.maximum / max(replicas_planned(work, self.policy), 1e-9))
+                served = min(1.0, deployment.maximum / max(replicas_planned(work, policy), 1e-9))
             found = self._needs[name, routes] = (count, served)
         return found
 

@@ -73,9 +73,26 @@ def expect_load(
     if forecast is None or last is None or now - last.time > STALE or forecast.age < rules.forecast.fast:
         return None
     weights = history.headroom.weights(rules.headroom)
-    ahead = forecast.ahead(lead, rules.forecast, weights)
+    trend = forecast.trend(rules.forecast)
+    ahead = _go_on(forecast, forecast.ahead(lead, rules.forecast, weights), trend, lead, rules.forecast)
     deviation = history.headroom.deviation(ahead, forecast.dispersion, BURST * BIN, rules.headroom)
-    return RouteLoad(forecast.ahead(0.0, rules.forecast, weights), ahead, deviation)
+    return RouteLoad(forecast.ahead(0.0, rules.forecast, weights), ahead, deviation, trend)
+
+
+def _go_on(forecast: Forecast, ahead: float, trend: float, lead: float, policy: ForecastPolicy) -> float:
+    """Return the forecast for one start from now, with the trend where the slopes say less.
+
+    On a slow ramp the slopes over minutes are lost in noise, and a forecast without them is late by the age of its mean
+    and a start. The slow mean goes on with the trend: it has half the noise of the fast one. Slopes that stand out
+    against the trend have seen it end.
+    """
+    change = ahead - forecast.fast
+    if trend == 0.0 or change * trend < 0:
+        return ahead
+    later = max(forecast.slow + trend * (policy.slow + lead), 0.0)
+    if change == 0.0:
+        return later
+    return max(ahead, later) if trend > 0 else min(ahead, later)
 
 
 def mean_request(memory: ShapeMemory, expected: LoadShape) -> LoadShape:

@@ -7,6 +7,7 @@ from modelyard.core.breakeven.hysteresis import Excess, Past, add_excess, longes
 from modelyard.core.breakeven.inputs import RouteInput, RouteLoad, Target
 from modelyard.core.breakeven.joint import Assignment, Group, find_cheapest
 from modelyard.core.breakeven.memory import BreakEvenMemory, RouteMemory
+from modelyard.core.breakeven.outlook import Outlook, foresee
 
 UNKNOWN_LOAD = RouteLoad(0.0, 0.0, 0.0)
 """Of a route that was never counted: it keeps one replica of its deployment, and no more is asked for."""
@@ -59,9 +60,10 @@ def settle(group: Group, memory: BreakEvenMemory, now: float) -> Settled:
         unchanged=now - max(known[name].since for name in moving),
         unrest=max(known[name].unrest for name in moving),
     )
-    excess = add_excess(group, present, alternative, total, past)
+    outlook = foresee(group, present, alternative)
+    excess = add_excess(group, present, alternative, total, past, foreseen=outlook is Outlook.PAYS)
     settling = any(now - known[name].since < longest_start(group, name) for name in moving)
-    if excess.reached and not settling:
+    if excess.reached and not settling and (excess.proven or outlook is not Outlook.TURNS):
         return Settled(alternative, moving, present, Excess(0.0, excess.threshold, excess.urgent))
     return Settled(present, frozenset(), alternative, excess)
 

@@ -45,7 +45,7 @@ def _room(group: Group, name: str, assignment: Assignment) -> float:
     if deployment.serving < 1:
         return 0.0
     # A load that one replica is planned for needs a whole one, whatever the fraction.
-    planned = replicas_planned(work, group.policy)
+    planned = replicas_planned(work, deployment.plan(group.policy))
     if planned <= deployment.serving * (1 + 1e-9):
         return 1.0
     return math.floor(deployment.serving / planned * PARTS + 1e-9) / PARTS

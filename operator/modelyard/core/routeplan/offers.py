@@ -156,6 +156,7 @@ def _deployment_input(
         used=work.mean,
         used_deviation=work.variance**0.5,
         start_time=view.start_time,
+        missed=view.missed,
     )
 
 

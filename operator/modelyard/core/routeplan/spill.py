@@ -38,7 +38,7 @@ class Rooms:
 
     def planned(self, key: str) -> float:
         """Return how many replicas the present load is planned for, headroom included."""
-        return replicas_planned(self.work.get(key, Work()), self.policy)
+        return replicas_planned(self.work.get(key, Work()), self.deployments[key].plan(self.policy))
 
     def take(self, key: str, load: RouteLoad | None, rate: float, target: OwnTarget) -> int:
         """Return how many tenths of so many further requests per second a deployment takes, and count them.
@@ -50,7 +50,7 @@ class Rooms:
             return 0
         if load is None or rate <= 0 or not view.measured:
             return PARTS
-        free = answered(load, target, self.work.get(key, Work()), view.serving, self.policy)
+        free = answered(load, target, self.work.get(key, Work()), view.serving, view.plan(self.policy))
         tenths = min(math.floor(free / rate * PARTS + 1e-9), PARTS)
         if tenths:
             taken = work_of(load, rate * tenths / PARTS, target)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.routetargets import RouteTarget
-from modelyard.core.breakeven.inputs import Target, TokenPrice
+from modelyard.core.breakeven.inputs import BreakEvenPolicy, Target, TokenPrice
 from modelyard.core.budget.limits import SizeLimit, limit_bounds
 from modelyard.core.budget.rules import divide
 from modelyard.core.choice import DEFAULT_REQUESTS_PER_MINUTE, expected_shape
@@ -246,6 +246,12 @@ class DeploymentView:
     """Whether another model waits for its accelerators."""
     decided: bool = True
     """False: it has not been decided on since the operator started, so that nothing may follow from it."""
+    missed: float | None = None
+    """Share of requests that its size is planned to miss now, as the size rule has learned it; None: the usual."""
+
+    def plan(self, policy: BreakEvenPolicy) -> BreakEvenPolicy:
+        """Return the policy with that share: what routes find full, the size rule must, too."""
+        return policy if self.missed is None else replace(policy, missed=self.missed)
 
     @property
     def capacity(self) -> float:
@@ -314,6 +320,7 @@ def view_deployment(
         start_time=start_time(memory.size.starts, variant.start_time),
         measured=variant.speed is not None or _is_declared(deployment, variant),
         contested=bool(waiting.get(accelerator.metadata.name, frozenset()) - {key}),
+        missed=memory.size.load.headroom.allowed,
     )
 
 
