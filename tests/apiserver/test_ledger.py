@@ -1,5 +1,7 @@
 """The ledger's objects on a real API server: compare-and-swap, archives that nobody can change, a restart."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -8,11 +10,14 @@ import pytest
 from dev.cluster.control_plane import ControlPlane
 from modelyard.cli.costread import read_view
 from modelyard.core.ledger.archive import OPEN_NAME, archive_name
+from modelyard.core.ledger.book import Ledger
+from modelyard.core.ledger.codec import decode_ledger
 from modelyard.core.ledger.usage import NodeCounts, Use, spend_key
 from modelyard.core.spend import HOUR
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.informers import Indices
 from modelyard.kube.resources import CONFIG_MAPS
+from modelyard.render.ledger import read_ledger
 from modelyard.render.settings import PodPeer
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.ledger import LedgerKeeper
@@ -30,12 +35,12 @@ class Setting:
         self.client = client
         self.namespace = namespace
 
-    def keeper(self) -> tuple[LedgerKeeper, Fleet]:
+    def keeper(self, **changes: float) -> tuple[LedgerKeeper, Fleet]:
         """Return a keeper as a new process has it."""
         price = {"inputPerMillion": "2", "outputPerMillion": "8"}
         fleet = Fleet(indices=Indices(deployments={}, pods={}, accelerators={}))
         fleet.providers["acme"] = make_provider("acme", {"name": "large", "price": price})
-        settings = OperatorSettings()
+        settings = replace(OperatorSettings(), **changes)
         settings = replace(settings, render=replace(settings.render, gateway=PodPeer(self.namespace, {})))
         return LedgerKeeper(self.client, fleet, settings), fleet
 
@@ -45,6 +50,12 @@ async def setting(control_plane: ControlPlane, namespace: str) -> AsyncIterator[
     client = await KubeClient.connect(control_plane.kubeconfig)
     yield Setting(client, namespace)
     await client.close()
+
+
+async def read_open(setting: Setting) -> Ledger:
+    body = await setting.client.get(CONFIG_MAPS, setting.namespace, OPEN_NAME)
+    assert body is not None
+    return decode_ledger(read_ledger(body))
 
 
 def reading(seconds: float, tokens: int) -> tuple[NodeCounts, ...]:
@@ -117,6 +128,40 @@ async def test_nothing_new_writes_nothing(setting: Setting) -> None:
         fleet.counts["x"] = reading(seconds, 1000)
         await keeper.round(T + seconds)
     assert await setting.client.get(CONFIG_MAPS, setting.namespace, OPEN_NAME) == before
+
+
+async def test_what_an_envoy_that_leaves_has_counted_is_written_at_once(setting: Setting) -> None:
+    """Not when the next write is due, which is in an hour."""
+    keeper, fleet = setting.keeper(read_interval=0.05, ledger_interval=3600.0)
+    await keeper.start()
+    assert keeper.write("x"), "it has told nothing yet"
+    running = asyncio.create_task(keeper.run())
+    try:
+        now = time.time()
+        for tokens in (1000, 1000, 3000):
+            fleet.counts["x"] = (NodeCounts(now + tokens, None, {KEY: Use(requests=1, prompt=tokens)}),)
+            async with asyncio.timeout(60):
+                while not keeper.write("x"):
+                    await asyncio.sleep(0.02)
+            stored = await read_open(setting)
+            assert stored.nodes["x"].counts == {KEY: Use(requests=1, prompt=tokens)}
+    finally:
+        running.cancel()
+
+
+async def test_nothing_is_written_for_certain_after_a_conflict(setting: Setting) -> None:
+    (first, first_fleet), (second, second_fleet) = setting.keeper(), setting.keeper()
+    await first.start()
+    await second.start()
+    first_fleet.counts["x"] = second_fleet.counts["x"] = reading(0, 1000)
+    await first.round(T)
+    assert first.write("x")
+    assert not second.write("x")
+    with pytest.raises(ApiError):
+        await second.round(T)
+    assert not second.write("x")
+    await second._load()
+    assert second.write("x"), "the other one has written it"
 
 
 async def test_a_ledger_of_another_version_is_not_overwritten(setting: Setting) -> None:

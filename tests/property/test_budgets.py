@@ -16,7 +16,7 @@ from modelyard.core.budget.period import period_at
 from modelyard.core.budget.rules import divide
 from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, RouteRule, WeightedTarget
 from modelyard.core.scaling.schedules import Bounds
-from modelyard.core.spend import HOUR, OTHER_TENANTS, Spend, SpendKey, SpendLine
+from modelyard.core.spend import HOUR, NOTHING_ARCHIVED, OTHER_TENANTS, Archived, Spend, SpendKey, SpendLine
 
 ZONES = (
     "Etc/UTC",
@@ -266,9 +266,10 @@ planned = st.lists(
 
 
 @settings(max_examples=500, deadline=None)
-@given(planned, st.permutations(TARGETS))
-def test_preferring_the_cheapest_sends_nothing_where_the_plan_sends_nothing(chosen, order):
-    rest, _ = divide(Route("one/chat@route", ("chat",), chosen, budgets=(BudgetRule(order=tuple(order)),)))
+@given(planned, st.permutations(TARGETS), st.sets(st.sampled_from(TARGETS)))
+def test_preferring_the_cheapest_sends_nothing_where_the_plan_sends_nothing(chosen, order, tried):
+    rule = BudgetRule(order=tuple(order), tried=tuple(name for name in order if name in tried))
+    rest, _ = divide(Route("one/chat@route", ("chat",), chosen, budgets=(rule,)))
     before = {target.upstream: target for target in chosen}
     total, wanted = (sum(item.weight for item in chosen), sum(item.wanted or 0 for item in chosen))
     assert {target.upstream for target in rest.targets} == before.keys()
@@ -290,7 +291,7 @@ def test_every_request_that_is_refused_is_told_when_to_come_again(table, held, s
     """At that time, and not before, some target is left to it if nothing else is spent and all prices are known."""
     costs = dict.fromkeys(TARGETS, 0.01)
     # What was counted for no tenant makes the spend of some unknown, and nobody can tell for how long.
-    spend = replace(spend, lines=tuple(line for line in spend.lines if line.key.tenant != OTHER_TENANTS))
+    spend = replace(spend, recent=tuple(line for line in spend.recent if line.key.tenant != OTHER_TENANTS))
     for route in apply_budgets(table, judge_budgets(held, spend, NOW), costs):
         rest, named = divide(route)
         for part in (rest, *(own for _, own in named)):
@@ -344,7 +345,7 @@ def test_soft_limits_lower_max_but_never_min_or_the_last_replica(held, spend, lo
 @given(several, spends)
 def test_the_sum_of_a_budget_is_too_high_by_one_hour_at_most(held, spend):
     # What was counted for no tenant may make a tenant's sum unknown.
-    spend = replace(spend, lines=tuple(line for line in spend.lines if line.key.tenant != OTHER_TENANTS))
+    spend = replace(spend, recent=tuple(line for line in spend.recent if line.key.tenant != OTHER_TENANTS))
     for standing in judge_budgets(held, spend, NOW):
         assert standing.period is not None
         assert standing.spent is not None
@@ -413,16 +414,26 @@ def test_overspend_is_one_interval_and_what_is_in_flight(day, amount):
 
 
 @settings(max_examples=100, deadline=None)
-@given(several, st.lists(st.lists(lines, max_size=4), min_size=1, max_size=5))
-def test_sums_that_are_kept_are_those_of_all_lines(held, readings):
-    """Hours that are over stay as they are; what comes later belongs to the newest hours."""
-    sums, known = None, ()
+@given(several, st.lists(st.lists(lines, max_size=4), min_size=1, max_size=5), st.integers(0, 3))
+def test_sums_that_are_kept_are_those_of_all_lines(held, readings, behind):
+    """Hours that are over stay as they are; what comes later belongs to the newest hours.
+
+    All but the newest ones are archived, some hours late.
+    """
+    sums, known, archived = None, (), NOTHING_ARCHIVED
     for number, found in enumerate(readings):
         # Half an hour passes from one reading to the next.
         now = NOW + number * HOUR / 2
         newest = int(now - now % HOUR)
         come = found if number == 0 else [replace(line, hour=newest) for line in found]
         known = (*known, *come)
-        spend = Spend(now, known)
+        over = sorted({line.hour for line in known if line.hour < newest - behind * HOUR})
+        if over != list(archived.hours):
+            archived = Archived(
+                tuple(over), tuple(tuple(line for line in known if line.hour == hour) for hour in over)
+            )
+        recent = tuple(line for line in known if line.hour not in over)
+        spend, plain = Spend(now, recent, archived), Spend(now, known)
+        assert sorted(spend.lines, key=repr) == sorted(plain.lines, key=repr)
         sums = SpendSums(spend, sums)
-        assert judge_budgets(held, spend, now, sums) == judge_budgets(held, spend, now)
+        assert judge_budgets(held, spend, now, sums) == judge_budgets(held, plain, now)

@@ -149,6 +149,8 @@ class BudgetRule:
     up: for a moment, as a rule."""
     order: tuple[str, ...] = ()
     """Upstreams in the order in which they are tried, the cheapest first; empty: the route's own."""
+    tried: tuple[str, ...] = ()
+    """Of `order`, those that do not answer and get a few requests, to find out whether they do again."""
     refusal: Exhausted | None = None
     """What is answered where it is closed or no upstream is left."""
     rule_refusals: tuple[Exhausted | None, ...] = ()

@@ -1,6 +1,9 @@
 """What was spent, by whom and on what: the lines that the ledger keeps and that reports and budgets add up."""
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 HOUR = 3600
@@ -42,11 +45,43 @@ class SpendLine:
     """Of them, those for answers that ended before the usage was told."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Archived:
+    """What was spent in hours that do not change any more: one object for as long as they are the same ones."""
+
+    hours: tuple[int, ...] = ()
+    """Unix times at which they begin, ascending, of those in which something was spent."""
+    lines: tuple[tuple[SpendLine, ...], ...] = ()
+    """Those of each hour."""
+
+    def since(self, begin: float) -> Iterator[SpendLine]:
+        """Return the lines of the hours that begin at or after a moment."""
+        return chain.from_iterable(self.lines[bisect_left(self.hours, begin) :])
+
+
+NOTHING_ARCHIVED = Archived()
+"""No hour is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Everything that is known of what was spent."""
+    """Everything that is known of what was spent: one line for each key, kind and hour of the kept time."""
 
     time: float
     """Unix time up to which it is complete."""
-    lines: tuple[SpendLine, ...]
-    """One for each key, kind and hour of the kept time."""
+    recent: tuple[SpendLine, ...]
+    """What every reading changes. Hours that are archived may have lines here too: they add up."""
+    archived: Archived = NOTHING_ARCHIVED
+    """There may be a million lines in it, so that nobody looks at all of them at every reading."""
+
+    @property
+    def lines(self) -> tuple[SpendLine, ...]:
+        """All of them."""
+        return (*chain.from_iterable(self.archived.lines), *self.recent)
+
+    def since(self, begin: float) -> Iterator[SpendLine]:
+        """Yield the lines of the hours that begin at or after a moment."""
+        yield from self.archived.since(begin)
+        for line in self.recent:
+            if line.hour >= begin:
+                yield line

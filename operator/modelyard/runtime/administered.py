@@ -53,7 +53,22 @@ class NamespaceReader:
         A round of readings begins with this: each Secret is read once in it, however many keys it holds.
         """
         self._secrets.clear()
-        plural = f"{self._resource.kind}s"
+        bodies, _ = await self.list_bodies(known=known)
+        seen = [project_object(model, body) for body in bodies]
+        for body, view in zip(bodies, seen, strict=True):
+            if view.object is None:
+                name = body["metadata"]["name"]
+                fields = about(f"{self._namespace}/{name}", self._resource.kind, Code.INVALID)
+                logger.error("%s %s cannot be read: %s", self._resource.kind, name, view.error, extra=fields)
+        return [view.object for view in seen if view.object is not None]
+
+    async def list_bodies(
+        self, *, known: bool, consequence: Callable[[ApiError], str] = lambda _: ""
+    ) -> tuple[list[dict[str, Any]], ApiError | None]:
+        """Return the objects as they come; and why there are none where the kind is not there or not allowed.
+
+        `known` as for `list_objects`. `consequence`: what follows from such an error, for the log; it is said once.
+        """
         try:
             bodies = [
                 body async for body in self._client.list_pages(self._resource, {}, namespace=self._namespace)
@@ -62,17 +77,12 @@ class NamespaceReader:
             if error.status != 404 and (error.status != 403 or known):
                 raise
             if not self._absent:
-                logger.warning("%s of namespace %s cannot be read: %s", plural, self._namespace, error)
+                plural, follows = f"{self._resource.kind}s", consequence(error)
+                logger.warning("%s of %s cannot be read%s: %s", plural, self._namespace, follows, error)
             self._absent = True
-            return []
+            return [], error
         self._absent = False
-        seen = [project_object(model, body) for body in bodies]
-        for body, view in zip(bodies, seen, strict=True):
-            if view.object is None:
-                name = body["metadata"]["name"]
-                fields = about(f"{self._namespace}/{name}", self._resource.kind, Code.INVALID)
-                logger.error("%s %s cannot be read: %s", self._resource.kind, name, view.error, extra=fields)
-        return [view.object for view in seen if view.object is not None]
+        return bodies, None
 
     async def read_secret(
         self, reference: SecretKey, field: str, find: Callable[[str], str | None], wanted: str

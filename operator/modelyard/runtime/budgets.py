@@ -63,7 +63,6 @@ class BudgetKeeper:
         self._sums: SpendSums | None = None
         self._judged: tuple[Spend | None, dict[str, LLMBudget], float] | None = None
         """What was judged last, and the Unix time from which on time alone makes a difference."""
-        self._absent = False
 
     async def start(self) -> None:
         """Read everything once: a table without budgets would open what they have closed."""
@@ -147,21 +146,10 @@ class BudgetKeeper:
 
         What was never read goes to `_unread`.
         """
-        try:
-            bodies = [
-                body async for body in self._client.list_pages(LLM_BUDGETS, {}, namespace=self._namespace)
-            ]
-        except ApiError as error:
-            # A right that is lost opens nothing; a kind that is gone takes its objects along.
-            if error.status != 404 and (error.status != 403 or self._budgets):
-                raise
+        bodies, error = await self._reader.list_bodies(known=bool(self._budgets), consequence=_consequence)
+        if error is not None:
             self._unread = (_unread({"name": NOT_READABLE}, str(error)),) if error.status == 403 else ()
-            if not self._absent:
-                what = "so providers get no requests" if self._unread else "so there are none"
-                logger.warning("LLMBudgets of %s cannot be read, %s: %s", self._namespace, what, error)
-            self._absent = True
             return []
-        self._absent = False
         found, unread = [], []
         for body in bodies:
             view = project_object(LLMBudget, body)
@@ -178,6 +166,11 @@ class BudgetKeeper:
             unread.append(_unread(body["metadata"], view.error, body.get("status")))
         self._unread = tuple(unread)
         return found
+
+
+def _consequence(error: ApiError) -> str:
+    """Say what follows where no budget can be read: a right that is missing may hide some."""
+    return ", so providers get no requests" if error.status == 403 else ", so there are none"
 
 
 def _unread(metadata: Mapping[str, Any], error: str, status: Mapping[str, Any] | None = None) -> Standing:

@@ -32,8 +32,9 @@ from modelyard.core.ledger.codec import (
     encode_ledger,
 )
 from modelyard.core.ledger.holdings import find_holdings, find_prices
+from modelyard.core.ledger.usage import find_new
 from modelyard.core.routing import external_key
-from modelyard.core.spend import HOUR, Spend, SpendLine
+from modelyard.core.spend import HOUR, NOTHING_ARCHIVED, Archived, Spend, SpendLine
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.resources import CONFIG_MAPS
 from modelyard.render.ledger import LABEL_LEDGER, LedgerTooLargeError, Part, build_ledger, read_ledger
@@ -90,8 +91,13 @@ class LedgerKeeper:
         self._started = time.time()
         self._tidied = False
         """Whether the last round worked on archives: then the open part is next, which more depends on."""
+        self._hurried = False
+        """Whether somebody waits for the next write."""
         self._metrics = SpendMetrics()
         self._archives: dict[Period, tuple[SpendLine, ...]] = {}
+        self._counted: tuple[Period, ...] = ()
+        """Those that counted when the last spend was told. None ever changes, so their lines are the same ones."""
+        self._archived = NOTHING_ARCHIVED
 
     async def start(self) -> None:
         """Read what is written. Where that is not possible, nothing is known to be spent until it is."""
@@ -111,9 +117,10 @@ class LedgerKeeper:
         due = time.monotonic() + self._settings.ledger_interval
         while True:
             await asyncio.sleep(self._settings.read_interval)
-            if time.monotonic() < due:
+            if time.monotonic() < due and not self._hurried:
                 self.look(time.time())
                 continue
+            self._hurried = False
             due = time.monotonic() + self._settings.ledger_interval
             try:
                 await self.round(time.time())
@@ -132,6 +139,14 @@ class LedgerKeeper:
                     due = time.monotonic()
             else:
                 self._complaint = ""
+
+    def write(self, node: str) -> bool:
+        """Return whether all that was read of an Envoy is written; else it is written at the next reading."""
+        last = self._written.nodes.get(node)
+        pending = self._fleet.counts.get(node, ())
+        done = self._loaded and not any(find_new(last, reading) for reading in pending)
+        self._hurried = self._hurried or not done
+        return done
 
     def look(self, now: float) -> None:
         """Tell budgets what was spent up to the newest reading. After a round that failed, it is not known."""
@@ -195,13 +210,19 @@ class LedgerKeeper:
         return hour.held != before.hour.held and ledger.time - before.time >= HELD_INTERVAL
 
     def _publish(self, ledger: Ledger, until: float, holdings: tuple[Holding, ...] = ()) -> None:
-        lines = [line for period in select_counted(self._archives, ledger) for line in self._archives[period]]
-        recent = list(open_lines(ledger))
-        for start, line in recent:
-            lines += spend_lines(start, (line,))
+        counted = tuple(select_counted(self._archives, ledger))
+        if counted != self._counted:
+            filled = [(period, self._archives[period]) for period in counted if self._archives[period]]
+            self._counted = counted
+            self._archived = Archived(
+                tuple(start for (start, _), _ in filled), tuple(lines for _, lines in filled)
+            )
+        found = list(open_lines(ledger))
+        recent = tuple(line for start, item in found for line in spend_lines(start, (item,)))
         before = self._fleet.spend
-        self._metrics.tell(recent, holdings, self._targets())
-        self._fleet.spend = Spend(max(until, 0.0 if before is None else before.time), tuple(lines))
+        self._metrics.tell(found, holdings, self._targets())
+        known = 0.0 if before is None else before.time
+        self._fleet.spend = Spend(max(until, known), recent, self._archived)
         self._on_spend()
 
     def _targets(self) -> set[str]:

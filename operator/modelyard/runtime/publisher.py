@@ -177,5 +177,14 @@ class Publisher:
         prices = price_targets(table, snapshot.deployments, snapshot.providers.values(), LoadShape())
         routes = snapshot.routes.items()
         by_cost = {route_name(key) for key, route in routes if route.spec.policy == "LowestCost"}
-        limited = apply_budgets(table.routes, known.budgets, prices, by_cost, self._rules, known.limits)
+        limited = apply_budgets(
+            table.routes,
+            known.budgets,
+            prices,
+            by_cost,
+            self._rules,
+            known.limits,
+            silent=snapshot.silent,
+            tried=snapshot.tried,
+        )
         return replace(table, routes=limited)

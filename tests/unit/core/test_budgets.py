@@ -352,6 +352,30 @@ def test_the_cheapest_is_preferred_in_scope_and_unknown_prices_come_last():
     assert rules(route(OWN, SMALL, name="other/chat@route"), soft, spend=known, prices=prices) == ()
 
 
+def test_the_cheapest_is_none_that_does_not_answer():
+    """It is tried last; where its time has come, one request in ten finds out whether it answers again."""
+    soft = budget(soft={"at": "0.5", "action": "PreferCheaper"})
+    standings = judge_budgets((soft,), spent(line(50)), NOW)
+    prices = {LARGE: 0.01, SMALL: 0.002}
+
+    def preferred(table: Route, **known: Any) -> tuple[WeightedTarget, ...]:
+        (limited,) = apply_budgets((table,), standings, prices, **known)
+        rest, _ = divide(limited)
+        return rest.targets
+
+    both = route(SMALL, LARGE)
+    cheap, dear = WeightedTarget(SMALL, 2), WeightedTarget(LARGE, 2)
+    spare = [replace(item, weight=0, standby=True) for item in (dear, cheap)]
+    assert preferred(both) == (cheap, spare[0])
+    assert preferred(both, silent={SMALL}) == (dear, spare[1])
+    assert preferred(both, silent={SMALL, LARGE}) == (cheap, spare[0]), "one of them has to be first"
+    planned = Route(both.name, both.models, (WeightedTarget(SMALL, 1), WeightedTarget(LARGE, 9)))
+    trial = {"silent": {SMALL}, "tried": {SMALL}}
+    assert preferred(planned, **trial) == (WeightedTarget(LARGE, 9), WeightedTarget(SMALL, 1))
+    even = Route(both.name, both.models, (WeightedTarget(SMALL, 50), WeightedTarget(LARGE, 50)))
+    assert preferred(even, **trial) == (WeightedTarget(LARGE, 90), WeightedTarget(SMALL, 10))
+
+
 def test_a_route_of_lowest_cost_is_left_alone():
     """It knows more than prices: accelerators that stay on cost the same whoever answers."""
     soft = budget(soft={"at": "0.5", "action": "PreferCheaper"})

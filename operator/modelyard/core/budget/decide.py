@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import chain
 from operator import itemgetter
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from modelyard.api.llmbudget import BudgetScope, LLMBudget, LLMBudgetSpec
@@ -54,7 +55,17 @@ class Act:
 Branches = tuple[tuple[str, ...], ...]
 """Upstreams of each of a route's rules, and those of the route itself last. Empty names: nobody takes them away."""
 
-_Key = tuple[Branches, frozenset[str], tuple[Act, ...], tuple[str, ...]]
+
+class Preference(NamedTuple):
+    """What is tried first of a route where a budget wants the cheapest."""
+
+    order: tuple[str, ...] = ()
+    """Its upstreams, the cheapest first and those that do not answer last; empty: no budget wants that."""
+    tried: tuple[str, ...] = ()
+    """Those of them that a few requests go to, to find out whether they answer again."""
+
+
+_Key = tuple[Branches, frozenset[str], tuple[Act, ...], Preference]
 
 
 @dataclass(slots=True)
@@ -75,12 +86,15 @@ def apply_budgets(
     by_cost: Collection[str] = (),
     memory: RuleMemory | None = None,
     limits: Iterable[ReachedLimit] = (),
+    silent: Collection[str] = (),
+    tried: Collection[str] = (),
 ) -> tuple[Route, ...]:
     """Return the routes with their budget rules; those on which nothing acts are returned as they are.
 
     `prices`: US dollars for the mean request, by upstream, if known. `by_cost`: names of routes that go where requests
     cost least anyway, for which prices alone would be a step back. `memory`: that of the last call, where it is kept.
-    `limits`: those of providers that are used up.
+    `limits`: those of providers that are used up. `silent`: providers' models that do not answer, which are nowhere
+    the cheapest; `tried`: those of them that a few requests go to, to find out whether they answer again.
     """
     routes = tuple(routes)
     memory = RuleMemory() if memory is None else memory
@@ -99,7 +113,7 @@ def apply_budgets(
         alike.setdefault((scope, *act.essence[1:-1]), []).append(act)
     groups = [tuple(group) for group in alike.values()]
     rules: dict[_Key, tuple[BudgetRule, ...]] = {}
-    found: dict[tuple[Branches, tuple[int, ...], tuple[str, ...]], tuple[BudgetRule, ...]] = {}
+    found: dict[tuple[Branches, tuple[int, ...], Preference], tuple[BudgetRule, ...]] = {}
     limited = []
     for route in routes:
         prefers = route.name not in by_cost
@@ -108,7 +122,9 @@ def apply_budgets(
             for number, (first, *_) in enumerate(groups)
             if _concerns(first, route, uncounted, prefers=prefers)
         )
-        branches, order = _outline(route, [groups[place][0] for place in places], uncounted, prices, prefers)
+        acting = [groups[place][0] for place in places]
+        order = _prefer(route, acting, prices, silent, tried) if prefers else Preference()
+        branches = _outline(route, acting, uncounted, order)
         place = (branches, places, order)
         if places and place not in found:
             about = tuple(act for number in places for act in groups[number])
@@ -191,24 +207,35 @@ def _concerns(act: Act, route: Route, uncounted: Collection[str], *, prefers: bo
 
 
 def _outline(
-    route: Route, about: Sequence[Act], uncounted: Collection[str], prices: Mapping[str, float], prefers: bool
-) -> tuple[Branches, tuple[str, ...]]:
-    """Return all of a route that its rules depend on, so that routes that are alike share them.
-
-    Second its upstreams, the cheapest first, where a budget wants that.
-    """
+    route: Route, about: Sequence[Act], uncounted: Collection[str], preference: Preference
+) -> Branches:
+    """Return all of a route that its rules depend on, so that routes that are alike share them."""
     upstreams = route.upstreams
-    order: tuple[str, ...] = ()
-    if prefers and any(_orders(act, upstreams) for act in about):
-        order = tuple(sorted(upstreams, key=lambda name: (name not in prices, prices.get(name, 0.0))))
-    kept = {name for name in upstreams if order or any(_takes(act, name, uncounted) for act in about)}
+    kept = {
+        name for name in upstreams if preference.order or any(_takes(act, name, uncounted) for act in about)
+    }
     parts = (*(rule.targets for rule in route.rules), route.targets)
     names = ((target.upstream for target in targets) for targets in parts)
-    return tuple(tuple(name if name in kept else "" for name in part) for part in names), order
+    return tuple(tuple(name if name in kept else "" for name in part) for part in names)
+
+
+def _prefer(
+    route: Route,
+    about: Sequence[Act],
+    prices: Mapping[str, float],
+    silent: Collection[str],
+    tried: Collection[str],
+) -> Preference:
+    """Return which of a route's upstreams come first, where a budget wants the cheapest."""
+    upstreams = route.upstreams
+    if not any(_orders(act, upstreams) for act in about):
+        return Preference()
+    order = sorted(upstreams, key=lambda name: (name in silent, name not in prices, prices.get(name, 0.0)))
+    return Preference(tuple(order), tuple(name for name in order if name in tried))
 
 
 def _rules(
-    branches: Branches, about: Sequence[Act], order: tuple[str, ...], uncounted: Collection[str]
+    branches: Branches, about: Sequence[Act], preference: Preference, uncounted: Collection[str]
 ) -> Iterator[BudgetRule]:
     """Yield the rules of one route: those of tenants whom a budget names, then that of everybody else."""
     everybody = tuple(act for act in about if act.budget.spec.scope.tenants is None)
@@ -216,9 +243,11 @@ def _rules(
     for act in about:
         for tenant in dict.fromkeys(act.budget.spec.scope.tenants or ()):
             own[tenant] = (*own.get(tenant, ()), act)
-    rest = _combine(branches, everybody, order, uncounted)
+    rest = _combine(branches, everybody, preference, uncounted)
     # Tenants under the same budgets are treated alike.
-    combined = {acts: _combine(branches, (*everybody, *acts), order, uncounted) for acts in set(own.values())}
+    combined = {
+        acts: _combine(branches, (*everybody, *acts), preference, uncounted) for acts in set(own.values())
+    }
     for tenant, acts in sorted(own.items(), key=itemgetter(0)):
         if combined[acts] != rest:
             yield replace(combined[acts], tenant=tenant)
@@ -227,14 +256,14 @@ def _rules(
 
 
 def _combine(
-    branches: Branches, about: Sequence[Act], order: tuple[str, ...], uncounted: Collection[str]
+    branches: Branches, about: Sequence[Act], preference: Preference, uncounted: Collection[str]
 ) -> BudgetRule:
     """Return what all these budgets together make of a route."""
     upstreams = sorted({name for branch in branches for name in branch if name})
     closing = [act for act in about if _closes(act)]
     taken = {name: [act for act in about if _takes(act, name, uncounted)] for name in upstreams}
     if not any(_orders(act, upstreams) for act in about):
-        order = ()
+        preference = Preference()
     *parts, refusal = (
         _explain(closing, [taken.get(name, []) for name in dict.fromkeys(branch)]) for branch in branches
     )
@@ -248,7 +277,8 @@ def _combine(
             and not any(act.exhausted and not act.limit for act in by)
             and not any(name in uncounted and not act.limit for act in by)
         ),
-        order=order,
+        order=preference.order,
+        tried=preference.tried,
         refusal=refusal,
         rule_refusals=() if all(part == refusal for part in parts) else tuple(parts),
     )

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import chain
 
 from modelyard.api.llmbudget import BudgetScope, LLMBudget
 from modelyard.api.scaling import known_time_zones
 from modelyard.core.budget.period import Period, period_at
 from modelyard.core.budget.scope import counts
 from modelyard.core.reasons import Code, Reason
-from modelyard.core.spend import HOUR, OTHER_TENANTS, Spend, SpendKey, SpendLine
+from modelyard.core.spend import HOUR, OTHER_TENANTS, Archived, Spend, SpendKey, SpendLine
 
 READ_SECONDS = 5.0
 """How long one reading of an Envoy may take: the page is made in its main thread, which may be busy with a large
@@ -96,7 +97,9 @@ class ClosedHours:
 
     until: int
     """Unix time at which the first hour begins that is not among them."""
-    lines: tuple[SpendLine, ...] = field(repr=False)
+    archived: Archived = field(repr=False)
+    rest: tuple[SpendLine, ...] = field(repr=False)
+    """Lines of such hours that are not archived."""
     _by_key: dict[float, Mapping[SpendKey, float]] = field(default_factory=dict, repr=False)
     _by_scope: dict[tuple[BudgetScope, float], float] = field(default_factory=dict, repr=False)
 
@@ -110,8 +113,8 @@ class ClosedHours:
     def _since(self, begin: float) -> Mapping[SpendKey, float]:
         if begin not in self._by_key:
             found: dict[SpendKey, list[float]] = {}
-            for line in self.lines:
-                if line.hour >= begin:
+            for line in chain(self.archived.since(begin), self.rest):
+                if begin <= line.hour < self.until:
                     found.setdefault(line.key, []).append(line.dollars)
             # `fsum` gives the same in whatever order the lines come.
             self._by_key[begin] = {key: math.fsum(dollars) for key, dollars in found.items()}
@@ -127,15 +130,17 @@ class SpendSums:
     """
 
     def __init__(self, spend: Spend | None, before: "SpendSums | None" = None) -> None:
-        lines = spend.lines if spend is not None else ()
-        until = max((line.hour for line in lines), default=HOUR) - HOUR
-        over = tuple(line for line in lines if line.hour < until)
-        kept = before.closed if before is not None else ClosedHours(until, over)
-        same = (kept.until, len(kept.lines)) == (until, len(over))
-        self.closed: ClosedHours = kept if same else ClosedHours(until, over)
-        self.first = min((line.hour for line in lines), default=None)
+        spend = Spend(0.0, ()) if spend is None else spend
+        archived, recent = spend.archived, spend.recent
+        hours = {line.hour for line in recent}.union(archived.hours[:1], archived.hours[-1:])
+        until = max(hours, default=HOUR) - HOUR
+        over = tuple(line for line in recent if line.hour < until)
+        kept = before.closed if before is not None else ClosedHours(until, archived, over)
+        same = kept.until == until and kept.archived is archived and len(kept.rest) == len(over)
+        self.closed: ClosedHours = kept if same else ClosedHours(until, archived, over)
+        self.first = min(hours, default=None)
         """Unix time at which the oldest hour begins; None: nothing was spent."""
-        self._open = [line for line in lines if line.hour >= until]
+        self._open = list(spend.since(until))
 
     def of(self, scope: BudgetScope, begin: float) -> float:
         """Return US dollars in a scope of all hours that begin at or after a moment."""

@@ -5,6 +5,9 @@ from dataclasses import replace
 
 from modelyard.core.routing import BudgetRule, Exhausted, Route, RouteRule, WeightedTarget
 
+TRIAL_PARTS = 10
+"""One request in so many goes to a target that is tried, as where it is planned (`core.breakeven.spill.PARTS`)."""
+
 
 def divide(route: Route) -> tuple[Route, tuple[tuple[str, Route], ...]]:
     """Return the route for everybody else, and the routes of the tenants that have one of their own."""
@@ -50,7 +53,7 @@ def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tupl
     if not any(target.weight for target in targets):
         return left
     if rule.order:
-        left = _prefer(left, rule.order)
+        left = _prefer(left, rule.order, rule.tried)
     if any(target.weight for target in left):
         return left
     # Those are gone that get requests first: what stands by takes their place, or else what was not chosen.
@@ -58,12 +61,15 @@ def _obey_targets(targets: tuple[WeightedTarget, ...], rule: BudgetRule) -> tupl
     return tuple(_use(target) if target is after else target for target in left)
 
 
-def _prefer(targets: tuple[WeightedTarget, ...], order: tuple[str, ...]) -> tuple[WeightedTarget, ...]:
+def _prefer(
+    targets: tuple[WeightedTarget, ...], order: tuple[str, ...], tried: tuple[str, ...]
+) -> tuple[WeightedTarget, ...]:
     """Return targets of which the cheapest gets what all of them got, and the others stand by in the order of cost.
 
     Only those that were chosen take part: what sleeps, or was left out for another reason, is not asked for its price.
     A target that gets less than it should have, because its replicas are missing, gets no more than that; what it
-    should have stays, so that its size goes on to follow.
+    should have stays, so that its size goes on to follow. Those that are tried get one request in ten at most, and no
+    more than before.
     """
     rank = {upstream: place for place, upstream in enumerate(order)}
     chosen = sorted(
@@ -71,12 +77,28 @@ def _prefer(targets: tuple[WeightedTarget, ...], order: tuple[str, ...]) -> tupl
         key=lambda target: rank.get(target.upstream, len(rank)),
     )
     short = {target.upstream for target in _short(targets)}
-    left = sum(target.weight for target in chosen)
+    total = sum(target.weight for target in chosen)
+    trials = {
+        target.upstream: min(target.weight, max(total // TRIAL_PARTS, 1))
+        for target in chosen
+        if target.upstream in tried and target is not chosen[0]
+    }
+    left = total - sum(trials.values())
     preferred = []
     for target in chosen:
-        weight = min(target.weight, left) if target.upstream in short else left
-        left -= weight
+        weight = trials.get(target.upstream)
+        if weight is None:
+            weight = min(target.weight, left) if target.upstream in short else left
+            left -= weight
         preferred.append(replace(target, weight=weight, standby=not weight))
+    if left:
+        # Nobody else has room for it. Not all targets get less than they should.
+        place = next(
+            number
+            for number, target in enumerate(preferred)
+            if target.upstream in trials and target.upstream not in short
+        )
+        preferred[place] = replace(preferred[place], weight=preferred[place].weight + left)
     return (*preferred, *(target for target in targets if not target.weight))
 
 

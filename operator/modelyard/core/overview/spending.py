@@ -42,7 +42,7 @@ def build_spending(spend: Spend | None, now: float) -> Spending | None:
     if spend is None:
         return None
     since = (int(now) // HOUR - RECENT_HOURS + 1) * HOUR
-    lines = [line for line in spend.lines if line.hour >= since]
+    lines = list(spend.since(since))
     return Spending(
         since=format_time(since),
         until=format_time(spend.time),
