@@ -100,6 +100,10 @@ def envoy_component(
         stats_address=LOOPBACK,
         stats_port=ports.stats,
         admin_port=ports.admin,
+        # No load balancer has to hear of it first.
+        drain_seconds=1,
+        # A busy machine may take minutes to start an operator.
+        patience_seconds=600,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, content in (secret_files(tls) if tls is not None else {}).items():

@@ -18,10 +18,13 @@ HEAP_MARK = 1_000_000_007
 """Stands in it for the bytes of Envoy's heap: a number that is nowhere else."""
 CONNECTIONS_MARK = 1_000_000_009
 """The same for its client connections."""
+DRAIN_MARK = 1_000_000_021
+"""The same for the seconds that it serves on when it is to leave."""
 MARKS = {
     f'"{HOST_MARK}"': "{{ $host | quote }}",
     str(HEAP_MARK): "{{ $heapBytes }}",
     str(CONNECTIONS_MARK): "{{ $maxConnections }}",
+    str(DRAIN_MARK): "{{ $drainSeconds }}",
 }
 """What the template puts in their place."""
 
@@ -75,6 +78,7 @@ def _bootstrap(tls: ControlPlaneTls | None) -> Json:
             control_plane_tls=tls,
             heap_bytes=HEAP_MARK,
             max_connections=CONNECTIONS_MARK,
+            drain_seconds=DRAIN_MARK,
         )
     )
 
@@ -87,6 +91,7 @@ def _define(name: str, content: Json) -> str:
 {{{{- $host := include "modelyard.xdsHost" . }}}}
 {{{{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}}}
 {{{{- $maxConnections := int64 .Values.gateway.maxConnections }}}}
+{{{{- $drainSeconds := int64 .Values.gateway.drainSeconds }}}}
 {text}
 {{{{- end }}}}
 """

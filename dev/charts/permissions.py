@@ -42,10 +42,13 @@ REASONS: Mapping[str, str] = {
 """What a right is for, by resource."""
 
 _SYSTEM: Mapping[str, str] = {
-    "pods": "the label of the operator that acts",
+    "pods": "which Envoys leave",
     "services": "the gateway's own Service, which owns the HTTPRoute",
 }
 """The same in the operator's own namespace, where it differs."""
+
+_MARK = "the label of the operator that acts"
+"""What the right to change pods is for."""
 
 _NAMED_SECRETS = "the certificates of operator and gateway"
 """What rights to write Secrets are for."""
@@ -132,6 +135,8 @@ def permissions_page(rendered: Mapping[str, str]) -> str:
             reason = own.get(resource) or REASONS[resource]
             if resource == "secrets" and (only or "create" in verbs):
                 reason = _NAMED_SECRETS if only else f"{reason}; {_NAMED_SECRETS} are created"
+            if resource == "pods" and "patch" in verbs:
+                reason = f"{reason}; {_MARK}"
             shown = f"`{resource}`" + (f", only `{only}`" if only else "")
             rows.append(f"| {shown} | {', '.join(sorted(verbs))} | {reason} |")
         parts.append("\n".join(["| resource | verbs | for |", "| --- | --- | --- |", *rows]) + "\n")

@@ -57,6 +57,10 @@ class EnvoyProcess:
     """None: the operator is reached without TLS."""
     concurrency: int = 1
     """Worker threads."""
+    drain_seconds: int = 1
+    """How long it serves on at least when it is to leave: here nobody needs to hear of it first."""
+    patience_seconds: int = 600
+    """How long it waits then for an operator that does not answer: one starts slowly on a busy machine."""
     stats_port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     _process: asyncio.subprocess.Process | None = None
@@ -94,6 +98,8 @@ class EnvoyProcess:
             stats_address=LOOPBACK,
             stats_port=self.stats_port,
             admin_port=self.admin_port,
+            drain_seconds=self.drain_seconds,
+            patience_seconds=self.patience_seconds,
         )
         if self.xds_tls is not None:
             write_secret_files(self.xds_tls)

@@ -80,6 +80,7 @@ def test_envoys_bootstrap_is_the_programs(name):
             control_plane_tls=tls if secure else None,
             heap_bytes=values.get("heapMiB", default.heap_bytes // MEBIBYTE) * MEBIBYTE,
             max_connections=values.get("maxConnections", default.max_connections),
+            drain_seconds=values.get("drainSeconds", default.drain_seconds),
         )
     )
     assert written == beside

@@ -42,7 +42,7 @@ WRONG = [
     ("gateway.heapMiB=2048", "gateway.heapMiB is 2048 and gateway.resources.limits.memory 1536Mi"),
     ("gateway.resources.limits.memory=1Gi", "keep the heap below the limit"),
     ("networkPolicy.enabled=true,networkPolicy.apiServerPorts=null", "networkPolicy.apiServerPorts"),
-    ("operator.readInterval=20", "gateway.drainSeconds is 30 and operator.readInterval 20"),
+    ("gateway.maxDrainSeconds=40", "gateway.drainSeconds is 30 and gateway.maxDrainSeconds 40"),
     ("gateway.resources.limits.memory=0.9Gi", "keep the heap below the limit"),
     ("gateway.resources.limits.memory=1000M", "keep the heap below the limit"),
     # The API server would refuse them, after the rest of the release has been changed.

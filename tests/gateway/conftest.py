@@ -21,6 +21,7 @@ from modelyard.core.routing import Endpoint, Route, RoutingTable, Upstream, Weig
 from modelyard.core.tenants import hash_key
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import GatewayCounters, read_counters
+from modelyard.gateway.departures import departure_service
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.gateway.resources import ResourceBuilder
 from modelyard.render.envoy.settings import GatewaySettings
@@ -83,6 +84,27 @@ class Clock:
 
 
 @dataclass
+class Operator:
+    """The operator's part when an Envoy leaves: the test says what it answers."""
+
+    leaving: bool = False
+    """Whether the Envoy's pod is being deleted."""
+    settles: asyncio.Event = field(default_factory=asyncio.Event)
+    """An Envoy that asks whether it is written waits for this."""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Questions and node ids."""
+
+    async def is_leaving(self, node: str) -> bool:
+        self.asked.append(("Leaving", node))
+        return self.leaving
+
+    async def settle(self, node: str) -> bool:
+        self.asked.append(("Settle", node))
+        await self.settles.wait()
+        return True
+
+
+@dataclass
 class Gateway:
     """One Envoy, fed by our server."""
 
@@ -100,6 +122,7 @@ class Gateway:
     clock: Clock = field(default_factory=Clock)
     limits: LimitBook = field(default_factory=LimitBook)
     """What tenants have used of their limits, by that clock."""
+    operator: Operator = field(default_factory=Operator)
     certificate: Certificate | None = None
     """What Envoy shows its clients where `settings.tls` is set."""
     tenant_keys: dict[str, str] = field(default_factory=dict)
@@ -175,7 +198,9 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     wakes: list[tuple[str, int, str]] = []
     clock = Clock()
     limits = LimitBook(clock)
-    server = AdsServer(lambda *wake: wakes.append(wake), [limit_service(limits)])
+    operator = Operator()
+    services = [limit_service(limits), departure_service(operator)]
+    server = AdsServer(lambda *wake: wakes.append(wake), services)
     xds_port = await server.start("127.0.0.1", 0)
     settings = replace(GatewaySettings(), listener_address="127.0.0.1", listener_port=free_port())
     server.set_resources(ResourceBuilder(settings).build(RoutingTable(anonymous=True)))
@@ -185,7 +210,18 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
         EnvoyProcess(tmp_path, xds_port, settings.listener_port) as envoy,
     ):
-        yield Gateway(tmp_path, settings, server, envoy, xds_port, wakes, session, clock=clock, limits=limits)
+        yield Gateway(
+            tmp_path,
+            settings,
+            server,
+            envoy,
+            xds_port,
+            wakes,
+            session,
+            clock=clock,
+            limits=limits,
+            operator=operator,
+        )
     await server.stop()
 
 

@@ -3,6 +3,7 @@
 {{- $host := include "modelyard.xdsHost" . }}
 {{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
 {{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{{- $drainSeconds := int64 .Values.gateway.drainSeconds }}
 {
  "node": {
   "id": "",
@@ -108,6 +109,30 @@
      ]
     },
     "type": "STATIC"
+   },
+   {
+    "name": "pause",
+    "connect_timeout": "1s",
+    "load_assignment": {
+     "cluster_name": "pause",
+     "endpoints": [
+      {
+       "lb_endpoints": [
+        {
+         "endpoint": {
+          "address": {
+           "socket_address": {
+            "address": "127.0.0.1",
+            "port_value": 9902
+           }
+          }
+         }
+        }
+       ]
+      }
+     ]
+    },
+    "type": "STATIC"
    }
   ],
   "listeners": [
@@ -128,6 +153,7 @@
         "typed_config": {
          "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
          "stat_prefix": "stats",
+         "stream_idle_timeout": "0s",
          "route_config": {
           "name": "stats",
           "virtual_hosts": [
@@ -168,12 +194,73 @@
               "route": {
                "cluster": "admin"
               }
+             },
+             {
+              "match": {
+               "path": "/pause",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "direct_response": {
+               "status": 200
+              }
+             },
+             {
+              "match": {
+               "path": "/leave",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "direct_response": {
+               "status": 500
+              }
              }
             ]
            }
           ]
          },
          "http_filters": [
+          {
+           "name": "envoy.filters.http.lua",
+           "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {
+             "inline_string": "local SERVES_ON, PATIENCE = {{ $drainSeconds }}, 40\nlocal ASK_LIMIT, CALL_LIMIT = 300000, 5000\nlocal char, floor, match = string.char, math.floor, string.match\nlocal function call(handle, cluster, method, path, limit)\nlocal request = { [':method'] = method, [':path'] = path, [':authority'] = cluster }\nlocal headers, body = handle:httpCall(cluster, request, nil, limit)\nreturn headers[':status'] == '200' and (body or '') or nil\nend\nlocal function pause(handle)\ncall(handle, 'pause', 'GET', '/pause', CALL_LIMIT)\nend\nlocal function traffic(handle)\nlocal path = '/stats?filter=http.gateway.(downstream_rq_active|rq_total)$'\nlocal text = call(handle, 'admin', 'GET', path, CALL_LIMIT) or ''\nreturn tonumber(match(text, 'downstream_rq_active: (%d+)') or 0), tonumber(match(text, 'rq_total: (%d+)') or 0)\nend\nlocal function ask(handle, question, node)\nlocal size = #node\nlocal frame = char(0, 0, 0, floor(size / 256), size % 256) .. node\nlocal request = {\n[':method'] = 'POST',\n[':path'] = '/modelyard.gateway.v1.Departures/' .. question,\n[':authority'] = 'control_plane',\n['content-type'] = 'application/grpc',\n['te'] = 'trailers',\n}\nlocal headers, body = handle:httpCall('control_plane', request, frame, ASK_LIMIT)\nif headers[':status'] ~= '200' or not body then return nil end\nreturn match(body, 'yes$') or match(body, 'no$')\nend\nfunction envoy_on_request(handle)\nif handle:headers():get(':path') ~= '/leave' then return end\nlocal info = call(handle, 'admin', 'GET', '/server_info', CALL_LIMIT) or ''\nlocal node = match(info, '\"node\"%s*:%s*{%s*\"id\"%s*:%s*\"([^\"]*)\"') or ''\nlocal began, heard, leaving = os.time(), os.time(), nil\nrepeat\nif not leaving then\nleaving = ask(handle, 'Leaving', node)\nif leaving then heard = os.time() end\nif leaving == 'yes' then call(handle, 'admin', 'POST', '/healthcheck/fail', CALL_LIMIT) end\nend\npause(handle)\nuntil os.time() - began >= SERVES_ON\nlocal settled\nwhile true do\nlocal active, total = traffic(handle)\nif active > 0 then\nsettled, heard = nil, os.time()\npause(handle)\nelseif settled == total then\nbreak\nelse\nlocal answer = ask(handle, 'Settle', node)\nif answer then heard = os.time() end\nif answer == 'yes' then\nsettled = total\nelse\nif os.time() - heard >= PATIENCE then break end\npause(handle)\nend\nend\nend\nhandle:respond({ [':status'] = '200' }, settled and 'settled\\n' or 'the operator does not answer\\n')\nend\n"
+            }
+           }
+          },
+          {
+           "name": "envoy.filters.http.fault",
+           "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+            "headers": [
+             {
+              "name": ":path",
+              "string_match": {
+               "exact": "/pause"
+              }
+             }
+            ],
+            "delay": {
+             "fixed_delay": "1s",
+             "percentage": {
+              "numerator": 100
+             }
+            }
+           }
+          },
           {
            "name": "envoy.filters.http.router",
            "typed_config": {
@@ -247,6 +334,7 @@
 {{- $host := include "modelyard.xdsHost" . }}
 {{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
 {{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{{- $drainSeconds := int64 .Values.gateway.drainSeconds }}
 {
  "node": {
   "id": "",
@@ -384,6 +472,30 @@
      ]
     },
     "type": "STATIC"
+   },
+   {
+    "name": "pause",
+    "connect_timeout": "1s",
+    "load_assignment": {
+     "cluster_name": "pause",
+     "endpoints": [
+      {
+       "lb_endpoints": [
+        {
+         "endpoint": {
+          "address": {
+           "socket_address": {
+            "address": "127.0.0.1",
+            "port_value": 9902
+           }
+          }
+         }
+        }
+       ]
+      }
+     ]
+    },
+    "type": "STATIC"
    }
   ],
   "listeners": [
@@ -404,6 +516,7 @@
         "typed_config": {
          "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
          "stat_prefix": "stats",
+         "stream_idle_timeout": "0s",
          "route_config": {
           "name": "stats",
           "virtual_hosts": [
@@ -444,12 +557,73 @@
               "route": {
                "cluster": "admin"
               }
+             },
+             {
+              "match": {
+               "path": "/pause",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "direct_response": {
+               "status": 200
+              }
+             },
+             {
+              "match": {
+               "path": "/leave",
+               "headers": [
+                {
+                 "name": ":method",
+                 "string_match": {
+                  "exact": "GET"
+                 }
+                }
+               ]
+              },
+              "direct_response": {
+               "status": 500
+              }
              }
             ]
            }
           ]
          },
          "http_filters": [
+          {
+           "name": "envoy.filters.http.lua",
+           "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {
+             "inline_string": "local SERVES_ON, PATIENCE = {{ $drainSeconds }}, 40\nlocal ASK_LIMIT, CALL_LIMIT = 300000, 5000\nlocal char, floor, match = string.char, math.floor, string.match\nlocal function call(handle, cluster, method, path, limit)\nlocal request = { [':method'] = method, [':path'] = path, [':authority'] = cluster }\nlocal headers, body = handle:httpCall(cluster, request, nil, limit)\nreturn headers[':status'] == '200' and (body or '') or nil\nend\nlocal function pause(handle)\ncall(handle, 'pause', 'GET', '/pause', CALL_LIMIT)\nend\nlocal function traffic(handle)\nlocal path = '/stats?filter=http.gateway.(downstream_rq_active|rq_total)$'\nlocal text = call(handle, 'admin', 'GET', path, CALL_LIMIT) or ''\nreturn tonumber(match(text, 'downstream_rq_active: (%d+)') or 0), tonumber(match(text, 'rq_total: (%d+)') or 0)\nend\nlocal function ask(handle, question, node)\nlocal size = #node\nlocal frame = char(0, 0, 0, floor(size / 256), size % 256) .. node\nlocal request = {\n[':method'] = 'POST',\n[':path'] = '/modelyard.gateway.v1.Departures/' .. question,\n[':authority'] = 'control_plane',\n['content-type'] = 'application/grpc',\n['te'] = 'trailers',\n}\nlocal headers, body = handle:httpCall('control_plane', request, frame, ASK_LIMIT)\nif headers[':status'] ~= '200' or not body then return nil end\nreturn match(body, 'yes$') or match(body, 'no$')\nend\nfunction envoy_on_request(handle)\nif handle:headers():get(':path') ~= '/leave' then return end\nlocal info = call(handle, 'admin', 'GET', '/server_info', CALL_LIMIT) or ''\nlocal node = match(info, '\"node\"%s*:%s*{%s*\"id\"%s*:%s*\"([^\"]*)\"') or ''\nlocal began, heard, leaving = os.time(), os.time(), nil\nrepeat\nif not leaving then\nleaving = ask(handle, 'Leaving', node)\nif leaving then heard = os.time() end\nif leaving == 'yes' then call(handle, 'admin', 'POST', '/healthcheck/fail', CALL_LIMIT) end\nend\npause(handle)\nuntil os.time() - began >= SERVES_ON\nlocal settled\nwhile true do\nlocal active, total = traffic(handle)\nif active > 0 then\nsettled, heard = nil, os.time()\npause(handle)\nelseif settled == total then\nbreak\nelse\nlocal answer = ask(handle, 'Settle', node)\nif answer then heard = os.time() end\nif answer == 'yes' then\nsettled = total\nelse\nif os.time() - heard >= PATIENCE then break end\npause(handle)\nend\nend\nend\nhandle:respond({ [':status'] = '200' }, settled and 'settled\\n' or 'the operator does not answer\\n')\nend\n"
+            }
+           }
+          },
+          {
+           "name": "envoy.filters.http.fault",
+           "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+            "headers": [
+             {
+              "name": ":path",
+              "string_match": {
+               "exact": "/pause"
+              }
+             }
+            ],
+            "delay": {
+             "fixed_delay": "1s",
+             "percentage": {
+              "numerator": 100
+             }
+            }
+           }
+          },
           {
            "name": "envoy.filters.http.router",
            "typed_config": {
@@ -523,6 +697,7 @@
 {{- $host := include "modelyard.xdsHost" . }}
 {{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
 {{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{{- $drainSeconds := int64 .Values.gateway.drainSeconds }}
 {
  "resources": [
   {
@@ -548,6 +723,7 @@
 {{- $host := include "modelyard.xdsHost" . }}
 {{- $heapBytes := mul .Values.gateway.heapMiB 1048576 }}
 {{- $maxConnections := int64 .Values.gateway.maxConnections }}
+{{- $drainSeconds := int64 .Values.gateway.drainSeconds }}
 {
  "resources": [
   {

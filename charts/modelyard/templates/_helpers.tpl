@@ -184,9 +184,9 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- end }}
-{{- with .Values.operator.readInterval }}
-{{- if gt (mulf 2 .) (float64 $.Values.gateway.drainSeconds) }}
-{{- fail (printf "gateway.drainSeconds is %d and operator.readInterval %v: let an Envoy serve on for two readings, or what it counts last is lost" (int $.Values.gateway.drainSeconds) .) }}
+{{- with .Values.gateway.maxDrainSeconds }}
+{{- if lt (int .) (add $.Values.gateway.drainSeconds 30 | int) }}
+{{- fail (printf "gateway.drainSeconds is %d and gateway.maxDrainSeconds %d: leave 30 seconds between them, for the last reading of an Envoy's counters" (int $.Values.gateway.drainSeconds) (int .)) }}
 {{- end }}
 {{- end }}
 {{- $service := .Values.gateway.service }}

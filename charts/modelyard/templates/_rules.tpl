@@ -69,6 +69,10 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, delete, get, list, update]
+# Which Envoys leave.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 {{- if .Values.xds.tls.enabled }}
 # The certificates of operator and gateway. A name cannot be asked for when an object is created.
 - apiGroups: [""]
@@ -99,5 +103,5 @@
 # The label of the operator that acts.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, patch]
+  verbs: [patch]
 {{- end }}

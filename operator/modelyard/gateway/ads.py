@@ -105,6 +105,10 @@ class AdsServer:
         self._offered = asyncio.Event()
         self._progress = asyncio.Condition()
 
+    def add_service(self, service: grpc.GenericRpcHandler) -> None:
+        """Serve this too. To be called before the start."""
+        self._services = (*self._services, service)
+
     @property
     def nodes(self) -> dict[str, Node]:
         """Every Envoy that was connected since the start or since it was forgotten, by its id."""

@@ -25,6 +25,7 @@ ROOT_FILES = (
     "envoy/extensions/content_parsers/json/v3/json_content_parser.proto",
     "envoy/extensions/filters/http/credential_injector/v3/credential_injector.proto",
     "envoy/extensions/filters/http/ext_proc/v3/ext_proc.proto",
+    "envoy/extensions/filters/http/fault/v3/fault.proto",
     "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/health_check/v3/health_check.proto",
     "envoy/extensions/filters/http/json_to_metadata/v3/json_to_metadata.proto",

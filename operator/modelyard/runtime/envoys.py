@@ -94,7 +94,18 @@ class EnvoyReader:
         self._tries: dict[str, asyncio.Task[_Try]] = {}
         self._shown: float | None = None
         """Monotonic time of the last complete round; None: there was none."""
+        self._finished: set[str] = set()
+        """Envoys that have told all and end now."""
         self.totals = CounterTotals()
+
+    def read_since(self, name: str, moment: float) -> bool:
+        """Return whether a good reading of an Envoy began at a Unix time or later."""
+        state = self._states.get(name)
+        return state is not None and state.good and state.read is not None and state.read >= moment
+
+    def finish(self, name: str) -> None:
+        """Take in that an Envoy has nothing more to tell: when its stream ends, it is gone."""
+        self._finished.add(name)
 
     async def round(self, session: aiohttp.ClientSession) -> Round:
         """Try to read every Envoy, and wait for those that have an ADS stream."""
@@ -159,13 +170,15 @@ class EnvoyReader:
         now = time.monotonic()
         for name, state in list(self._states.items()):
             node = nodes.get(name)
-            if node is not None and (node.connected or not state.gone(now)):
+            ended = name in self._finished and not state.good
+            if node is not None and (node.connected or not (ended or state.gone(now))):
                 continue
             if node is not None:
                 logger.info("Envoy %s is gone", name)
                 self._server.forget(name)
                 del nodes[name]
             del self._states[name]
+            self._finished.discard(name)
             self.totals = self.totals.forget(name)
 
 

@@ -293,6 +293,8 @@ class Fleet:
             providers=self.providers,
             tenants=self.tenants,
             pods={key: self.pods(key) for key in deployments},
+            silent=find_silent(self.answers),
+            tried=find_tried(self.answers),
             silent_pickers=self.silent_pickers,
             cluster_domain=self.cluster_domain,
         )
@@ -310,8 +312,6 @@ class Fleet:
             inventory=inventory,
             reading=self.reading,
             limits=self.limits,
-            silent=find_silent(self.answers),
-            tried=find_tried(self.answers),
         )
 
     def is_settled(self, key: str, now: float, interval: float) -> bool:

@@ -15,6 +15,7 @@ from aiohttp.web import AppRunner
 from modelyard.core.budget.scope import ROUTE_SUFFIX
 from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
+from modelyard.gateway.departures import departure_service
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
 from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
@@ -33,6 +34,7 @@ from modelyard.runtime.capacity import OccupancyReader
 from modelyard.runtime.certificates import CertificateKeeper
 from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.clusterdomain import find_cluster_domain
+from modelyard.runtime.departures import DepartureKeeper
 from modelyard.runtime.engines import EngineReader
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.fleetmetrics import FleetCollector
@@ -137,6 +139,9 @@ class Operator:
         self._xds_certificates = XdsCertificates(client, settings) if settings.xds_tls else None
         self._engines = EngineReader(self.fleet, self._queue, settings)
         self._ledger = LedgerKeeper(client, self.fleet, settings, self._budgets.judge)
+        envoys = self._reader.envoys
+        departures = DepartureKeeper(client, settings, envoys.read_since, self._ledger.write, envoys.finish)
+        self._server.add_service(departure_service(departures))
         self._mark = (
             ActiveMark(client, settings.render.gateway.namespace, settings.pod_name)
             if leader is not None and settings.pod_name

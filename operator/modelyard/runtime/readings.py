@@ -58,7 +58,7 @@ class Reader:
         self._server = server
         self._queue = queue
         self._settings = settings
-        self._envoys = EnvoyReader(server, fleet.counts)
+        self.envoys = EnvoyReader(server, fleet.counts)
         self._cost_due = 0.0
         self._started = time.monotonic()
 
@@ -73,7 +73,7 @@ class Reader:
                     self._fleet.read_pace = longest + pause
                     await asyncio.sleep(pause)
             finally:
-                await self._envoys.close()
+                await self.envoys.close()
 
     async def _read(self, session: aiohttp.ClientSession) -> float:
         """Take in one reading of every Envoy, and return how many seconds the longest took.
@@ -85,7 +85,7 @@ class Reader:
         GATEWAY_NODES.set(len(nodes))
         GATEWAY_REJECTIONS.set(sum(node.rejections for node in nodes))
         fleet = self._fleet
-        found = await self._envoys.round(session)
+        found = await self.envoys.round(session)
         fleet.readings += found.news
         # Envoys of before a restart of the operator may be on their way back.
         waits = not found.envoys and time.monotonic() - self._started <= RECONNECT_SECONDS
@@ -94,7 +94,7 @@ class Reader:
         if found.envoys:
             READINGS.labels(outcome="complete" if found.complete else "incomplete").inc()
         if found.complete:
-            totals, now = self._envoys.totals.totals, time.time()
+            totals, now = self.envoys.totals.totals, time.time()
             fleet.reading = await asyncio.to_thread(
                 build_reading, totals, dict(found.present), fleet.table.routes, now
             )

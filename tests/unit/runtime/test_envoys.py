@@ -246,3 +246,33 @@ async def test_the_lifetime_of_an_envoy_that_comes_back_is_no_demand(gateway: Ga
     gateway.requests["one"] += 7
     await gateway.read()
     assert total() == 5_000_011
+
+
+async def test_one_that_has_told_all_is_missed_by_nobody(gateway: Gateway) -> None:
+    node = await gateway.start("one")
+    await gateway.start("two")
+    before = time.time()
+    assert not gateway.reader.read_since("one", before)
+    await gateway.read()
+    assert gateway.reader.read_since("one", before)
+    assert not gateway.reader.read_since("one", time.time())
+    gateway.reader.finish("one")
+    assert (await gateway.read()).present.keys() == {"one", "two"}, "it is read until it ends"
+    await gateway.stop("one")
+    node.connected = False
+    with silent(node):
+        after = time.time()
+        assert until(await gateway.read()) >= after
+    assert gateway.server.nodes.keys() == {"two"}
+    assert not gateway.reader.read_since("one", before)
+
+
+async def test_one_that_has_told_all_and_stays_is_read_on(gateway: Gateway) -> None:
+    node = await gateway.start("one")
+    await gateway.read()
+    gateway.reader.finish("one")
+    node.connected = False
+    gateway.requests["one"] = 9
+    await gateway.read()
+    assert gateway.counted("one") == 9
+    assert gateway.server.nodes.keys() == {"one"}

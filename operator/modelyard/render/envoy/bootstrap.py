@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from modelyard.render.envoy import scripts
 from modelyard.render.envoy.control_plane import ControlPlaneTls, upstream_tls
 from modelyard.render.envoy.parts import ARRIVALS
 from modelyard.render.envoy.settings import MEBIBYTE
@@ -12,6 +13,12 @@ STATS_PORT_KEY = "modelyard.stats_port"
 
 _ARRIVALS_TAG = rf"^{ARRIVALS}(\.([^.]+))\.http_local_rate_limit"
 """Takes the route out of the name of an arrival counter (first group) and makes it a label (second group)."""
+
+LEAVE_PATH = "/leave"
+"""Path of the stats listener that answers when an Envoy may end (`leave.lua`): the pod's preStop hook."""
+
+_PAUSE, _PAUSE_PATH, _PAUSE_SECONDS = "pause", "/pause", 1.0
+"""Cluster and path of an answer that takes so long: the clock of that script."""
 
 _LOOPBACK = "127.0.0.1"
 
@@ -32,6 +39,11 @@ class BootstrapSettings:
     stats_port: int = 9902
     admin_port: int = 9901
     """On loopback only: the admin interface can dump the configuration and stop Envoy."""
+    drain_seconds: int = 30
+    """How long an Envoy that is to leave serves on at least: until load balancers and nodes know of it."""
+    patience_seconds: int = 40
+    """After how long without an answer of the operator an Envoy without requests leaves all the same: another operator
+    acts within 20 s (`core.lease`), and one that was uninstalled never answers."""
     heap_bytes: int = 1024 * MEBIBYTE
     """Memory above which Envoy first gives memory back, then refuses requests. Below the container's limit."""
     max_connections: int = 50_000
@@ -67,7 +79,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "lds_config": ads(),
         },
         "static_resources": {
-            "clusters": [_control_plane(settings), _admin_cluster(settings)],
+            "clusters": [_control_plane(settings), _admin_cluster(settings), _pause_cluster(settings)],
             "listeners": [_stats_listener(settings)],
         },
         "stats_config": {"stats_tags": [{"tag_name": "route", "regex": _ARRIVALS_TAG}]},
@@ -102,6 +114,13 @@ def _admin_cluster(settings: BootstrapSettings) -> Json:
     return {**_static_cluster("admin", _LOOPBACK, settings.admin_port), "type": "STATIC"}
 
 
+def _pause_cluster(settings: BootstrapSettings) -> Json:
+    """Return this Envoy's own stats listener as a cluster."""
+    loopback = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104
+    host = loopback.get(settings.stats_address, settings.stats_address)
+    return {**_static_cluster(_PAUSE, host, settings.stats_port), "type": "STATIC"}
+
+
 def _static_cluster(name: str, host: str, port: int) -> Json:
     endpoint = {"endpoint": {"address": socket_address(host, port)}}
     return {
@@ -112,25 +131,25 @@ def _static_cluster(name: str, host: str, port: int) -> Json:
 
 
 def _stats_listener(settings: BootstrapSettings) -> Json:
-    """Return the listener that shows two pages of the admin interface and nothing else of it."""
+    """Return the listener that shows two pages of the admin interface alone, and says when the pod may leave."""
     routes = [
-        {
-            "match": {
-                "path": path,
-                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-            },
-            "route": {"cluster": "admin"},
-        }
-        for path in ("/stats/prometheus", "/ready")
+        *(_get(path, {"route": {"cluster": "admin"}}) for path in ("/stats/prometheus", "/ready")),
+        _get(_PAUSE_PATH, {"direct_response": {"status": 200}}),
+        # Reached only if the script fails.
+        _get(LEAVE_PATH, {"direct_response": {"status": 500}}),
     ]
     manager = {
         "stat_prefix": "stats",
+        # Leaving takes as long as the longest request, and nothing is sent meanwhile.
+        "stream_idle_timeout": seconds(0),
         "route_config": {
             "name": "stats",
             "virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": routes}],
         },
         "http_filters": [
-            extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+            _leave_filter(settings),
+            _pause_filter(),
+            extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"),
         ],
     }
     return {
@@ -150,6 +169,36 @@ def _stats_listener(settings: BootstrapSettings) -> Json:
             }
         ],
     }
+
+
+def _get(path: str, action: Json) -> Json:
+    """Return what is done for GET of a path."""
+    method = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {"match": {"path": path, "headers": [method]}, **action}
+
+
+def _leave_filter(settings: BootstrapSettings) -> Json:
+    return extension(
+        "envoy.filters.http.lua",
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        {
+            "default_source_code": {
+                "inline_string": scripts.leave(settings.drain_seconds, settings.patience_seconds)
+            }
+        },
+    )
+
+
+def _pause_filter() -> Json:
+    """Return the filter that delays the answer to one path."""
+    return extension(
+        "envoy.filters.http.fault",
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        {
+            "headers": [{"name": ":path", "string_match": {"exact": _PAUSE_PATH}}],
+            "delay": {"fixed_delay": seconds(_PAUSE_SECONDS), "percentage": {"numerator": 100}},
+        },
+    )
 
 
 def _overload_manager(settings: BootstrapSettings) -> Json:

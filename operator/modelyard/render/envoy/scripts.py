@@ -28,6 +28,15 @@ def provider_key() -> str:
     return _read("provider_key.lua")
 
 
+@cache
+def leave(serves_on: int, patience: int) -> str:
+    """Return the script that says when an Envoy may end, `serves_on` seconds after it was asked at the earliest.
+
+    Without requests and without an answer of the operator for `patience` seconds, it may end as well.
+    """
+    return f"local SERVES_ON, PATIENCE = {serves_on}, {patience}\n{_read('leave.lua')}"
+
+
 def _read(name: str) -> str:
     """Return a script without comments and indentation: one of them is part of every cluster's configuration."""
     text = (files("modelyard.render.envoy") / "lua" / name).read_text(encoding="utf-8")
