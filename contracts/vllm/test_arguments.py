@@ -62,7 +62,8 @@ def test_vllm_takes_what_is_rendered(report, case):
     assert values["served_model_name"] == [workload.deployment.served_name]
     assert (values["host"], values["port"]) == ("0.0.0.0", 8000)
     assert values["shutdown_timeout"] == workload.drain_seconds
-    assert values["enable_force_include_usage"] is True
+    assert values["enable_prompt_tokens_details"] is True
+    assert values["enable_force_include_usage"] is False
     assert (values["tensor_parallel_size"], values["pipeline_parallel_size"]) == (
         workload.tensor,
         workload.pipeline,

@@ -7,8 +7,9 @@ from contracts.vllm.conftest import WORKLOADS
 from dev.vllm.record import LONG_TOKENS, REQUESTS
 from modelyard.core.enginemetrics import ENGINE_BUCKETS, ENGINE_SERIES, compare_readings, parse_engine
 
-STREAMS = [name for name, (_, body) in REQUESTS.items() if body.get("stream")]
-ANSWERED = ("completion", "chat", *STREAMS)
+STREAMS = [name for name, (_, body) in REQUESTS.items() if body.get("stream_options")]
+SILENT = "chat stream, usage not asked for"
+ANSWERED = ("completion", "chat", *STREAMS, SILENT)
 TOKENS = 5
 """Output tokens of each answered request."""
 
@@ -41,7 +42,7 @@ def test_the_models_are_those_of_the_deployment(live, name):
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_a_stream_ends_with_usage_that_nobody_asked_for(live, name, stream):
+def test_a_stream_ends_with_the_usage_that_was_asked_for(live, name, stream):
     answer = live(name).answers[stream]
     assert answer.ended
     *events, last = answer.objects
@@ -51,8 +52,20 @@ def test_a_stream_ends_with_usage_that_nobody_asked_for(live, name, stream):
         last["usage"]["prompt_tokens"]
         == live(name).answers[stream.split()[0]].objects[0]["usage"]["prompt_tokens"]
     )
-    # The flag puts usage into every event, so that the last one that came counts where a stream breaks off.
-    assert all(event["usage"]["completion_tokens"] <= TOKENS for event in events)
+    assert not any("usage" in event for event in events)
+
+
+def test_a_stream_tells_no_usage_unasked(live, name):
+    answer = live(name).answers[SILENT]
+    assert answer.ended
+    assert not any("usage" in event for event in answer.objects)
+    assert all(len(event["choices"]) == 1 for event in answer.objects)
+
+
+def test_usage_says_how_much_of_the_prompt_was_cached(live, name):
+    for key in ("completion", "chat", *STREAMS):
+        usage = live(name).answers[key].objects[-1]["usage"]
+        assert 0 <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"], key
 
 
 def test_every_series_that_is_read_is_there_after_one_request(live, name):
@@ -90,8 +103,8 @@ def test_the_counts_follow_the_requests(live, name):
     assert after.finished - before.finished == answered
     assert after.output_tokens - before.output_tokens == answered * TOKENS
     prompts = [
-        answer.objects[-1]["usage"]["prompt_tokens"]
-        for answer in record.answers.values()
+        record.answers["chat" if key == SILENT else key].objects[-1]["usage"]["prompt_tokens"]
+        for key, answer in record.answers.items()
         if answer.status == 200
     ]
     assert after.input_tokens - before.input_tokens == sum(prompts)

@@ -159,6 +159,7 @@ class Api:
             max_model_len=self._max_model_len,
             natural_tokens=self._settings.output_tokens,
             force_usage=self._arguments.force_include_usage,
+            tells_cached=self._arguments.prompt_tokens_details,
         )
         return await self._generate(request, parsed, Answer(parsed, self._next_id()))
 

@@ -55,6 +55,8 @@ class Arguments:
     num_gpu_blocks_override: int | None
     prefix_caching: bool
     force_include_usage: bool
+    prompt_tokens_details: bool
+    """Whether the usage says how much of the prompt was cached."""
     shutdown_timeout: int
     """Seconds that in-flight requests get after SIGTERM; 0 ends them at once, vLLM's default."""
 
@@ -86,6 +88,7 @@ def parse_arguments(argv: Sequence[str], *, epilog: str = "") -> Arguments:
         num_gpu_blocks_override=given.num_gpu_blocks_override,
         prefix_caching=given.enable_prefix_caching,
         force_include_usage=given.enable_force_include_usage,
+        prompt_tokens_details=given.enable_prompt_tokens_details,
         shutdown_timeout=given.shutdown_timeout,
     )
 
@@ -117,6 +120,7 @@ def _build_parser(epilog: str) -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--enable-prefix-caching", action=switch, default=True)
     parser.add_argument("--enable-force-include-usage", action=switch, default=False)
+    parser.add_argument("--enable-prompt-tokens-details", action=switch, default=False)
     parser.add_argument("--middleware", action="append", help=argparse.SUPPRESS)
     _add_ignored_flags(parser)
     return parser

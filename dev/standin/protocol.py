@@ -37,6 +37,8 @@ class GenerationRequest:
     include_usage: bool
     """End a stream with a usage event."""
     usage_in_every_event: bool
+    tells_cached: bool
+    """Whether the usage at the end says how much of the prompt was cached."""
 
 
 def parse_json(raw: bytes) -> Json:
@@ -59,7 +61,14 @@ def parse_model(body: Mapping[str, object], default: str) -> str:
 
 
 def parse_request(
-    raw: bytes, *, chat: bool, default_model: str, max_model_len: int, natural_tokens: int, force_usage: bool
+    raw: bytes,
+    *,
+    chat: bool,
+    default_model: str,
+    max_model_len: int,
+    natural_tokens: int,
+    force_usage: bool,
+    tells_cached: bool,
 ) -> GenerationRequest:
     """Check a request body; `natural_tokens` is where prose ends unless the request says otherwise.
 
@@ -97,6 +106,7 @@ def parse_request(
         stream=stream,
         include_usage=force_usage or asked,
         usage_in_every_event=force_usage or continuous,
+        tells_cached=tells_cached,
     )
 
 
@@ -128,7 +138,7 @@ class Answer:
         return {
             **self._head,
             "choices": choices,
-            "usage": self._usage(self._request.choices * self._request.output_tokens),
+            "usage": self._final_usage(self._request.choices * self._request.output_tokens),
         }
 
     def first_events(self, index: int) -> list[Json]:
@@ -158,15 +168,24 @@ class Answer:
         """Return the events after the last token: the usage, if it was asked for."""
         if not self._request.include_usage:
             return []
-        return [{**self._head, "choices": [], "usage": self._usage(generated)}]
+        return [{**self._head, "choices": [], "usage": self._final_usage(generated)}]
 
     @staticmethod
     def encode(event: Json) -> bytes:
         """Return an event as it is sent."""
         return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
 
+    def _final_usage(self, generated: int) -> Json:
+        """Return the usage object of a whole answer. Nothing of a prompt is ever found in a cache."""
+        usage = self._usage(generated)
+        if self._request.tells_cached:
+            # Only chats tell what went into the cache.
+            created = {"created_cache_tokens": 0} if self._request.chat else {}
+            usage["prompt_tokens_details"] = {"cached_tokens": 0, **created}
+        return usage
+
     def _usage(self, generated: int) -> Json:
-        """Return the usage object."""
+        """Return the usage object of an event."""
         prompt = self._request.prompt_tokens
         return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 

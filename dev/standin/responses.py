@@ -56,6 +56,7 @@ def parse_response_request(
         stream=read_flag(body, "stream"),
         include_usage=True,
         usage_in_every_event=False,
+        tells_cached=False,
     )
 
 

@@ -23,16 +23,19 @@ CHAT = {
     "max_tokens": 5,
     "ignore_eos": True,
 }
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+"""As the gateway asks, whatever the client does: what is not told cannot be counted."""
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "completion": ("/v1/completions", COMPLETION),
     "chat": ("/v1/chat/completions", CHAT),
-    "completion stream": ("/v1/completions", {**COMPLETION, "stream": True}),
-    "chat stream": ("/v1/chat/completions", {**CHAT, "stream": True}),
+    "completion stream": ("/v1/completions", {**COMPLETION, **STREAM}),
+    "chat stream": ("/v1/chat/completions", {**CHAT, **STREAM}),
+    "chat stream, usage not asked for": ("/v1/chat/completions", {**CHAT, "stream": True}),
     "unknown model": ("/v1/completions", {**COMPLETION, "model": "nobody"}),
     "too long": ("/v1/chat/completions", {**CHAT, "max_tokens": 1_000_000}),
     "no prompt": ("/v1/chat/completions", {"model": SERVED_NAME}),
 }
-"""Requests whose answers have a shape that is compared. No stream asks for usage: the rendered flag must give it."""
+"""Requests whose answers have a shape that is compared."""
 
 
 @dataclass(slots=True)
@@ -145,7 +148,7 @@ def _read(response: httpx2.Response, lines: Any) -> Answer:
 
 
 def _drain(server: Server, client: httpx2.Client, record: Record) -> None:
-    body = {**COMPLETION, "stream": True, "max_tokens": LONG_TOKENS}
+    body = {**COMPLETION, **STREAM, "max_tokens": LONG_TOKENS}
     with client.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         next(lines)

@@ -1,4 +1,4 @@
-"""Usage in streams, byte by byte: counted always, passed on to those who asked, and nothing else is touched."""
+"""Usage in streams, byte by byte: counted always, shown to those who asked, and nothing else is touched."""
 
 import asyncio
 import json
@@ -19,6 +19,10 @@ TOKENS = (
     '{"choices":[],"prompt_filter_results":[]}',
     '{"choices":[{"delta":{"content":"' + "x" * 100_000 + '"}}]}',
 )
+
+
+SHOWN = tuple(event.replace(',"usage":{"prompt_tokens":3,"completion_tokens":1}', "") for event in TOKENS)
+"""The same as clients get them that did not ask."""
 
 
 def stream_of(*events, end="\n\n"):
@@ -65,7 +69,7 @@ async def test_only_the_usage_is_taken_out_however_the_stream_is_cut(gateway, se
     raw = stream_of(*TOKENS, usage, "[DONE]", end=end)
     for size in (3000, 65536, len(raw)):
         answer_with(served, raw, size)
-        assert await read(gateway, {}) == stream_of(*TOKENS, "[DONE]", end=end), size
+        assert await read(gateway, {}) == stream_of(*SHOWN, "[DONE]", end=end), size
     short = stream_of(TOKENS[0], usage, TOKENS[1], usage, "[DONE]", end=end)
     for size in (1, 2, 7, 40):
         answer_with(served, short, size)
@@ -123,3 +127,23 @@ async def test_tokens_of_anthropics_messages_are_counted(gateway, served):
     counters = await gateway.counters()
     assert sum(counters.prompt_tokens.values()) == 11 + 7
     assert sum(counters.completion_tokens.values()) == 5 + 2
+
+
+CHOICE = '{"index":0,"delta":{"content":"}{\\"usage\\":{}"},"usage":{"of":"a choice"}}'
+PLACES = {
+    "last": ('{"choices":[%s],"usage":{"a":1}}', '{"choices":[%s]}'),
+    "first": ('{"usage":{"a":{"b":[1]}},"choices":[%s]}', '{"choices":[%s]}'),
+    "between": ('{"id":"usage","usage":{"a":1},"choices":[%s]}', '{"id":"usage","choices":[%s]}'),
+    "spaced": ('{ "choices" : [%s] , "usage" : { "a" : 1 } }', '{ "choices" : [%s]  }'),
+    "deeper": ('{"choices":[%s],"x":{"usage":{"a":1}}}', '{"choices":[%s],"x":{"usage":{"a":1}}}'),
+    "null": ('{"choices":[%s],"usage":null}', '{"choices":[%s],"usage":null}'),
+}
+
+
+async def test_usage_in_an_event_with_an_answer_is_taken_out_of_it(gateway, served):
+    """Mistral's API tells it in the last of them, vLLM with `--enable-force-include-usage` in each."""
+    sent, expected = ([pair[side] % CHOICE for pair in PLACES.values()] for side in (0, 1))
+    for size in (1, 7, 100_000):
+        answer_with(served, stream_of(*sent, "[DONE]"), size)
+        assert await read(gateway, {}) == stream_of(*expected, "[DONE]"), size
+        assert await read(gateway, WITH["yes"]) == stream_of(*sent, "[DONE]"), size

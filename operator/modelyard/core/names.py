@@ -180,15 +180,12 @@ def build_routing_table(
         before = previous.upstreams.get(key)
         if not endpoints and before is not None and before.generation == generation:
             endpoints = before.endpoints
-        # vLLM is told by a flag to tell its usage always, which spares the copy of a long body.
-        asks = deployment.spec.engine.name != "vLLM"
         affinity = deployment.spec.load_balancing == "PrefixAffinity"
         upstreams[key] = Upstream(
             key,
             generation,
             deployment.served_name,
             endpoints,
-            asks_usage=asks,
             affinity=affinity,
             # A Service may lead out of the cluster (ExternalName), and a picker sees whole requests.
             picker=None if key in closed else find_picker(deployment, snapshot.cluster_domain),

@@ -58,7 +58,7 @@ class Upstream:
     """The model name that the engine answers to; the gateway writes it into the request body."""
     endpoints: tuple[Endpoint, ...] = ()
     """Pods that are Ready and not terminating, sorted. Empty: no cluster, requests are held."""
-    asks_usage: bool = False
+    asks_usage: bool = True
     """Whether requests for streams ask for the usage where the client did not."""
     affinity: bool = False
     """Whether requests that begin alike go to the same pod. False: each goes to the least busy one."""

@@ -174,7 +174,7 @@ async def ask(
 @pytest.fixture
 async def engine(gateway: Gateway, make_engine: Callable[..., Any]) -> Engine:
     """A stand-in, started as the operator starts vLLM, that serves the models `a` and `team/a`."""
-    started: Engine = await make_engine("--enable-force-include-usage")
+    started: Engine = await make_engine("--enable-prompt-tokens-details")
     await gateway.apply(awake(started))
     return started
 

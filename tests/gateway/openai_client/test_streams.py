@@ -10,9 +10,7 @@ from tests.gateway.openai_client.conftest import CHAT, StepClock, asleep, awake,
 
 async def test_events_come_one_by_one(gateway, client, make_engine):
     clock = StepClock()
-    engine = await make_engine(
-        "--enable-force-include-usage", clock=clock, profile="h100-8b", tokens_per_event=1
-    )
+    engine = await make_engine(clock=clock, profile="h100-8b", tokens_per_event=1)
     await gateway.apply(awake(engine))
     # The headers come before the first token: nothing has been computed yet.
     stream = await client.chat.completions.create(**CHAT, max_tokens=5, stream=True)
@@ -39,13 +37,13 @@ ENDPOINTS = {
 
 
 @pytest.mark.parametrize("create", ENDPOINTS.values(), ids=ENDPOINTS)
-async def test_the_event_with_the_usage_comes_only_if_it_was_asked_for(gateway, ask, engine, create):
-    """Operators' engines always send it, because the gateway counts it; clients index `choices[0]`.
-
-    vLLM puts the usage so far into every other event too, and there it stays.
-    """
+@pytest.mark.parametrize("flags", [[], ["--enable-force-include-usage"]], ids=["asked for", "told always"])
+async def test_usage_comes_only_if_it_was_asked_for(gateway, ask, make_engine, create, flags):
+    """The gateway asks for it, because it counts it; clients index `choices[0]`, and some engines tell it unasked."""
+    await gateway.apply(awake(await make_engine("--enable-prompt-tokens-details", *flags)))
     plain = await ask(create)
     assert all(len(event.choices) == 1 for event in plain)
+    assert all(event.usage is None for event in plain)
     declined = await ask(lambda client: create(client, stream_options={"include_usage": False}))
     assert [event.choices for event in declined] == [event.choices for event in plain]
     asked = await ask(lambda client: create(client, stream_options={"include_usage": True}))

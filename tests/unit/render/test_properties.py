@@ -87,7 +87,7 @@ def test_vllm_reads_every_user_value_as_that_value(workload: Workload) -> None:
         parser.add_argument(f"--{name}")
     for name in ("pipeline-parallel-size", "revision", "max-model-len", "max-loras", "max-cpu-loras"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--enable-force-include-usage", action="store_true")
+    parser.add_argument("--enable-prompt-tokens-details", action="store_true")
     parser.add_argument("--enable-lora", action="store_true")
     parser.add_argument("--lora-modules", nargs="+", default=[])
     for name in user:

@@ -14,7 +14,7 @@ def test_a_deployments_arguments_are_understood() -> None:
         "--model meta-llama/Llama-3.1-8B-Instruct --served-model-name llama llama-8b --host 0.0.0.0 --port 8000 "
         "--max-model-len 8192 --tensor-parallel-size 2 --dtype bfloat16 --quantization fp8 "
         "--gpu-memory-utilization 0.9 --max-num-seqs 256 --kv-cache-dtype fp8 --enable-lora --lora-modules "
-        "a=org/a b=org/b --revision main --tokenizer org/t --enable-force-include-usage "
+        "a=org/a b=org/b --revision main --tokenizer org/t --enable-force-include-usage --enable-prompt-tokens-details "
         "--enable-prefix-caching --trust-remote-code --enable-auto-tool-choice --tool-call-parser hermes "
         "--shutdown-timeout 45 --max-num-batched-tokens 8k --no-enable-log-requests --speculative-config {}"
     )
@@ -29,6 +29,7 @@ def test_a_deployments_arguments_are_understood() -> None:
         8000,
     )
     assert arguments.force_include_usage
+    assert arguments.prompt_tokens_details
     assert arguments.prefix_caching
 
 

@@ -88,7 +88,7 @@ def differences(ours: Any, vllms: Any, where: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [*REQUESTS, "models", "version"])
 async def test_the_standin_answers_in_the_shape_of_vllm(launch: Launch, name: str) -> None:
-    running = await launch("--enable-force-include-usage", "--max-model-len", "1024", output_tokens=50)
+    running = await launch("--enable-prompt-tokens-details", "--max-model-len", "1024", output_tokens=50)
     expected = CAPTURE["answers"][name]
     if name in REQUESTS:
         path, body = REQUESTS[name]

@@ -126,8 +126,9 @@ def _own_arguments(engine: VLLM, workload: Workload) -> Iterator[str]:
     yield f"--port={engine.port}"
     # Without it, SIGTERM aborts running requests (https://github.com/vllm-project/vllm/pull/34730).
     yield f"--shutdown-timeout={workload.drain_seconds}"
-    # Token counters at the gateway need usage in every answer, streams included.
-    yield "--enable-force-include-usage"
+    # Usage says how much of the prompt came from the prefix cache. Streams tell theirs where they are asked to, which
+    # the gateway does; `--enable-force-include-usage` would put it into every event.
+    yield "--enable-prompt-tokens-details"
     if workload.tensor > 1:
         yield f"--tensor-parallel-size={workload.tensor}"
     if workload.pipeline > 1:

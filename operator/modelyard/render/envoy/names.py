@@ -27,7 +27,7 @@ STREAM_HEADER = "x-modelyard-stream"
 """Request header, set by the request scan where the body asks for a streamed answer."""
 
 SCANNED_HEADER = "x-modelyard-scanned"
-"""Request header, set by the request scan: where in the body the model's name stands, and whether usage is told."""
+"""Request header, set by the request scan: where in the body the model's name stands, and where usage is asked for."""
 
 TENANT_HEADER = "x-modelyard-tenant"
 """Request header, set where the API key is checked: name of the LLMTenant that calls. Absent: anonymous."""

@@ -167,6 +167,11 @@ local PROMPTS = { input = true, messages = true, prompt = true }
 
 local ASKS = '"include_usage":true'
 
+-- The texts that ask for the usage of a stream, by where they are put: before the first field of the body; into
+-- "stream_options" that are empty; before the first field of those; in the place of what they say; in the place of null.
+local IN_BODY, IN_EMPTY, IN_OPTIONS, AS_VALUE, AS_OPTIONS = 1, 2, 3, 4, 5
+local EDITS = { '"stream_options":{' .. ASKS .. '},', ASKS, ASKS .. ',', 'true', '{' .. ASKS .. '}' }
+
 -- The bytes of a body from one position to another.
 local function part(body, first, last)
   return body:getBytes(first - 1, last - first + 1)
@@ -177,8 +182,8 @@ end
 --   first, last: the value of the top-level "model"
 --   streamed: whether the top-level "stream" is true
 --   wants_usage: whether "stream_options" asks for "include_usage"
---   edit_first, edit_last, edit_text: what must become which text so that the usage is asked for (nothing: the text is
---     put before the first position; no text: the body is wrong there, which is for the target to say)
+--   edit_first, edit_last, edit: what must become which of EDITS so that the usage is asked for (nothing: the text is
+--     put before the first position; no edit: the body is wrong there, which is for the target to say)
 --   inline: the bytes of files inside the body
 --   key_first, key_last: "prompt_cache_key", if it is a string
 --   prompt_first, prompt_last: the messages, the prompt or the input
@@ -261,10 +266,10 @@ local function scan(body)
       else
         if depth == 0 then return nil, NOT_OBJECT end
         if is_data then found.inline = found.inline + last - first + 2 end
-        if usage_key and in_options and depth == 2 then found.edit_text = nil end
+        if usage_key and in_options and depth == 2 then found.edit = nil end
         if depth == 1 then
           if top == 'model' then found.first, found.last = first, last
-          elseif top == 'stream_options' then found.edit_text = nil
+          elseif top == 'stream_options' then found.edit = nil
           elseif top == 'prompt_cache_key' then found.key_first, found.key_last = first, last
           elseif top and PROMPTS[top] then found.prompt_first, found.prompt_last = first, last end
         elseif role_key and depth == 3 and in_prompt then
@@ -284,20 +289,20 @@ local function scan(body)
       is_object[depth] = c == 123
       if depth == 1 then
         found.edit_first, found.edit_last = base + position + 1, base + position
-        found.edit_text = '"stream_options":{' .. ASKS .. '},'
+        found.edit = IN_BODY
       elseif depth == 2 then
         in_options = top == 'stream_options' and c == 123
         if in_options then
           local rest = byte(text, find(text, '[^ \n\r\t]', position + 1) or position)
           found.edit_first, found.edit_last = base + position + 1, base + position
-          found.edit_text = rest == 125 and ASKS or ASKS .. ','
+          found.edit = rest == 125 and IN_EMPTY or IN_OPTIONS
         elseif top == 'stream_options' then
-          found.edit_text = nil
+          found.edit = nil
         end
         in_prompt = top and PROMPTS[top]
         if in_prompt then found.prompt_first, found.user_first, found.user_last = base + position, nil, nil end
       elseif depth == 3 then
-        if in_options and usage_key then found.edit_text = nil end
+        if in_options and usage_key then found.edit = nil end
         item_first, is_user, role_key = base + position, false, false
       end
       expected, position = c == 123 and KEY_OR_END or VALUE_OR_END, position + 1
@@ -317,11 +322,11 @@ local function scan(body)
       if in_options and depth == 2 then
         if usage_key then
           found.wants_usage = first_byte == 116
-          found.edit_first, found.edit_last, found.edit_text = base + start, base + position - 1, 'true'
+          found.edit_first, found.edit_last, found.edit = base + start, base + position - 1, AS_VALUE
         end
       elseif depth == 1 and top == 'stream_options' then
         found.edit_first, found.edit_last = base + start, base + position - 1
-        found.edit_text = first_byte == 110 and '{' .. ASKS .. '}' or nil
+        found.edit = first_byte == 110 and AS_OPTIONS or nil
       end
       expected = COMMA_OR_END
     end

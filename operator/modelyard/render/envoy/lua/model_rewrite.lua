@@ -40,31 +40,31 @@ local NO_REQUEST = '{"error":{"message":"The endpoint picker of the model has wr
 
 -- Writes the target's own model name, escaped for JSON already, and asks for the usage of a stream where `asks` says
 -- so and the client does not: what is not told cannot be counted. The request scan keeps the usage from a client that
--- did not ask. Every other byte stays as the client sent it. Where the client's name stands is known from the request
--- scan at the first attempt; later ones look for it again.
+-- did not ask. Every other byte stays as the client sent it. Where both belong is known from the request scan at the first
+-- attempt; later ones look for it again.
 local function write_model(handle, served, endpoint, asks, scanned)
-  local first, last, silent, name
+  local first, last, edit, edit_first, edit_last, name
   asks = asks and ENDS_WITH_USAGE[endpoint]
   if scanned then
-    first, last, silent, name = string.match(scanned, '^(%d+) (%d+) (%d) (.*)$')
-    asks = asks and silent == '1'
+    first, last, edit, edit_first, edit_last, name = string.match(scanned, '^(%d+) (%d+) (%d) (%d+) (%d+) (.*)$')
+    asks = asks and edit ~= '0'
     -- The body is not touched, so it need not be held up either.
     if name == served and not asks then return end
   end
   local body = handle:body()
   if not body then return end
   local edits = {}
-  if asks or not scanned then
+  if not scanned then
     local found = scan(body)
     -- Only an endpoint picker can have written such a body. The name in it would not be the target's.
     if not found then
       return handle:respond({ [':status'] = '502', ['content-type'] = 'application/json' }, NO_REQUEST)
     end
     first, last, name = found.first, found.last, part(body, found.first, found.last)
-    if asks and found.streamed and not found.wants_usage and found.edit_text then
-      edits[1] = { found.edit_first, found.edit_last, found.edit_text }
-    end
+    asks = asks and found.streamed and not found.wants_usage and found.edit
+    edit, edit_first, edit_last = found.edit, found.edit_first, found.edit_last
   end
+  if asks then edits[1] = { tonumber(edit_first), tonumber(edit_last), EDITS[tonumber(edit)] } end
   if served and first and name ~= served then edits[#edits + 1] = { tonumber(first), tonumber(last), served } end
   if #edits > 0 then
     table.sort(edits, function(one, other) return one[1] < other[1] end)

@@ -58,8 +58,8 @@ local CONTINUES = {
 
 local ROUTE_HEADER = 'x-modelyard-route'
 local STREAM_HEADER = 'x-modelyard-stream'
--- Where the model stands in the body, whether it asks for a stream and not for its usage, and how the model is written,
--- for the first attempt.
+-- Where the model stands in the body, where which text asks for the usage of a stream that does not ask for it itself
+-- (0: nothing is to be asked), and how the model is written, for the first attempt.
 local SCANNED_HEADER = 'x-modelyard-scanned'
 local SESSION_HEADER = 'x-session-id'
 local METADATA = 'modelyard'
@@ -202,8 +202,9 @@ local function scan_body(handle, path)
   local headers, size = handle:headers(), body:length()
   if found.streamed then headers:replace(STREAM_HEADER, 'true') end
   if #model <= MAX_MODEL then
-    local silent = found.streamed and not found.wants_usage
-    headers:replace(SCANNED_HEADER, format('%d %d %d %s', found.first, found.last, silent and 1 or 0, written))
+    local edit = found.streamed and not found.wants_usage and found.edit or 0
+    local places = { found.first, found.last, edit, found.edit_first, found.edit_last }
+    headers:replace(SCANNED_HEADER, table.concat(places, ' ') .. ' ' .. written)
   end
   -- The body is complete here, so it can be announced even if the client sent it in chunks.
   headers:remove('transfer-encoding')
@@ -252,20 +253,45 @@ function envoy_on_request(handle)
   handle:clearRouteCache()
 end
 
--- Whether a server-sent event carries the usage and nothing else. Quotes inside JSON strings are escaped, so the names
+-- Whether a server-sent event that has a usage carries nothing else. Quotes inside JSON strings are escaped, so the name
 -- cannot be part of a text.
 local function is_usage(event)
-  return find(event, '"usage"%s*:%s*{') and find(event, '"choices"%s*:%s*%[%s*%]')
+  return find(event, '"choices"%s*:%s*%[%s*%]')
 end
 
--- The whole events of a text but the usage, and what is left of an event that is not complete yet.
+-- A server-sent event without the top-level field "usage" of its JSON. A usage has no texts with braces in it.
+local function strip_usage(event)
+  local depth, position = 0, find(event, '{', 1, true)
+  while position do
+    local c = byte(event, position)
+    if c == 34 then
+      local close = string_end(event, position)
+      if not close then return event end
+      if depth == 1 and sub(event, position, close) == '"usage"' then
+        local _, last = find(event, '^%s*:%s*%b{}', close + 1)
+        if last then
+          local _, comma = find(event, '^%s*,%s*', last + 1)
+          if comma then return sub(event, 1, position - 1) .. sub(event, comma + 1) end
+          return string.match(sub(event, 1, position - 1), '^(.-),?%s*$') .. sub(event, last + 1)
+        end
+      end
+      position = close
+    elseif c == 123 or c == 91 then depth = depth + 1
+    else depth = depth - 1 end
+    position = find(event, '["{}%[%]]', position + 1)
+  end
+  return event
+end
+
+-- The whole events of a text without the usage, and what is left of an event that is not complete yet.
 local function without_usage(text)
   local events, position = {}, 1
   while true do
     local _, last = find(text, '\n\r?\n', position)
     if not last then break end
     local event = sub(text, position, last)
-    if not is_usage(event) then events[#events + 1] = event end
+    if not find(event, '"usage"%s*:%s*{') then events[#events + 1] = event
+    elseif not is_usage(event) then events[#events + 1] = strip_usage(event) end
     position = last + 1
   end
   local rest = sub(text, position)
@@ -282,9 +308,9 @@ local function count_events(text)
   return count
 end
 
--- Notes how much of a stream was sent, for the case that it ends before it tells its usage. Engines and providers are
--- told to send the usage always, because it is counted. Clients that did not ask for it may not expect an event without
--- choices, so it ends here: the filters that count have seen it before.
+-- Notes how much of a stream was sent, for the case that it ends before it tells its usage. Targets are asked to send the
+-- usage always, because it is counted. Clients that did not ask for it may not expect an event without choices, so it ends
+-- here: the filters that count have seen it before. Some targets tell it in further events, unasked; there it is taken out.
 function envoy_on_response(handle)
   local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
   if not metadata or not metadata.estimated_prompt_tokens then return end
