@@ -9,6 +9,7 @@ the interpreter with it and may make it wait twice as long. Each row also says t
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -71,10 +72,8 @@ class Row:
     """What came of it."""
 
 
-def seen(
-    model: type[Any], namespace: str, name: str, spec: dict[str, Any], status: dict[str, Any]
-) -> Seen[Any]:
-    """Return an object as a watch has it."""
+def make(model: type[Any], namespace: str, name: str, spec: dict[str, Any], status: dict[str, Any]) -> Any:
+    """Return an object as the API server gives it."""
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -83,7 +82,14 @@ def seen(
         "creationTimestamp": CREATED,
     }
     body = {"metadata": metadata, "spec": spec, "status": {"observedGeneration": 1, **status}}
-    return Seen(uid=name, version="1", object=model.model_validate(body))
+    return model.model_validate(body)
+
+
+def seen(
+    model: type[Any], namespace: str, name: str, spec: dict[str, Any], status: dict[str, Any]
+) -> Seen[Any]:
+    """Return an object as a watch has it."""
+    return Seen(uid=name, version="1", object=make(model, namespace, name, spec, status))
 
 
 def make_fleet(count: int) -> Fleet:
@@ -143,9 +149,9 @@ def make_fleet(count: int) -> Fleet:
     )
     price = {"inputPerMillion": "1", "outputPerMillion": "3"}
     provider = {"baseURL": "https://api.acme.example/v1", "models": [{"name": "large", "price": price}]}
-    fleet.providers = {"acme": Provider(seen(LLMProvider, SYSTEM, "acme", provider, {}).object)}
+    fleet.providers = {"acme": Provider(make(LLMProvider, SYSTEM, "acme", provider, {}))}
     keys = [{"name": "blue", "key": "key"}]
-    fleet.tenants = {"blue": seen(LLMTenant, SYSTEM, "blue", {"keys": keys}, {}).object}
+    fleet.tenants = {"blue": make(LLMTenant, SYSTEM, "blue", {"keys": keys}, {})}
     fleet.tenant_keys = {"0a" * 32: "blue"}
     return fleet
 
@@ -244,7 +250,7 @@ async def run(count: int) -> list[Row]:
             "scope": {"tenants": ["blue"]},
             "hard": {"action": "Refuse"},
         }
-        found = seen(LLMBudget, SYSTEM, "blue", budget, {}).object
+        found = make(LLMBudget, SYSTEM, "blue", budget, {})
         fleet.budgets = (Standing(found, Period(now - 3600, now + 3600), 2.0, 2.0),)
         await publisher.published()
         refused = sum(bool(route.budgets) for route in fleet.table.routes)
@@ -282,7 +288,7 @@ async def run(count: int) -> list[Row]:
             return f"status {reply.status}, {len(text) // 1000} kB"
 
         for path in ("/", "/routes", "/api/overview"):
-            rows.append(await watch.measure(f"page {path}", lambda path=path: page(path)))
+            rows.append(await watch.measure(f"page {path}", functools.partial(page, path)))
             await asyncio.sleep(1.1)
     await runner.cleanup()
     await watch.close()

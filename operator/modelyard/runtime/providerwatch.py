@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from prometheus_client import Gauge
 
-from modelyard.core.answering import find_silent, observe_attempts
+from modelyard.core.answering import find_silent, find_tried, observe_attempts
 from modelyard.core.providerlimits import count_limits, find_reached
 from modelyard.core.routing import EXTERNAL_PREFIX
 from modelyard.runtime.fleet import Fleet
@@ -26,7 +26,8 @@ class ProviderWatch:
     def look(self, now: float) -> None:
         """Work out what follows from the newest reading. `now`: Unix time."""
         fleet = self._fleet
-        before, reached = find_silent(fleet.answers), find_reached(fleet.provider_limits)
+        before, tried = find_silent(fleet.answers), find_tried(fleet.answers)
+        reached = find_reached(fleet.provider_limits)
         if fleet.reading is not None:
             fleet.answers = observe_attempts(fleet.answers, fleet.reading.attempts, fleet.reading.time)
         fleet.provider_limits = count_limits(fleet.provider_limits, fleet.providers, fleet.reading, now)
@@ -37,7 +38,9 @@ class ProviderWatch:
             logger.info(
                 "%s answers again, or nobody has asked it for long", key.removeprefix(EXTERNAL_PREFIX)
             )
-        if find_reached(fleet.provider_limits) != reached:
+        # A budget that prefers what is cheaper puts silent providers last.
+        silence = (after.keys(), find_tried(fleet.answers)) != (before.keys(), tried)
+        if silence or find_reached(fleet.provider_limits) != reached:
             self._publish()
         self._show()
 
