@@ -105,7 +105,7 @@ def test_a_load_that_rises_past_the_steps_is_followed():
 def test_what_was_foreseen_and_does_not_come_costs_two_starts_at_most():
     memory, now = calm_memory(API), NOW
     # The trend is said to go on, and the load stays where it is.
-    seen, _, _ = hold(3600.0, memory, now, route_at(15.0, 1.0))
+    seen, _, _ = hold(1700.0, memory, now, route_at(15.0, 1.0))
     changed = first_change(seen, FLEET)
     assert changed is not None
     assert changed - now == pytest.approx(2 * START / 0.457 * 3600, rel=0.02)
