@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+from google.protobuf import json_format
+
+from modelyard.core.limits.account import Limits
 from modelyard.core.routing import Endpoint, Route, RouteRule, RoutingTable, Tenant, Upstream, WeightedTarget
 from modelyard.core.tenants import hash_key
 from modelyard.gateway import protos
@@ -112,3 +115,26 @@ def test_a_thousand_tenants_with_different_rights_stay_small():
     plain = len(build_resources(table(*names), SETTINGS).by_type[protos.ROUTES][ROUTE_CONFIGURATION].encoded)
     # Bytes: a digest, a name and its groups for each key, and a refusal for each model.
     assert size < plain + 2000 * 300 + 200 * 1500
+
+
+def test_the_scan_sees_when_what_it_knows_of_callers_has_changed():
+    one = table("t/a", one=None)
+    limited = replace(one, tenants={"one": Tenant(limits=Limits(requests=1))})
+    keys = {hash_key(KEY): "one"}
+
+    def version(of: RoutingTable, known: dict[str, str]) -> str:
+        resources = build_resources(of, SETTINGS, tenant_keys=known)
+        encoded = resources.by_type[protos.ROUTES][ROUTE_CONFIGURATION].encoded
+        message = protos.message_class("envoy.config.route.v3.RouteConfiguration").FromString(encoded)
+        host = json_format.MessageToDict(message, descriptor_pool=protos.pool())["virtualHosts"][0]
+        route = host["matcher"]["onNoMatch"]["action"]["typedConfig"]
+        return str(route["metadata"]["filterMetadata"]["envoy.filters.http.lua"]["version"])
+
+    versions = [
+        version(one, {}),
+        version(one, keys),
+        version(limited, keys),
+        version(replace(one, anonymous=True), {}),
+    ]
+    assert len(set(versions)) == len(versions)
+    assert version(table("t/a", "t/b", one=None), keys) == versions[1], "models are nothing of it"

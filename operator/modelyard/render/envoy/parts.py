@@ -13,6 +13,7 @@ from modelyard.render.envoy.limits import unlimited
 from modelyard.render.envoy.metering import ARRIVED_KEY
 from modelyard.render.envoy.models import model_info_body
 from modelyard.render.envoy.names import (
+    AFFINITY_KEY,
     METADATA,
     SCANNED_HEADER,
     STREAM_HEADER,
@@ -139,7 +140,10 @@ def _branch_routes(model: str, route: Route, branch: Branch, settings: GatewaySe
                     ARRIVED_KEY: encode_stat(branch.counted_as),
                 },
                 # What the request scan reads.
-                "envoy.filters.http.lua": {"route": route.name},
+                "envoy.filters.http.lua": {
+                    "route": route.name,
+                    **({AFFINITY_KEY: True} if branch.affinity else {}),
+                },
             }
         },
         "request_body_buffer_limit": settings.max_body_bytes,

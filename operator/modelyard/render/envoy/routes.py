@@ -5,6 +5,8 @@ hash map, however many models there are. A request that the scan has not seen ye
 a real `route` action, because Envoy ignores the body limit of a direct response.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -75,8 +77,17 @@ def route_configuration(settings: GatewaySettings, known: Json, limited: Iterabl
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
         "request_headers_to_remove": list(KEY_HEADERS),
-        "virtual_hosts": [limit_tenants(_host(settings, known), limited)],
+        "virtual_hosts": [_versioned(limit_tenants(_host(settings, known), limited))],
     }
+
+
+def _versioned(host: Json) -> Json:
+    """Return a virtual host in which the scan can see whether the metadata is still what it has read."""
+    content = json.dumps(host["metadata"], sort_keys=True).encode()
+    version = hashlib.sha256(content).hexdigest()[:16]
+    unmatched = host["matcher"]["on_no_match"]["action"]["typed_config"]
+    unmatched["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": {"version": version}}}
+    return host
 
 
 def route_action(*routes: Json) -> Json:

@@ -1,10 +1,10 @@
 """Who may use a model, and which of its requests go where: what the routes of one model name are made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from modelyard.core.budget.rules import divide
-from modelyard.core.routing import Exhausted, Route, RouteRule, RoutingTable, rule_name
+from modelyard.core.routing import Exhausted, Route, RouteRule, RoutingTable, WeightedTarget, rule_name
 from modelyard.render.envoy.errors import direct_error
 from modelyard.render.envoy.forwarding import Targets, route_targets
 from modelyard.render.envoy.tenants import is_member, is_no_member, rule_group
@@ -28,6 +28,8 @@ class Branch:
     """Set: they are refused with 503 and this sentence."""
     exhausted: Exhausted | None = None
     """Set: budgets refuse them with 429."""
+    affinity: bool = False
+    """Whether a target puts requests that begin alike together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,15 @@ def plan_route(route: Route, table: RoutingTable, users: str | None = None) -> R
 def _branches(route: Route, table: RoutingTable) -> Iterator[Branch]:
     for number, rule in enumerate(route.rules):
         targets = route_targets(replace(route, targets=rule.targets), table)
-        yield Branch(rule_name(route.name, number), targets, rule, rule.refusal, rule.exhausted)
-    yield Branch(route.name, route_targets(route, table), None, route.refusal, route.exhausted)
+        affinity = _affinity(rule.targets, table)
+        yield Branch(rule_name(route.name, number), targets, rule, rule.refusal, rule.exhausted, affinity)
+    affinity = _affinity(route.targets, table)
+    yield Branch(route.name, route_targets(route, table), None, route.refusal, route.exhausted, affinity)
+
+
+def _affinity(targets: Iterable[WeightedTarget], table: RoutingTable) -> bool:
+    upstreams = (table.upstreams.get(target.upstream) for target in targets)
+    return any(upstream is not None and upstream.affinity for upstream in upstreams)
 
 
 def refuse_others(model: str, users: str | None) -> Iterator[Json]:

@@ -143,17 +143,17 @@ local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set(METADATA, key, value)
 end
 
--- Notes who asks, for what is counted at the end of a request: attempts change the headers. The route is known here.
+-- Notes who asks, for what is counted at the end of a request: attempts change the headers.
 -- All requests of a tenant that have none are one pair: model names that nobody has are the client's own text.
-local function note_tenant(handle)
+local function note_tenant(handle, route)
   local tenant = handle:headers():get(TENANT_HEADER)
-  if tenant then note(handle, 'tenant', counted(tenant, handle:metadata():get('route') or '')) end
+  if tenant then note(handle, 'tenant', counted(tenant, route:get('route') or '')) end
 end
 
 -- Marks a request that is counted against limits: the metadata of the virtual host names the tenants that have some.
 local function mark_limited(handle)
   local tenant = handle:headers():get(TENANT_HEADER)
-  if tenant and handle:virtualHost():metadata():get('limited:' .. tenant) then note(handle, 'limited', tenant) end
+  if tenant and known['limited:' .. tenant] then note(handle, 'limited', tenant) end
 end
 
 local function choose(handle, kind, model)
@@ -212,13 +212,14 @@ local function scan_body(handle, path)
   if ENDS_WITH_USAGE[path] and not found.wants_usage then note(handle, 'hides_usage', true) end
   -- What is charged if the answer ends before it tells its usage.
   note(handle, 'estimated_prompt_tokens', math.ceil((size - found.inline) / BYTES_PER_TOKEN))
-  if CONTINUES[path] then
+  mark_limited(handle)
+  choose(handle, 'model', model)
+  local route = handle:metadata()
+  note_tenant(handle, route)
+  if CONTINUES[path] and route:get('affinity') then
     local together = affinity(body, found, headers:get(SESSION_HEADER))
     if together then note(handle, 'affinity', together) end
   end
-  mark_limited(handle)
-  choose(handle, 'model', model)
-  note_tenant(handle)
 end
 
 -- Why there is no such path, as far as it can be guessed.
@@ -230,6 +231,7 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  refresh_known(handle)
   if not authenticate(handle) then return refuse_caller(handle) end
   local method = headers:get(':method')
   local path = string.match(headers:get(':path') or '', '^[^?#]*')
@@ -312,11 +314,11 @@ end
 -- usage always, because it is counted. Clients that did not ask for it may not expect an event without choices, so it ends
 -- here: the filters that count have seen it before. Some targets tell it in further events, unasked; there it is taken out.
 function envoy_on_response(handle)
-  local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
-  if not metadata or not metadata.estimated_prompt_tokens then return end
   local headers = handle:headers()
   if not find(string.lower(headers:get('content-type') or ''), '^%s*text/event%-stream')
     or headers:get('content-encoding') then return end
+  local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
+  if not metadata or not metadata.estimated_prompt_tokens then return end
   local hides = metadata.hides_usage
   if hides then headers:remove('content-length') end
   local rest, events, noted = '', 0, 0
