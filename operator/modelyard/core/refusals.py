@@ -18,11 +18,13 @@ then the order in the spec."""
 def explain_misfit(answer: DoesNotFit, size: int) -> str:
     """Return the refusal, without remedies that need more accelerators than a node has."""
     possible = tuple(item for item in answer.remedies if item.parallelism.per_node <= size)
-    if possible or not answer.remedies:
+    needed = [item.parallelism.per_node for item in answer.remedies if item.parallelism.per_node > size]
+    spread = [item for item in possible if item.parallelism.nodes > answer.parallelism.nodes]
+    if not needed or len(possible) > len(spread):
         return replace(answer, remedies=possible).reason()
-    needed = min(item.parallelism.per_node for item in answer.remedies)
     total = answer.reason().partition(". ")[0]
-    return f"{total}. It needs {needed} accelerators on one node, and nodes of this class have {size}"
+    text = f"{total}. It needs {min(needed)} accelerators on one node, and nodes of this class have {size}"
+    return f"{text}; or {spread[0].sentence}" if spread else text
 
 
 def stand_in_prices(variants: Iterable[Variant]) -> tuple[Variant, ...]:
