@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import http.client
 import os
@@ -210,6 +211,12 @@ def free_ports(count: int) -> list[int]:
             if _claim(port):
                 ports.append(port)
         return ports
+
+
+@atexit.register
+def _give_up_claims() -> None:
+    while _claims:
+        _claims.pop().close()
 
 
 def _claim(port: int) -> bool:
