@@ -181,7 +181,7 @@ SCENARIOS: dict[str, Callable[[Scene], float]] = {
     "one hands over to the next that stands by (rolling update)": handed_over,
     "one without a Lease, killed, starts anew": restarted_alone,
     "one with a Lease, killed, starts anew": restarted,
-    "the same without POD_UID": restarted_without_uid,
+    "one with a Lease and no POD_UID, killed, starts anew": restarted_without_uid,
     "two, one killed, the other follows": followed,
 }
 
@@ -189,8 +189,11 @@ SCENARIOS: dict[str, Callable[[Scene], float]] = {
 def main(arguments: Sequence[str]) -> int:
     """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args(arguments).rounds
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
+    parser.add_argument("--only", default="", help="measure those with this in their name")
+    options = parser.parse_args(arguments)
+    rounds: int = options.rounds
+    chosen = {name: play for name, play in SCENARIOS.items() if options.only in name}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelyard-handover-")))
         plane = stack.enter_context(ControlPlane(folder / "plane"))
@@ -214,7 +217,7 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"{platform.processor() or platform.machine()}, n = {rounds} each, seconds: median (least to most)"
         )
-        for name, play in SCENARIOS.items():
+        for name, play in chosen.items():
             found = [play(scene) for _ in range(rounds)]
             print(
                 f"{name}: {statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})", flush=True
