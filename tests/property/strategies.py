@@ -1,5 +1,9 @@
 """Random loads, histories and fleets."""
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -7,14 +11,46 @@ from hypothesis import strategies as st
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.scaling import Scaling
 from modelyard.core.availability import AvailabilityMemory, Shortage
+from modelyard.core.budget.limits import SizeLimit
 from modelyard.core.demand import Demand
 from modelyard.core.inventory import Inventory, Usage, build_inventory
 from modelyard.core.replicas import SizeInput, SizeMemory, Wanted
-from modelyard.core.snapshot import ChildDeployment, GatewayReading, Pod, Snapshot
+from modelyard.core.snapshot import Asked, ChildDeployment, GatewayReading, Pod, Snapshot
 from modelyard.core.variants import variant_name
-from tests.unit.core.build import make_accelerator, make_deployment, make_node, make_pod, make_route
+from tests.unit.core.build import (
+    make_accelerator,
+    make_deployment,
+    make_node,
+    make_pod,
+    make_provider,
+    make_route,
+    make_tenant,
+)
 
 NOW = 1_000_000.0
+
+
+def shuffle(value: Any, random: Random) -> Any:
+    """Return the same with every mapping in it in another order, at any depth of mappings and dataclasses."""
+    if isinstance(value, Mapping):
+        items = [(key, shuffle(item, random)) for key, item in value.items()]
+        random.shuffle(items)
+        return dict(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        changes = {
+            item.name: shuffle(getattr(value, item.name), random) for item in fields(value) if item.init
+        }
+        return replace(value, **changes)
+    return value
+
+
+def shuffle_snapshot(snapshot: Snapshot, random: Random) -> Snapshot:
+    """Return a snapshot that says the same in another order, that of a deployment's pods included."""
+    shuffled: Snapshot = shuffle(snapshot, random)
+    pods = {key: tuple(random.sample(found, len(found))) for key, found in shuffled.pods.items()}
+    return replace(shuffled, pods=pods)
+
+
 rates = st.floats(0.0, 10_000.0)
 
 
@@ -214,4 +250,45 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         priorities={"high": 1000},
         reading=draw(st.none() | st.just(GatewayReading(NOW, arrivals))),
         wakes={key: NOW for key in chosen if draw(st.booleans())},
+    )
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Snapshot:
+    """The same with what else a decision may look at: tenants, providers, limits of budgets, what routes ask."""
+    snapshot = draw(snapshots())
+    keys = list(snapshot.deployments)
+    some = st.lists(st.sampled_from(keys), unique=True) if keys else st.just([])
+    limits = st.builds(
+        SizeLimit,
+        capped_by=st.sampled_from(("", "one", "one, two")),
+        max_share=st.none() | st.just(Decimal("0.5")),
+        grows=st.booleans(),
+    )
+    asked = st.builds(
+        Asked, st.integers(0, 4), released_at=st.none() | st.just(NOW - 60.0), relieved=st.booleans()
+    )
+    allow = st.none() | st.just([{"namespace": "one"}]) | st.just([{"namespace": "two", "names": ["alpha"]}])
+    reading = snapshot.reading
+    if reading is not None:
+        counted = {key: draw(st.integers(0, 5)) for key in draw(some)}
+        reading = replace(
+            reading,
+            active=counted,
+            answers={key: 10.0 * count for key, count in counted.items()},
+            input_tokens={key: 900.0 * count for key, count in counted.items()},
+            output_tokens={key: 500.0 * count for key, count in counted.items()},
+        )
+    return replace(
+        snapshot,
+        reading=reading,
+        tenants={
+            name: make_tenant(name, allow=draw(allow))
+            for name in draw(st.sets(st.sampled_from(("blue", "green"))))
+        },
+        providers={name: make_provider(name) for name in draw(st.sets(st.sampled_from(("acme", "zeta"))))},
+        limits={key: draw(limits) for key in draw(some)},
+        asked={key: draw(asked) for key in draw(some)},
+        node_sizes={name: draw(st.integers(1, 4)) for name in draw(st.sets(st.sampled_from(CLASSES)))},
+        priorities={"high": 1000, "low": -5},
     )

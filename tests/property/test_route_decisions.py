@@ -19,6 +19,7 @@ from modelyard.core.routing import RoutingTable, route_name
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import DeploymentMemory, Policy
 from modelyard.gateway.resources import build_resources
+from tests.property.strategies import shuffle_snapshot
 from tests.property.test_sovereignty import SETTINGS, check_sovereign, fleets, unhurried
 from tests.unit.core.build import NOW, make_accelerator
 
@@ -70,6 +71,17 @@ def qualities(fleet: Snapshot, route: LLMRoute, targets: Iterable[RouteTarget]) 
             stated = target.quality or told
         found.setdefault(key, []).extend([stated] if stated is not None else [])
     return found
+
+
+@settings(unhurried, max_examples=40)
+@given(fleets(), rates, steps, st.randoms(use_true_random=False))
+def test_order_never_matters(fleet, rates, steps, random):
+    plan, table = play(fleet, rates, steps)
+    again, shuffled = play(shuffle_snapshot(fleet, random), rates, steps)
+    assert again == plan
+    assert shuffled == table
+    # To the byte: Envoy is sent what differs.
+    assert build_resources(shuffled, SETTINGS).version == build_resources(table, SETTINGS).version
 
 
 @settings(unhurried, max_examples=150)
