@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dev.cluster.control_plane import ControlPlane
 from dev.cluster.waiting import wait_until
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
 # Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on the machine's other work and says nothing about what is tested. Every run tries
+# the same examples, so that what passed once passes again; with MODELYARD_FUZZ above 1 each run tries others.
+settings.register_profile(
+    "modelyard",
+    deadline=None,
+    derandomize=os.environ.get("MODELYARD_FUZZ", "1") == "1",
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("modelyard")
 
 
 @pytest.fixture(scope="session")
