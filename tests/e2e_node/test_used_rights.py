@@ -27,10 +27,14 @@ CHART_RUN = "tests/chart/test_rights.py::test_with_named_namespaces_every_right_
 
 ELSEWHERE = {
     CHART_RUN: {
-        # `actuator: External`, and an endpoint picker. Kinds of scalers are listed when the operator starts.
+        # `actuator: External`, replicas that span nodes, and an endpoint picker. All but its kind are listed.
         *(
             Right(resource, verb)
-            for resource in ("horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh")
+            for resource in (
+                "horizontalpodautoscalers.autoscaling",
+                "leaderworkersets.leaderworkerset.x-k8s.io",
+                "scaledobjects.keda.sh",
+            )
             for verb in ("create", "delete", "get", "patch")
         ),
         *(
