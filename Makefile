@@ -70,11 +70,11 @@ contract-vllm: install ## Test against the real vLLM on this machine's CPU; UPDA
 
 .PHONY: fuzz
 fuzz: binaries ## Try hostile objects and requests, ten times as many as the tests do (EFFORT=10)
-	@MODELYARD_FUZZ=$(or $(EFFORT),10) $(RUN) pytest tests/fuzz $(ARGS)
+	@MODELYARD_FUZZ=$(or $(EFFORT),10) $(RUN) pytest tests/fuzz tests/property $(ARGS)
 
 .PHONY: sbom
 sbom: install ## Write sbom.cdx.json: what the operator runs with, from the lock file
-	@$(UV) export --frozen --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export -o sbom.cdx.json
+	@UV="$(UV)" $(PYTHON) -m dev.sbom sbom.cdx.json
 
 .PHONY: cluster
 cluster: binaries ## Start a local control plane in the foreground (ARGS="--nodes h100=2,l4=4 --kwok")
@@ -124,6 +124,18 @@ bench-autoscaling: install ## Measure: our decisions, every rival and the clairv
 .PHONY: bench-breakeven
 bench-breakeven: install ## Measure: days that cross the break-even twice, against the best of hindsight
 	@$(PYTHON) -m benchmarks.breakeven $(ARGS)
+
+.PHONY: bench-breakeven-changes
+bench-breakeven-changes: install ## Measure: when a route changes its target, on many kinds of days
+	@$(PYTHON) -m benchmarks.breakeven_changes $(ARGS)
+
+.PHONY: bench-handover
+bench-handover: binaries ## Measure: how long Envoy has no operator when one is replaced or dies
+	@$(PYTHON) -m benchmarks.handover $(ARGS)
+
+.PHONY: bench-loop
+bench-loop: install ## Measure: how long a large fleet holds the event loop, before and beside it
+	@$(PYTHON) -m benchmarks.event_loop $(ARGS)
 
 .PHONY: models
 models: install ## Write docs/models-and-gpus.md anew

@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 """Seconds a component may take to become ready. On two idle cores the slowest takes 3 s."""
 
 POLL_INTERVAL_S = 0.05
