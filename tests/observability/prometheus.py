@@ -19,6 +19,9 @@ from dev.stack import LOOPBACK, Ports
 STEP = 5
 """Seconds between two points of a range."""
 
+INSTALLATION = "modelyard-system"
+"""The namespace of the targets, as monitors tell it: that of the rules before the chart puts in its own."""
+
 
 class Prometheus:
     """The process and its HTTP API."""
@@ -35,9 +38,11 @@ class Prometheus:
                 {
                     "job_name": name,
                     "metrics_path": path,
-                    # The labels `namespace` and `pod` are those of the object, not of the target.
+                    # The labels `namespace` and `pod` are those of the object where it has them, not of the target.
                     "honor_labels": True,
-                    "static_configs": [{"targets": [f"{LOOPBACK}:{port}"]}],
+                    "static_configs": [
+                        {"targets": [f"{LOOPBACK}:{port}"], "labels": {"namespace": INSTALLATION}}
+                    ],
                 }
                 for name, port, path in jobs
             ],
