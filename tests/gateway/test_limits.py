@@ -11,7 +11,7 @@ from aiohttp import web
 from dev.envoy.process import EnvoyProcess, free_port
 from modelyard.core.routing import Endpoint
 from modelyard.gateway.resources import ResourceBuilder
-from modelyard.render.envoy import routes
+from modelyard.render.envoy import parts
 from tests.gateway.conftest import PATIENCE, table_of
 
 
@@ -159,14 +159,14 @@ async def test_hundreds_of_models(gateway, make_backend):
 
 async def test_a_rate_limited_request_gets_429_in_openai_shape(gateway, make_backend, monkeypatch):
     """No tenant has a limit yet; the arrivals' limiter is told to enforce, which is the same filter."""
-    counter = routes._arrival_counter
+    counter = parts._arrival_counter
 
     def enforcing(name):
         limiter = counter(name)
         limiter["filter_enforced"]["default_value"]["numerator"] = 100
         return limiter
 
-    monkeypatch.setattr(routes, "_arrival_counter", enforcing)
+    monkeypatch.setattr(parts, "_arrival_counter", enforcing)
     backend = await make_backend()
     await gateway.apply(table_of(("a", (backend.endpoint,), 0)))
     assert (await gateway.post({"model": "a"}))[0] == 200
