@@ -12,8 +12,10 @@ def test_everything_runs_under_restricted_pod_security(bed, gemma):
     for namespace in (SYSTEM, TEAM):
         assert namespaces[namespace]["pod-security.kubernetes.io/enforce"] == "restricted"
         pods = bed.list("pods", namespace)
-        assert pods
-        assert all(is_ready(pod) for pod in pods)
+        # Envoys of before the upgrade may still be leaving; they tell everybody not to send them anything.
+        staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        assert staying
+        assert [pod["metadata"]["name"] for pod in staying if not is_ready(pod)] == []
 
 
 def test_gemma_answers_through_the_gateway(bed, gemma):
