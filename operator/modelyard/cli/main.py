@@ -20,8 +20,8 @@ app = typer.Typer(
 
 
 def _stand_in() -> None:
-    """Hold the place of a command until it is run."""
-    raise NotImplementedError("the command was not loaded")
+    """Hold the place of a command in the list: `LazyGroup` puts the command itself here before it is run."""
+    raise RuntimeError("LazyGroup did not load the command")
 
 
 for _name, _lazy in COMMANDS.items():

@@ -281,14 +281,9 @@ def project_child(body: Mapping[str, Any]) -> SeenChild:
     conditions = {item["type"]: item for item in status.get("conditions", ())}
     progress = conditions.get("Progressing", none)
     refused = conditions.get("ReplicaFailure", none).get("status") == "True"
-    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
-    return SeenChild(
-        uid=metadata["uid"],
-        version=metadata["resourceVersion"],
-        name=metadata["name"],
-        variant=metadata.get("labels", {}).get(LABEL_VARIANT, ""),
-        owner=owner.get("uid", ""),
-        child=ChildDeployment(
+    return _see_child(
+        metadata,
+        ChildDeployment(
             replicas=spec.get("replicas", 1),
             started=refused or status.get("replicas", 0) > 0,
             ready=status.get("readyReplicas", 0),
@@ -315,20 +310,31 @@ def project_groups(body: Mapping[str, Any]) -> SeenChild:
         since = unix_time(metadata.get("creationTimestamp", ""))
     deadline = (metadata.get("annotations") or {}).get(ANNOTATION_DEADLINE, "")
     patience = float(deadline) if deadline.isascii() and deadline.isdecimal() else None
-    owner = next((item for item in metadata.get("ownerReferences", ()) if item.get("controller")), none)
-    return SeenChild(
-        uid=metadata["uid"],
-        version=metadata["resourceVersion"],
-        name=metadata["name"],
-        variant=metadata.get("labels", {}).get(LABEL_VARIANT, ""),
-        owner=owner.get("uid", ""),
-        child=ChildDeployment(
+    return _see_child(
+        metadata,
+        ChildDeployment(
             replicas=spec.get("replicas", 1),
             message=f"LeaderWorkerSet {metadata['name']}: not all groups were ready within {deadline} s",
             progressing_since=since,
             patience=patience,
         ),
         kind="LeaderWorkerSet",
+    )
+
+
+def _see_child(metadata: Mapping[str, Any], child: ChildDeployment, kind: str = "Deployment") -> SeenChild:
+    """Return the view of a child of this kind, with whose it is."""
+    owner: Mapping[str, Any] = next(
+        (item for item in metadata.get("ownerReferences", ()) if item.get("controller")), {}
+    )
+    return SeenChild(
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        name=metadata["name"],
+        variant=metadata.get("labels", {}).get(LABEL_VARIANT, ""),
+        owner=owner.get("uid", ""),
+        child=child,
+        kind=kind,
     )
 
 
