@@ -11,9 +11,10 @@ from modelyard.core.breakeven.inputs import TOKENS
 from modelyard.core.breakeven.joint import SECONDS_PER_HOUR
 from modelyard.core.breakeven.memory import RouteChoice
 from modelyard.core.breakeven.memory import TargetCost as Weighed
+from modelyard.core.coststatus import format_price
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.routeplan.model import RoutePlan
-from modelyard.core.status import Verdict, format_numbers, format_price, format_time, stamp
+from modelyard.core.status import Verdict, format_numbers, format_time, stamp
 
 SPILLING, PRICES_KNOWN = "Spilling", "PricesKnown"
 

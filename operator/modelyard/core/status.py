@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from modelyard.api.llmdeployment import (
-    CostStatus,
     GatewayStatus,
     LLMDeployment,
     LLMDeploymentStatus,
@@ -18,6 +17,7 @@ from modelyard.api.llmdeployment import (
 )
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import COMPONENT_ENGINE, COMPONENT_LABEL, LABEL_DEPLOYMENT, Condition, child_name
+from modelyard.core.coststatus import build_cost_status
 from modelyard.core.plan import DeploymentPlan, Placement
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
@@ -36,10 +36,6 @@ SOURCES_INSIDE = "SourcesInside"
 
 HISTORY_LIMIT = 20
 """Changes of size kept in status."""
-
-COST_DEAD_BAND = Decimal("0.1")
-"""Relative change of the cost per token below which status is left as it is: figures that move with every
-reading would make every reading a write."""
 
 _ROUTE_PROBLEMS = (
     Code.INVALID,
@@ -107,7 +103,7 @@ def build_status(
         selector=_selector(deployment),
         model=deployment.served_name,
         placement=_placement_status(deployment, plan, pods),
-        cost=_cost_status(previous, plan, pods, cost_per_million),
+        cost=build_cost_status(previous, plan, pods, cost_per_million),
         gateway=GatewayStatus(generation=plan.generation),
         scaling=_scaling_status(previous, plan, now),
     )
@@ -320,46 +316,6 @@ def _main_of(previous: PlacementStatus) -> tuple[str, int, int | None, bool]:
     """Return class, count, nodes and whether it is spot; the main variant is listed first."""
     spot = bool(previous.variants) and previous.variants[0].purchase == "Spot"
     return previous.class_name, previous.count, previous.nodes, spot
-
-
-def hourly_cost(plan: DeploymentPlan, pods: tuple[Pod, ...]) -> Decimal | None:
-    """Return US dollars per hour of the accelerators held, used or not; None without a price.
-
-    A pod of a variant that is not in the plan any more costs as much as one of the main variant.
-    """
-    if plan.placement is None or plan.placement.main.price is None:
-        return None
-    prices = {item.variant.name: item.variant.price for item in plan.placement.variants}
-    held = [pod for pod in pods if pod.share_held and pod.phase in {"Pending", "Running"}]
-    main = plan.placement.main.price
-    return sum(
-        (
-            (main if (price := prices.get(pod.variant)) is None else price) * Decimal(pod.share_held)
-            for pod in held
-        ),
-        Decimal(0),
-    )
-
-
-def _cost_status(
-    previous: LLMDeploymentStatus, plan: DeploymentPlan, pods: tuple[Pod, ...], per_million: Decimal | None
-) -> CostStatus | None:
-    if plan.placement is None:
-        return previous.cost
-    per_hour = hourly_cost(plan, pods)
-    if per_hour is None:
-        return None
-    shown = previous.cost.per_million_tokens if previous.cost else None
-    if per_million is not None:
-        moved = shown is None or abs(per_million - Decimal(shown)) > Decimal(shown) * COST_DEAD_BAND
-        shown = format_price(per_million) if moved else shown
-    return CostStatus(per_hour=format_price(per_hour), per_million_tokens=shown)
-
-
-def format_price(value: Decimal) -> str:
-    """Return US dollars with four decimals at most."""
-    text = f"{min(value, Decimal(999999)):.4f}".rstrip("0").rstrip(".")
-    return text or "0"
 
 
 def _scaling_status(previous: LLMDeploymentStatus, plan: DeploymentPlan, now: float) -> ScalingStatus | None:

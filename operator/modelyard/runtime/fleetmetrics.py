@@ -17,10 +17,11 @@ from prometheus_client.registry import Collector
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import ObjectMeta, Status, split_key
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
+from modelyard.core.coststatus import hourly_cost
 from modelyard.core.inventory import count_accelerators
 from modelyard.core.snapshot import Pod
 from modelyard.core.state import Policy
-from modelyard.core.status import METRICS_AVAILABLE, PLACEMENT_PREFERRED, READY, STALLED, hourly_cost
+from modelyard.core.status import METRICS_AVAILABLE, PLACEMENT_PREFERRED, READY, STALLED
 from modelyard.kube.projections import Seen
 from modelyard.kube.resources import Resource
 from modelyard.runtime.fleet import Fleet

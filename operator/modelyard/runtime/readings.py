@@ -13,12 +13,12 @@ from itertools import chain
 import aiohttp
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
+from modelyard.core.coststatus import hourly_cost
 from modelyard.core.decide import decide_deployment, observe_demand
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import EXTERNAL_PREFIX, Route, WeightedTarget, rule_name
 from modelyard.core.snapshot import GatewayReading, Snapshot
 from modelyard.core.state import Memory
-from modelyard.core.status import hourly_cost
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import Answered, GatewayCounters, sum_attempts
 from modelyard.runtime.envoys import EnvoyReader

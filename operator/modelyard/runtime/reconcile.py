@@ -9,6 +9,7 @@ from modelyard.api.llmdeployment import LLMDeployment, LLMDeploymentStatus
 from modelyard.api.llmroute import LLMRoute, LLMRouteStatus
 from modelyard.api.meta import API_VERSION, split_key, wire
 from modelyard.core.cost import TokenMemory, cost_per_million, token_rate
+from modelyard.core.coststatus import hourly_cost
 from modelyard.core.decide import decide_deployment
 from modelyard.core.external import take_over
 from modelyard.core.names import explain_deployment, explain_route
@@ -19,7 +20,7 @@ from modelyard.core.routestatus import tell_plan
 from modelyard.core.routing import route_name
 from modelyard.core.snapshot import Snapshot
 from modelyard.core.state import DeploymentMemory
-from modelyard.core.status import build_invalid_status, build_route_status, build_status, hourly_cost
+from modelyard.core.status import build_invalid_status, build_route_status, build_status
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import (
     Seen,

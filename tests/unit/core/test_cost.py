@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 
 from modelyard.core.cost import TokenMemory, cost_per_million, observe_tokens, token_rate
+from modelyard.core.coststatus import format_price, hourly_cost
 from modelyard.core.plan import DeploymentPlan, Placement, VariantPlan
 from modelyard.core.snapshot import GatewayReading
-from modelyard.core.status import format_price, hourly_cost
 from tests.unit.core.build import KEY, make_accelerator, make_placement, make_pod, make_variant
 
 
