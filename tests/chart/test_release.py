@@ -34,6 +34,13 @@ VALUES = (
     "--set-string=acceleratorClasses.cpu.price.onDemand=0.1",
 )
 
+QUICK = (
+    *("--read-interval", "0.5", "--ledger-interval", "1", "--tenant-interval", "0.5"),
+    *("--provider-interval", "0.5", "--scaler-interval", "0.5", "--scale-down-window", "1"),
+    *("--pending-patience", "2", "--placement-interval", "1", "--no-read-hub"),
+)
+"""Options of an operator that looks often, so that tests need not wait."""
+
 
 def manifest(kind: str, name: str, spec: dict) -> dict:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
@@ -174,9 +181,7 @@ def installed(place: Place, tmp_path_factory) -> Iterator[Installed]:
         standin_rules=("class=cpu:STANDIN_PROFILE=zero",),
         operator_options=(
             *("--namespace", NAMESPACE, "--lease", "modelyard-operator", "--pod-name", pod.metadata.name),
-            *("--read-interval", "0.5", "--ledger-interval", "1", "--tenant-interval", "0.5"),
-            *("--provider-interval", "0.5", "--scaler-interval", "0.5", "--scale-down-window", "1"),
-            *("--pending-patience", "2", "--placement-interval", "1", "--no-read-hub"),
+            *QUICK,
         ),
         anonymous=False,
     )

@@ -35,7 +35,7 @@ from modelyard.runtime.xdstls import CLIENT_SECRET, SERVER_SECRET
 from tests.apiserver.client import APPLY, CRDS_PATH, MERGE
 from tests.apiserver.test_autoscalers import STAND_IN as KEDA
 from tests.chart.conftest import MODELS, RESTRICTED, Place
-from tests.chart.test_release import ACCOUNT, SYSTEM, USER, XDS_HOST, Installed, manifest, model
+from tests.chart.test_release import ACCOUNT, QUICK, SYSTEM, USER, XDS_HOST, Installed, manifest, model
 
 NAMED, OTHER = "rights-named", "rights-other"
 """Namespaces of models: in `watchNamespaces`, and one that only a release for the whole cluster looks after."""
@@ -156,9 +156,7 @@ def release(place: Place, tmp_path_factory) -> Iterator[Release]:
         standin_rules=("class=cpu:STANDIN_PROFILE=zero",),
         operator_options=(
             *("--namespace", NAMESPACE, "--lease", ACCOUNT, "--pod-name", pod.metadata.name),
-            *("--read-interval", "0.5", "--ledger-interval", "1", "--tenant-interval", "0.5"),
-            *("--provider-interval", "0.5", "--scaler-interval", "0.5", "--scale-down-window", "1"),
-            *("--pending-patience", "2", "--placement-interval", "1", "--no-read-hub"),
+            *QUICK,
             *("--xds-tls-interval", "0.5"),
         ),
         anonymous=False,
