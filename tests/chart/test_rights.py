@@ -24,8 +24,11 @@ from modelyard.kube.resources import (
     HTTP_ROUTES,
     INFERENCE_POOLS,
     LEASES,
+    LLM_BUDGETS,
     LLM_DEPLOYMENTS,
+    LLM_PROVIDERS,
     LLM_ROUTES,
+    LLM_TENANTS,
     SCALED_OBJECTS,
     SECRETS,
 )
@@ -175,6 +178,14 @@ def clear(place: Place) -> None:
     for resource in (LLM_DEPLOYMENTS, LLM_ROUTES):
         place.server.request("DELETE", resource.path(MODELS))
     place.server.request("DELETE", f"{CONFIG_MAPS.path(NAMESPACE)}?labelSelector={LABEL_LEDGER}")
+    # A status that is right already would not be written again.
+    for resource in (LLM_PROVIDERS, LLM_BUDGETS, LLM_TENANTS):
+        path = resource.path(NAMESPACE)
+        place.server.request("DELETE", path)
+        wait_until(
+            lambda path=path: not place.server.request("GET", path).body["items"],
+            f"no {resource.kind} is left",
+        )
     for path in (
         *(SECRETS.path(NAMESPACE, name) for name in (SERVER_SECRET, CLIENT_SECRET)),
         LEASES.path(NAMESPACE, ACCOUNT),
