@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-SOURCES = ("records.py", "lists.py", "timing.py", "engine.py", "fleet.py")
-"""Files whose functions and constants are compiled into one another."""
+SOURCES = ("compiled.py", "records.py", "lists.py", "timing.py", "engine.py", "fleet.py")
+"""Files whose functions and constants are compiled into one another, and this one, which says how."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -22,12 +22,15 @@ def compiled(function: Function) -> Function:
 
     The functions allocate nothing, so that Numba need not count references: without `_nrt` each call would count those
     of every array of a fleet up and down, which takes two to four times as long as the simulation itself.
+
+    They are all put into their callers (`forceinline`): a call hands over a fleet as some 150 numbers, one by one, and
+    a run of ten replicas takes half the time without. What they work out does not change by it.
     """
     config: Any = numba.config
     compiler: Any = numba.njit
     before, config.CACHE_DIR = config.CACHE_DIR, _CACHE or ""
     try:
-        return cast("Function", compiler(cache=_CACHE is not None, _nrt=False)(function))
+        return cast("Function", compiler(cache=_CACHE is not None, _nrt=False, forceinline=True)(function))
     finally:
         config.CACHE_DIR = before
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 STEPS = 16
 """Bisections: the capacity is found within 1e-4 of a deviation."""
@@ -50,6 +51,12 @@ def expected_missed(utilization: float, deviation: float, policy: MissPolicy) ->
     return min(beyond + math.exp(min(exponent, 0.0)), 1.0)
 
 
+KEPT = 4096
+"""Capacities that are remembered, about a mebibyte: a forecast changes with each bin of some seconds, a decision asks
+for the same five in between. Enough for 800 deployments; with more, they are worked out again."""
+
+
+@lru_cache(maxsize=KEPT)
 def capacity_for(rate: float, deviation: float, share: float, policy: MissPolicy) -> float:
     """Return the requests per second of capacity at which this share is missed of a rate with this deviation."""
     if rate <= 0.0:

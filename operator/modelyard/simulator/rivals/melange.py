@@ -43,16 +43,19 @@ def load_per_request(scenario: Scenario) -> float:
     arrivals = scenario.arrivals
     if not len(arrivals):
         return 0.0
-    sizes = np.column_stack((arrivals.input_tokens, arrivals.output_tokens))
-    classes, member = np.unique(np.floor(np.log2(np.maximum(sizes, 1))), axis=0, return_inverse=True)
-    members = member.ravel()
-    counts = np.bincount(members)
+    # One number for each class, ordered as its two are; requests stay in their order within a class.
+    inputs_class, outputs_class = (
+        np.floor(np.log2(np.maximum(tokens, 1))).astype(np.int16)
+        for tokens in (arrivals.input_tokens, arrivals.output_tokens)
+    )
+    member = inputs_class * np.int16(64) + outputs_class
+    order = np.argsort(member, kind="stable")
+    classes = np.split(order, np.flatnonzero(np.diff(member[order])) + 1)
     load = 0.0
-    for index in range(len(classes)):
-        chosen = members == index
+    for chosen in classes:
         inputs = float(np.mean(arrivals.input_tokens[chosen]))
         cached = float(np.mean(arrivals.cached_tokens[chosen])) / max(inputs, 1.0)
         shape = LoadShape(inputs, float(np.mean(arrivals.output_tokens[chosen])), cached)
         rate = best_rate(scenario.engine, shape, np.inf, scenario.objective.inter_token)
-        load += float(counts[index]) / rate
+        load += len(chosen) / rate
     return load / len(arrivals)
