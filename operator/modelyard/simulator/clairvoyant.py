@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 
+import numba
 import numpy as np
 
 from modelyard.simulator.flow import AttainmentCurve, fit_curve, flow_of
@@ -300,24 +301,55 @@ def schedule_for(scenario: Scenario, misses: Misses, price: float, lead: float) 
     late = np.where(more > 0, np.inf, change)
     first = Schedule(counts, lead).interval
     value = np.where(counts == min(max(scenario.initial, counts[0]), counts[-1]), 0.0, np.inf)
-    before = np.empty(misses.table.shape, dtype=np.int64)
-    for period, missed in enumerate(misses.table):
-        in_time = period * PERIOD >= lead + first
-        # A measured table may not hold what there is at first; then the start is free to choose.
-        total = value[:, None] + (
-            change if in_time or not np.isfinite(value + late.min(axis=1)).any() else late
-        )
-        before[period] = np.argmin(total, axis=0)
-        value = total[before[period], np.arange(len(counts))] + counts * PERIOD
-        with np.errstate(invalid="ignore"):
-            value = value + np.where(np.isinf(missed), np.inf, price * missed)
-        if not np.isfinite(value).any():
-            raise ValueError(f"{scenario.name}: no number of replicas may be chosen in period {period}")
+    before = np.zeros(misses.table.shape, dtype=np.int64)
+    held: Floats = counts.astype(np.float64) * PERIOD
+    stuck = _fill_table(misses.table, held, change, late, value, before, price, lead + first, PERIOD)
+    if stuck >= 0:
+        raise ValueError(f"{scenario.name}: no number of replicas may be chosen in period {stuck}")
     place = np.empty(len(before), dtype=np.int64)
     place[-1] = int(np.argmin(value))
     for period in range(len(before) - 1, 0, -1):
         place[period - 1] = before[period, place[period]]
     return counts[place], float(misses.table[np.arange(len(place)), place].sum())
+
+
+@numba.njit(cache=True)
+def _fill_table(
+    missed: Floats, held: Floats, change: Floats, late: Floats, value: Floats, before: Integers, price: float,
+    first: float, seconds: float,
+) -> int:  # fmt: skip
+    """Go through all periods of so many seconds; return the first in which nothing may be chosen, or -1.
+
+    `value` becomes the cost up to the last period, `before` the choice in the period before that leads to each choice.
+    `held`: replica-seconds of each number in a period; `change`, `late`: those of each change of it, the latter while
+    nothing that starts can serve yet, before `first`.
+    """
+    numbers = len(value)
+    least = np.empty(numbers)
+    for number in range(numbers):
+        least[number] = late[number].min()
+    for period in range(len(missed)):
+        costs = change
+        # A measured table may not hold what there is at first; then the start is free to choose.
+        if period * seconds < first and np.isfinite(value + least).any():
+            costs = late
+        latest = np.empty(numbers)
+        able = False
+        for number in range(numbers):
+            best = 0
+            total = value[0] + costs[0, number]
+            for other in range(1, numbers):
+                cost = value[other] + costs[other, number]
+                if cost < total:
+                    best, total = other, cost
+            before[period, number] = best
+            lost = missed[period, number]
+            latest[number] = (total + held[number]) + (math.inf if math.isinf(lost) else price * lost)
+            able = able or math.isfinite(latest[number])
+        value[:] = latest
+        if not able:
+            return period
+    return -1
 
 
 def _drain_seconds(scenario: Scenario) -> float:

@@ -7,11 +7,21 @@ from collections import Counter
 import numpy as np
 
 from modelyard.simulator.flow import AttainmentCurve
-from modelyard.simulator.fluidlevels import Levels, mix_of, pace
+from modelyard.simulator.fluidlevels import Levels, Pace, mix_of, pace
 from modelyard.simulator.fluidload import FluidLoad
+from modelyard.simulator.fluidsteps import COMPLETIONS, COUNTED, SECONDS, share_at, take_whole
 from modelyard.simulator.ledger import Ledger
 from modelyard.simulator.meters import quantiles
-from modelyard.simulator.scenario import Disturbances, Floats, Outcome, ScalingPolicy, Scenario, Signals
+from modelyard.simulator.scenario import (
+    Arrivals,
+    Disturbances,
+    Engine,
+    Floats,
+    Outcome,
+    ScalingPolicy,
+    Scenario,
+    Signals,
+)
 
 
 def run_fluid(scenario: Scenario, load: FluidLoad, curve: AttainmentCurve, policy: ScalingPolicy) -> Outcome:
@@ -25,12 +35,34 @@ def run_fluid(scenario: Scenario, load: FluidLoad, curve: AttainmentCurve, polic
     return _FluidRun(scenario, load, curve, policy).play()
 
 
+class _LastPace:
+    """The speed of an engine under the load last asked for: that of 14 days takes a second."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[Engine, FluidLoad, Arrivals] | None = None
+        self._pace: Pace | None = None
+
+    def of(self, scenario: Scenario, load: FluidLoad) -> Pace:
+        """Return how fast one replica works on a load."""
+        asked = scenario.engine, load, scenario.arrivals
+        if self._asked is None or any(
+            one is not other for one, other in zip(asked, self._asked, strict=True)
+        ):
+            self._asked, self._pace = asked, None
+        if self._pace is None:
+            self._pace = pace(scenario.engine, load, mix_of(load, scenario.arrivals))
+        return self._pace
+
+
+_LAST_PACE = _LastPace()
+
+
 class _FluidRun:
     def __init__(
         self, scenario: Scenario, load: FluidLoad, curve: AttainmentCurve, policy: ScalingPolicy
     ) -> None:
         self._scenario, self._load, self._policy = scenario, load, policy
-        self._pace = pace(scenario.engine, load, mix_of(load, scenario.arrivals))
+        self._pace = _LAST_PACE.of(scenario, load)
         self._curve = curve
         self._ledger = Ledger(scenario, np.random.default_rng([scenario.seed, 2]))
         self._serving: list[int] = [self._ledger.start(0.0, initial=True) for _ in range(scenario.initial)]
@@ -40,42 +72,42 @@ class _FluidRun:
         self._levels = Levels(scenario.initial)
         self._drained: list[float] = []
         """When each group of leaving replicas is gone."""
-        self._since = _Count()
+        self._since = np.zeros(COUNTED)
+        """What was counted since the policy's last look."""
         self._level = np.zeros(len(load))
         """Unfinished requests at the replica that requests come to, mean of each step."""
         self._level_now = 0.0
+        speed = self._pace
+        self._table = np.column_stack(
+            [
+                speed.base,
+                speed.slope,
+                speed.output,
+                speed.limit,
+                load.rate,
+                load.input_tokens,
+                load.output_tokens,
+            ]
+        )
+        """The columns that `play_until` reads."""
         self._reasons: Counter[str] = Counter()
 
     def play(self) -> Outcome:
-        now, decision, interval = 0.0, 1, self._policy.interval
+        number, now, decision, interval = 0, 0.0, 1, float(self._policy.interval)
         self._note(now)
-        for number in range(len(self._load)):
-            edge = (number + 1) * self._load.step
-            while now < edge:
-                ahead = min(
-                    [edge, decision * interval, *self._drained, *(time for time, _ in self._ready[:1])]
-                )
-                self._flow(number, max(ahead - now, 0.0))
-                now = max(now, ahead)
-                self._change(now)
-                if now >= decision * interval:
-                    self._decide(number, now)
-                    decision += 1
-                self._note(now)
-        return self._outcome()
-
-    def _flow(self, number: int, seconds: float) -> None:
-        if not seconds:
-            return
-        speed, levels, rate = self._pace, self._levels, float(self._load.rate[number])
-        before = levels.unfinished
-        level, unfinished, running = levels.advance(
-            rate, speed.base[number], speed.slope[number], speed.output[number], speed.limit[number], seconds
-        )
-        self._level[number] += level * seconds / self._load.step
-        self._level_now = level
-        done = rate * seconds + before - levels.unfinished
-        self._since.add(self._load, number, seconds, done, running, unfinished, len(self._serving))
+        while True:
+            until = min([decision * interval, *self._drained, *(time for time, _ in self._ready[:1])])
+            number, now, self._level_now = self._levels.play(
+                len(self._serving), self._table, self._load.step, number, now, until, self._since, self._level,
+                self._level_now,
+            )  # fmt: skip
+            if number == len(self._load):
+                return self._outcome()
+            self._change(now)
+            if now >= decision * interval:
+                self._decide(number, now)
+                decision += 1
+            self._note(now)
 
     def _change(self, now: float) -> None:
         """Replicas whose start is over serve; those that have drained are gone."""
@@ -117,37 +149,39 @@ class _FluidRun:
         return min(self._scenario.drain, service * ((level - batch) / limit + math.log1p(batch)))
 
     def _signals(self, number: int, now: float) -> Signals:
-        speed, since, levels, replicas = self._pace, self._since, self._levels, len(self._serving)
-        limit, held = float(speed.limit[number]), float(speed.held[number])
-        running, cache = levels.running(limit), self._scenario.engine.cache_tokens
-        waiting = levels.unfinished - running
+        speed, since, replicas = self._pace, self._since, len(self._serving)
+        limit, held, cache = (
+            float(speed.limit[number]),
+            float(speed.held[number]),
+            self._scenario.engine.cache_tokens,
+        )
+        unfinished, running, fullest = self._levels.look(limit)
+        waiting = unfinished - running
         batch = running / replicas if replicas else 0.0
         latency = float(speed.base[number] + speed.slope[number] * batch)
         # A full replica frees a place each service time / limit; what waits takes places in order.
         wait = waiting * float(speed.output[number]) * latency / running if running else 0.0
         first = float(speed.first_base[number] + speed.first_slope[number] * batch) + wait
-        any_token = since.completions >= 1
-        done = since.take("completions")
-        signals = Signals(
-            time=now, elapsed=since.seconds, ready=replicas, pending=len(self._pending),
-            arrivals=since.take("arrivals"), arrived_input_tokens=since.take("input"),
-            arrived_output_tokens=since.take("output"), completions=done,
-            completed_input_tokens=since.take("done_input"), completed_output_tokens=since.take("done_output"),
-            running=running, waiting=waiting, gateway_waiting=levels.held,
-            cache_usage=min(1.0, batch * held / cache), cache_usage_max=min(1.0, levels.fullest() * held / cache),
-            tokens_held=running * held, mean_running=since.running / since.seconds,
-            mean_waiting=since.waiting / since.seconds, busy=since.busy / since.seconds,
+        any_token = bool(since[COMPLETIONS] >= 1)
+        elapsed, ran, waited, busy = since[SECONDS:].tolist()
+        arrivals, inputs, outputs, done, done_inputs, done_outputs = take_whole(since)
+        return Signals(
+            time=now, elapsed=elapsed, ready=replicas, pending=len(self._pending),
+            arrivals=arrivals, arrived_input_tokens=inputs, arrived_output_tokens=outputs, completions=done,
+            completed_input_tokens=done_inputs, completed_output_tokens=done_outputs,
+            running=running, waiting=waiting, gateway_waiting=self._levels.held,
+            cache_usage=min(1.0, batch * held / cache), cache_usage_max=min(1.0, fullest * held / cache),
+            tokens_held=running * held, mean_running=ran / elapsed, mean_waiting=waited / elapsed,
+            busy=busy / elapsed,
             first_token_p90=first * 1.5 if any_token else None,
             inter_token_p90=latency * 1.2 if any_token else None, inter_token_mean=latency if any_token else None,
             first_token_mean=first if any_token else None, missed=self._missed_share(number) * done,
         )  # fmt: skip
-        since.begin()
-        return signals
 
     def _missed_share(self, number: int) -> float:
         """Return the share of requests that miss the objective at the present level."""
         ratio = self._pace.slow_latency_at(number, self._level_now) / self._scenario.objective.inter_token
-        return 1.0 - float(self._curve(ratio)[0]) if math.isfinite(ratio) else 1.0
+        return 1.0 - share_at(ratio, self._curve.ratio, self._curve.share) if math.isfinite(ratio) else 1.0
 
     def _note(self, now: float) -> None:
         self._ledger.note(now, ready=len(self._serving), wanted=self._wanted)
@@ -176,44 +210,3 @@ class _FluidRun:
             first_token=np.full(len(shares), np.nan), inter_token=quantiles(seen, shares),
             reasons=dict(self._reasons),
         )  # fmt: skip
-
-
-class _Count:
-    """Sums since a policy's last look. Whole requests are handed out; fractions stay for the next look."""
-
-    def __init__(self) -> None:
-        self._left: dict[str, float] = dict.fromkeys(
-            ("arrivals", "input", "output", "completions", "done_input", "done_output"), 0.0
-        )
-        self.begin()
-
-    def begin(self) -> None:
-        self.seconds = self.running = self.waiting = self.busy = 0.0
-
-    @property
-    def completions(self) -> float:
-        return self._left["completions"]
-
-    def add(
-        self, load: FluidLoad, number: int, seconds: float, done: float, running: float, unfinished: float,
-        replicas: int,
-    ) -> None:  # fmt: skip
-        came = float(load.rate[number]) * seconds
-        inputs, outputs = float(load.input_tokens[number]), float(load.output_tokens[number])
-        left = self._left
-        left["arrivals"] += came
-        left["input"] += came * inputs
-        left["output"] += came * outputs
-        left["completions"] += done
-        left["done_input"] += done * inputs
-        left["done_output"] += done * outputs
-        self.seconds += seconds
-        self.running += running * seconds
-        self.waiting += (unfinished - running) * seconds
-        # An engine runs a step while it has any sequence; the number that it has is about Poisson.
-        self.busy += (1 - math.exp(-running / replicas)) * seconds if replicas else 0.0
-
-    def take(self, name: str) -> int:
-        whole = int(self._left[name] + 1e-9)
-        self._left[name] -= whole
-        return whole

@@ -7,20 +7,16 @@ step-time model. Each request goes to the replica that has the fewest and stays 
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from modelyard.core.load import LoadShape
 from modelyard.simulator.fluidload import FluidLoad
+from modelyard.simulator.fluidsteps import advance_fleet, look_at, play_until, unfinished_at
 from modelyard.simulator.loadstats import PEAK_WINDOW
 from modelyard.simulator.scenario import Arrivals, Engine, Floats
 
-TICK = 1.0
-"""Seconds in which the batch counts as constant: about the service time of a short answer."""
 _LARGE_BATCH = 128.0
 """The latency between tokens is taken as linear from a batch of 1 to this; only experts make it bend."""
-_SAME = 0.5
-"""Requests by which the levels of two replicas may differ that count as equal."""
 _SLOW = 6.0
 """Standard deviations by which a slow request is slower than the mean one: two of an answer that has a ninth of the
 mean tokens, and so three times the deviation; a thirteenth of ServeGen's answers are shorter (`servegen.OUTPUT_CV`).
@@ -175,88 +171,6 @@ def _pace_of(engine: Engine, inputs: float, outputs: float, mix: Mix) -> tuple[f
     return base, slope, first_base, first_slope, answer, held, limit, step.inter_token_factor * each
 
 
-@numba.njit(cache=True)
-def _fill(level: Floats, count: Floats, groups: int, amount: float, share: Floats) -> None:
-    """Find what each replica of each group gets of an amount when each request goes to where the fewest are.
-
-    Groups are filled up to a common level, those above it get nothing. `share` is written: requests per replica.
-    """
-    if groups == 0:
-        return
-    held, replicas, top = 0.0, 0.0, -1.0
-    while True:
-        # The lowest level above those that are in, one group or several.
-        lowest = np.inf
-        for number in range(groups):
-            if top < level[number] < lowest:
-                lowest = level[number]
-        if replicas > 0.0 and (held + amount) / replicas <= lowest:
-            break
-        for number in range(groups):
-            if level[number] == lowest:
-                held += level[number] * count[number]
-                replicas += count[number]
-        top = lowest
-    common = (held + amount) / replicas
-    for number in range(groups):
-        share[number] = max(0.0, common - level[number]) if level[number] <= top else 0.0
-
-
-@numba.njit(cache=True)
-def _shrunk(
-    level: float, rate: float, base: float, slope: float, output: float, limit: float, seconds: float
-) -> float:
-    """Return a replica's unfinished requests after some seconds: they tend to rate x service time at their batch."""
-    service = output * (base + slope * min(level, limit))
-    # A replica that is full answers `limit` at once; what waits lengthens the stay of each by its share.
-    stay = service * max(1.0, level / limit)
-    return rate * stay + (level - rate * stay) * math.exp(-seconds / stay)
-
-
-@numba.njit(cache=True)
-def advance(
-    level: Floats, count: Floats, serving: int, leaving: int, rate: float, base: float, slope: float,
-    output: float, limit: float, seconds: float,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Play groups of replicas for some seconds; the levels are changed.
-
-    Groups from `serving` on, `leaving` of them, get nothing new. Return, on average over time, the level of the
-    replicas that requests come to; and the unfinished and running sequences of all.
-    """
-    ticks = max(1, math.ceil(seconds / TICK - 1e-9))
-    tick = seconds / ticks
-    share = np.zeros(len(level))
-    seen, unfinished, running = 0.0, 0.0, 0.0
-    for _ in range(ticks):
-        # Without arrivals the next one would see what the fewest see.
-        amount = max(rate * tick, 1e-9)
-        if serving > 0:
-            _fill(level, count, serving, amount, share)
-        for number in range(serving + leaving):
-            before = level[number]
-            came = share[number] if number < serving else 0.0
-            level[number] = _shrunk(before, came / tick, base, slope, output, limit, tick)
-            mean = (before + level[number]) / 2
-            seen += came * count[number] / amount * mean
-            unfinished += mean * count[number]
-            running += min(mean, limit) * count[number]
-    return seen / ticks, unfinished / ticks, running / ticks
-
-
-@numba.njit(cache=True)
-def advance_pooled(
-    level: float, rate: float, base: float, slope: float, output: float, limit: float, seconds: float
-) -> tuple[float, float]:
-    """Play replicas that are all alike, at a rate for each; return their level after some seconds and on average."""
-    ticks = max(1, math.ceil(seconds / TICK - 1e-9))
-    area = 0.0
-    for _ in range(ticks):
-        before = level
-        level = _shrunk(before, rate, base, slope, output, limit, seconds / ticks)
-        area += (before + level) / 2
-    return level, area / ticks
-
-
 class Levels:
     """The unfinished requests of every replica of a fleet. Replicas with equal levels are one group.
 
@@ -280,15 +194,14 @@ class Levels:
     @property
     def unfinished(self) -> float:
         """Requests that run or wait, on leaving replicas and at the gateway too."""
-        return self.held + float((self._level * self._count).sum())
+        return unfinished_at(self._level, self._count, self.held)
 
-    def running(self, limit: float) -> float:
-        """Return the sequences that run, on leaving replicas too."""
-        return float((np.minimum(self._level, limit) * self._count).sum())
+    def look(self, limit: float) -> tuple[float, float, float]:
+        """Return unfinished requests, those that run, and the unfinished ones of the fullest serving replica.
 
-    def fullest(self) -> float:
-        """Return the unfinished requests of the serving replica that has most of them; 0 without any."""
-        return float(self._level[: self._serving].max(initial=0.0))
+        Leaving replicas count, but for the last figure. `limit`: sequences that a replica runs at once.
+        """
+        return look_at(self._level, self._count, self._serving, self.held, limit)
 
     def add(self, replicas: int) -> None:
         """Let new replicas serve; they get what the gateway holds."""
@@ -326,30 +239,23 @@ class Levels:
     def advance(
         self, rate: float, base: float, slope: float, output: float, limit: float, seconds: float
     ) -> tuple[float, float, float]:
-        """Play some seconds: `advance`. While no replica serves the level is infinite, and what comes is held."""
-        serving = self._serving
-        if not serving:
-            self.held += rate * seconds
-        seen, unfinished, running = advance(
-            self._level, self._count, serving, self._leaving, rate if serving else 0.0, base, slope, output, limit,
+        """Play some seconds: `advance_fleet`. While no replica serves the level is infinite, and what comes is held."""
+        self._serving, self.held, seen, unfinished, running = advance_fleet(
+            self._level, self._count, self._serving, self._leaving, self.held, rate, base, slope, output, limit,
             seconds,
         )  # fmt: skip
-        self._merge()
-        waiting = 0.0 if serving else self.held - rate * seconds / 2
-        return seen if serving else math.inf, unfinished + waiting, running
+        return seen, unfinished, running
 
-    def _merge(self) -> None:
-        """Make serving neighbours one group whose levels are within half a request."""
-        level, count = self._level, self._count
-        for number in range(self._serving - 1, 0, -1):
-            if abs(level[number] - level[number - 1]) < _SAME:
-                both = count[number] + count[number - 1]
-                level[number - 1] = (
-                    level[number] * count[number] + level[number - 1] * count[number - 1]
-                ) / both
-                count[number - 1] = both
-                self._remove(number)
-                self._serving -= 1
+    def play(
+        self, replicas: int, table: Floats, step: float, number: int, now: float, until: float, since: Floats,
+        seen: Floats, newest: float,
+    ) -> tuple[int, float, float]:  # fmt: skip
+        """Play a load: `play_until`. Return the step, the time and the newest level."""
+        number, now, self._serving, self.held, newest = play_until(
+            self._level, self._count, self._serving, self._leaving, self.held, replicas, table, step, number, now,
+            until, since, seen, newest,
+        )  # fmt: skip
+        return number, now, newest
 
     def _insert(self, place: int, level: float, count: int) -> None:
         if self._count[-1] > 0:

@@ -44,6 +44,8 @@ class Ledger:
     def end(self, number: int, now: float, *, node_lost: bool = False) -> None:
         """Note that a replica is gone; its node stays for others for a while."""
         self._end[number] = now
+        if not self._start.provision:
+            return
         has_node = now >= min(self._ready[number], self._begin[number] + self._start.provision)
         if has_node and not node_lost:
             self._empty_nodes.append(now)
@@ -81,6 +83,8 @@ class Ledger:
 
     def _provisioning(self, now: float) -> float:
         """Return the seconds that a new node takes, 0 where an empty one is there; it is no longer empty then."""
+        if not self._start.provision:
+            return 0.0
         self._empty_nodes = [since for since in self._empty_nodes if now - since <= NODE_KEPT]
         if self._empty_nodes:
             self._empty_nodes.pop()

@@ -12,8 +12,9 @@ import numba
 import numpy as np
 
 from modelyard.simulator.flow import AttainmentCurve
-from modelyard.simulator.fluidlevels import Pace, advance_pooled
+from modelyard.simulator.fluidlevels import Pace
 from modelyard.simulator.fluidload import FluidLoad
+from modelyard.simulator.fluidsteps import advance_pooled
 from modelyard.simulator.scenario import Floats, Integers
 
 SAME_LEVEL = 0.5
