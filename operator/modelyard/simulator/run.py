@@ -237,7 +237,8 @@ class Simulation:
         scenario = self._scenario
         state = requests["state"]
         completed = state == COMPLETED
-        attained = completed & attains(requests, scenario.objective)
+        between = mean_inter_token(requests)
+        attained = completed & attains(requests, scenario.objective, between)
         end = scenario.arrivals.duration
         time = np.arange(0.0, end, SAMPLE)
         sample = np.minimum((requests["arrival"] / SAMPLE).astype(np.int64), max(len(time) - 1, 0))
@@ -268,7 +269,7 @@ class Simulation:
             arrival_rate=arrived / SAMPLE,
             attained_share=share,
             first_token=quantiles(first[~np.isnan(first)], shares),
-            inter_token=quantiles(mean_inter_token(requests[longer]), shares),
+            inter_token=quantiles(between[longer], shares),
             reasons=dict(self._reasons),
         )
 
@@ -280,9 +281,13 @@ def mean_inter_token(requests: Records) -> Floats:
     return seconds
 
 
-def attains(requests: Records, objective: Objective) -> NDArray[np.bool_]:
-    """Say of answered requests whether they were answered within the objective, from when the client first asked."""
+def attains(requests: Records, objective: Objective, between: Floats | None = None) -> NDArray[np.bool_]:
+    """Say of answered requests whether they were answered within the objective, from when the client first asked.
+
+    `between`: their mean seconds between tokens, where they are known.
+    """
+    between = mean_inter_token(requests) if between is None else between
     limit = objective.first_token_base + objective.first_token_per_input_token * requests["input"]
     in_time = requests["first"] - requests["arrival"] <= limit
-    answered: NDArray[np.bool_] = in_time & ~(mean_inter_token(requests) > objective.inter_token)
+    answered: NDArray[np.bool_] = in_time & ~(between > objective.inter_token)
     return answered
