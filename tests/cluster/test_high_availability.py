@@ -26,6 +26,7 @@ from dev.stack import Ports, envoy_component, operator_component
 from modelyard.api.meta import LABEL_ACTIVE
 from modelyard.core.lease import Terms
 from modelyard.render.envoy.control_plane import ControlPlaneTls
+from modelyard.runtime.succession import OPERATOR_PODS
 from modelyard.runtime.xdstls import CLIENT_SECRET
 from tests.cluster.conftest import Bed
 
@@ -108,6 +109,30 @@ class Pair:
     def user(self, name: str) -> str:
         return f"{self.system}-{name}"
 
+    @property
+    def pods(self) -> Any:
+        """Pods, as the API server's client has them."""
+        return self.bed.cluster.dynamic.resources.get(api_version="v1", kind="Pod")
+
+    def delete_pod(self, name: str) -> None:
+        """Delete an operator's pod as an eviction does: it stays until its containers have ended."""
+        self.pods.delete(name=name, namespace=self.system)
+        assert self.pods.get(name=name, namespace=self.system).metadata.deletionTimestamp
+
+    def remove_pod(self, name: str) -> None:
+        """Do what the kubelet does then."""
+        self.pods.delete(name=name, namespace=self.system, body={"gracePeriodSeconds": 0})
+
+    def make_ready(self, name: str, ready: bool = True) -> None:
+        """Report an operator's pod as Ready, as the kubelet does after a look at `/readyz`."""
+        condition = {"type": "Ready", "status": str(ready)}
+        self.pods.status.patch(
+            name=name,
+            namespace=self.system,
+            body={"status": {"phase": "Running", "conditions": [condition]}},
+            content_type="application/merge-patch+json",
+        )
+
     def make_model(self, name: str) -> None:
         manifest = {
             "apiVersion": "modelyard.dev/v1alpha1",
@@ -136,15 +161,21 @@ class Pair:
             return False
 
 
-def pod(name: str) -> dict[str, Any]:
+def node(name: str) -> dict[str, Any]:
+    """Return a node without a kubelet: its pods stay as the test leaves them, those that are being deleted too."""
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {"unschedulable": True}}
+
+
+def pod(name: str, node_name: str) -> dict[str, Any]:
     """Return a pod that nothing runs: the operators of this test are processes beside the cluster."""
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/component": "operator"}},
+        "metadata": {"name": name, "labels": dict(label.split("=") for label in OPERATOR_PODS.split(","))},
         "spec": {
-            "schedulerName": "nobody",
+            "nodeName": node_name,
+            "terminationGracePeriodSeconds": 600,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 1000,
@@ -162,7 +193,9 @@ def pair(bed, control_plane, tmp_path_factory) -> Iterator[Pair]:
     system, namespace = f"system-{suffix}", f"models-{suffix}"
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     bed.cluster.apply([namespace_manifest(name, restricted) for name in (system, namespace)])
-    bed.cluster.apply([pod(name) for name in NAMES], system)
+    place = node(f"node-{suffix}")
+    bed.cluster.apply([place])
+    bed.cluster.apply([pod(name, f"node-{suffix}") for name in NAMES], system)
     ports = {name: Ports.choose() for name in NAMES}
     gateway = ports[NAMES[0]].gateway
     operators = {
@@ -208,7 +241,9 @@ def pair(bed, control_plane, tmp_path_factory) -> Iterator[Pair]:
             envoy.stop()
             for operator in operators.values():
                 operator.stop()
-            bed.cluster.delete([namespace_manifest(name) for name in (namespace, system)])
+            for name in NAMES:
+                result.remove_pod(name)
+            bed.cluster.delete([*(namespace_manifest(name) for name in (namespace, system)), place])
 
 
 async def test_the_other_operator_follows_a_killed_one_and_has_written_nothing_before(pair):
@@ -267,6 +302,32 @@ def test_an_operator_that_is_told_to_end_hands_over_at_once(pair):
     assert "The Lease is given back" in ended.tail(60)
     assert ended._process is not None
     assert (ended._process.returncode, "Traceback" in ended.tail(60)) == (0, False)
+
+
+def test_an_operator_whose_pod_is_deleted_acts_until_another_stands_by(pair):
+    acts, other = pair.roles()
+    # The next one starts, which takes its time.
+    pair.operators[other].stop()
+    pair.make_ready(other, False)
+    place = pair.pods.get(name=acts, namespace=pair.system).spec.nodeName
+    pair.delete_pod(acts)
+    try:
+        pair.operators[acts].terminate()
+        pair.make_model("meanwhile")
+        wait_until(lambda: pair.answers("meanwhile"), "the model answers", timeout_s=60)
+        assert pair.serves(acts)
+        pair.operators[other].start()
+        wait_until(
+            lambda: pair.read(other, "/readyz") == "standing by\n", "the other stands by", timeout_s=60
+        )
+        assert (pair.serves(acts), pair.holder()) == (True, acts), "what counts is what Kubernetes knows"
+        pair.make_ready(other)
+        wait_until(lambda: pair.serves(other), "the other serves", timeout_s=Terms().duration)
+        assert pair.operators[acts].wait(timeout_s=60) == 0
+        assert "Another operator stands by" in pair.operators[acts].tail(60)
+    finally:
+        pair.remove_pod(acts)
+        pair.bed.cluster.apply([pod(acts, place)], pair.system)
 
 
 def test_a_container_that_begins_anew_goes_on_where_the_one_before_it_ended(pair):

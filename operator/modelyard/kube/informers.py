@@ -6,6 +6,7 @@ never touch the objects. Handlers hold no logic and never raise: Kopf drops thei
 
 import asyncio
 import functools
+import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -242,9 +243,15 @@ IDENTITY = "modelyard"
 
 
 async def run_informers(
-    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, namespaces: tuple[str, ...] = ()
+    registry: kopf.OperatorRegistry,
+    settings: kopf.OperatorSettings,
+    namespaces: tuple[str, ...] = (),
+    told_to_end: Callable[[], None] | None = None,
 ) -> None:
-    """Watch until cancelled. Ends with an error when a watch dies for good: restart the process then."""
+    """Watch until cancelled, or a signal comes. Ends with an error when a watch dies for good: start anew then.
+
+    With `told_to_end` SIGTERM ends nothing by itself: that is called instead, and whoever it tells cancels this.
+    """
     tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings,
@@ -254,6 +261,9 @@ async def run_informers(
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
+    if told_to_end is not None:
+        # In the place of Kopf's own handler.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end)
     await kopf.run_tasks(tasks, ignored=_Every())
 
 

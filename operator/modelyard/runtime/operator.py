@@ -68,6 +68,7 @@ from modelyard.runtime.routes import RouteDecider
 from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
+from modelyard.runtime.succession import Ending, Succession
 from modelyard.runtime.sync import wait_synced
 from modelyard.runtime.tenants import TenantKeeper
 from modelyard.runtime.watchaudit import WatchAudit
@@ -142,14 +143,16 @@ class Operator:
         envoys = self._reader.envoys
         departures = DepartureKeeper(client, settings, envoys.read_since, self._ledger.write, envoys.finish)
         self._server.add_service(departure_service(departures))
-        self._mark = (
-            ActiveMark(client, settings.render.gateway.namespace, settings.pod_name)
-            if leader is not None and settings.pod_name
-            else None
-        )
+        self._mark = succession = None
+        if leader is not None and settings.pod_name:
+            own = settings.render.gateway.namespace, settings.pod_name
+            self._mark, succession = ActiveMark(client, *own), Succession(client, *own)
+        self._ending = Ending(lambda: self._health.acting, succession)
 
     async def run(self) -> None:
         """Run until the watches end (a signal, or one that cannot go on) or anything else fails.
+
+        After SIGTERM it goes on until another operator stands by.
 
         Raises LeaseLostError if another operator acts now, or may soon.
         """
@@ -163,13 +166,15 @@ class Operator:
         )
         web = await self._serve_web()
         REGISTRY.register(self._collector)
-        informers = asyncio.create_task(run_informers(registry, build_settings(), settings.namespaces))
+        watches = run_informers(registry, build_settings(), settings.namespaces, self._ending.tell)
+        informers = asyncio.create_task(watches)
+        ending = asyncio.create_task(self._ending.run())
         work = asyncio.create_task(self._work(optional))
         beat = asyncio.create_task(self._health.beat())
-        parts: list[asyncio.Task[None]] = [work, informers, beat]
+        parts: list[asyncio.Task[None]] = [work, informers, beat, ending]
         election = asyncio.create_task(self._leader.run()) if self._leader else None
         try:
-            ends = {informers, work} | ({election} if election else set())
+            ends = {informers, work, ending} | ({election} if election else set())
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in parts:
