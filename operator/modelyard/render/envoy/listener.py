@@ -62,7 +62,7 @@ def _connection_manager(settings: GatewaySettings) -> Json:
         "always_set_request_id_in_response": True,
         "stream_idle_timeout": seconds(settings.body_idle_timeout),
         "request_headers_timeout": seconds(settings.headers_timeout),
-        "rds": {"route_config_name": ROUTE_CONFIGURATION, "config_source": ads()},
+        "rds": {"route_config_name": ROUTE_CONFIGURATION, "config_source": ads(patient=True)},
         "early_header_mutation_extensions": [
             extension(
                 "envoy.http.early_header_mutation.header_mutation",

@@ -59,6 +59,12 @@ def on_demand() -> Json:
     }
 
 
-def ads() -> Json:
-    """Return the config source "the delta ADS stream"."""
-    return {"ads": {}, "resource_api_version": "V3"}
+def ads(*, patient: bool = False) -> Json:
+    """Return the config source "the delta ADS stream".
+
+    By default Envoy goes on without what has not come within 15 s (`initial_fetch_timeout`), until it comes. With
+    `patient` it waits for as long as it takes. An operator may end between two resources that belong together, and a
+    listener without routes is Ready and refuses every request.
+    """
+    source: Json = {"ads": {}, "resource_api_version": "V3"}
+    return {**source, "initial_fetch_timeout": seconds(0)} if patient else source
