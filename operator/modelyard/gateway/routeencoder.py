@@ -72,9 +72,14 @@ class RouteEncoder:
         self, table: RoutingTable, groups: TenantGroups, tenant_keys: Mapping[str, str]
     ) -> bytes:
         known = known_keys(groups, tenant_keys, anonymous=table.anonymous)
-        key = (known, frozenset(table.limits))
+        pickers = any(upstream.picker is not None for upstream in table.upstreams.values())
+        affinity = any(upstream.affinity for upstream in table.upstreams.values())
+        key = (known, frozenset(table.limits), pickers, affinity)
         if self._frame is None or self._frame[0] != key:
-            message = protos.parse(_CONFIGURATION, route_configuration(self.settings, *key))
+            configuration = route_configuration(
+                self.settings, known, table.limits, pickers=pickers, affinity=affinity
+            )
+            message = protos.parse(_CONFIGURATION, configuration)
             self._frame = (key, message.SerializeToString(deterministic=True))
         return self._frame[1]
 

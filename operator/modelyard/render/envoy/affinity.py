@@ -7,7 +7,9 @@ request, not as a header: attempts change the headers, and a second attempt must
 """
 
 from modelyard.render.envoy.names import AFFINITY_KEY, METADATA
-from modelyard.render.envoy.typed import Json, extension
+from modelyard.render.envoy.typed import Json, extension, typed
+
+_FILTER = "envoy.filters.http.set_filter_state"
 
 STATE = f"{METADATA}.{AFFINITY_KEY}"
 """Name of the filter state that is hashed."""
@@ -25,9 +27,9 @@ even to 13 % up to 40 pods. Envoy's default of 65,537 halves both and takes four
 
 
 def keep_affinity() -> Json:
-    """Return the filter that keeps what the request scan found for the balancer."""
-    return extension(
-        "envoy.filters.http.set_filter_state",
+    """Return the filter that keeps what the request scan found for the balancer; switched off."""
+    config = extension(
+        _FILTER,
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
         {
             "on_request_headers": [
@@ -45,6 +47,13 @@ def keep_affinity() -> Json:
             ]
         },
     )
+    return {**config, "disabled": True}
+
+
+def use_affinity() -> Json:
+    """Return what switches the filter on for a virtual host."""
+    # An empty configuration leaves the listener's in force.
+    return {_FILTER: typed("envoy.config.route.v3.FilterConfig", {"config": {}})}
 
 
 def hash_policy() -> list[Json]:

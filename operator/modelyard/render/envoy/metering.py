@@ -4,11 +4,15 @@ Usage is what the answer says; where an answer ends before it does, it is estima
 the events that were sent. The counters are statistics of Envoy, which the operator reads.
 """
 
+from typing import TypeAlias
+
 from modelyard.render.envoy.names import METADATA, TENANT_KEY
 from modelyard.render.envoy.settings import MEBIBYTE
 from modelyard.render.envoy.typed import Json, extension
 
-_USAGE_FIELDS = (
+_Fields: TypeAlias = tuple[tuple[tuple[str, ...], str], ...]
+
+_USAGE_FIELDS: _Fields = (
     # Chat, completions, embeddings (OpenAI API reference). Cached tokens are part of the prompt's.
     (("usage", "prompt_tokens"), "prompt_tokens"),
     (("usage", "prompt_tokens_details", "cached_tokens"), "cached_tokens"),
@@ -21,6 +25,10 @@ _USAGE_FIELDS = (
     # (https://docs.claude.com/en/docs/build-with-claude/prompt-caching, "Tracking cache performance").
     (("usage", "cache_read_input_tokens"), "cache_read_tokens"),
     (("usage", "cache_creation_input_tokens"), "cache_write_tokens"),
+)
+"""Where engines say what they used, and the metadata keys these numbers are copied to."""
+
+_EVENT_FIELDS: _Fields = (
     # The last event of /v1/responses.
     (("response", "usage", "input_tokens"), "prompt_tokens"),
     (("response", "usage", "input_tokens_details", "cached_tokens"), "cached_tokens"),
@@ -30,7 +38,8 @@ _USAGE_FIELDS = (
     (("message", "usage", "cache_read_input_tokens"), "cache_read_tokens"),
     (("message", "usage", "cache_creation_input_tokens"), "cache_write_tokens"),
 )
-"""Where engines say what they used, and the metadata keys these numbers are copied to."""
+"""The same in events of a stream only: whole answers have `usage` at the top. A field that is not there costs Envoy as
+much as one that is, so it is looked for where it can be."""
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens")
 """The metadata keys of what an answer told, which are also the names of the counters."""
@@ -56,13 +65,13 @@ _TAGS = [
 ]
 
 
-def _usage_rules() -> list[Json]:
+def _usage_rules(fields: _Fields) -> list[Json]:
     return [
         {
             "selectors": [{"key": name} for name in path],
             "on_present": {"metadata_namespace": METADATA, "key": key, "type": "NUMBER"},
         }
-        for path, key in _USAGE_FIELDS
+        for path, key in fields
     ]
 
 
@@ -71,7 +80,7 @@ def streamed_usage() -> Json:
     parser = extension(
         "envoy.content_parsers.json",
         "envoy.extensions.content_parsers.json.v3.JsonContentParser",
-        {"rules": [{"rule": rule} for rule in _usage_rules()]},
+        {"rules": [{"rule": rule} for rule in _usage_rules(_USAGE_FIELDS + _EVENT_FIELDS)]},
     )
     return extension(
         "envoy.filters.http.sse_to_metadata",
@@ -88,7 +97,7 @@ def unary_usage() -> Json:
         "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
         {
             "response_rules": {
-                "rules": _usage_rules(),
+                "rules": _usage_rules(_USAGE_FIELDS),
                 # The default takes no parameters such as `; charset=utf-8`.
                 "allow_content_types_regex": {"regex": "application/json.*"},
             }

@@ -40,8 +40,12 @@ _MODE: Json = {
 
 
 def picker_filter() -> Json:
-    """Return the filter that asks pickers, where a route names one."""
-    return extension(
+    """Return the filter that asks pickers, where a route names one.
+
+    Switched off in the listener and on in the virtual host while some model has a picker: beside a request that asks
+    none it costs as much as all counters together.
+    """
+    config = extension(
         FILTER,
         f"{_EXT_PROC}.ExternalProcessor",
         {
@@ -70,12 +74,14 @@ def picker_filter() -> Json:
             },
         },
     )
+    return {**config, "disabled": True}
 
 
 def no_picker() -> dict[str, Json]:
-    """Return what switches the filter off for a virtual host.
+    """Return what switches the filter on for a virtual host, in which it asks nobody unless a route says so.
 
-    Not in the filter itself: Envoy decides about that before the request scan has found the route.
+    Envoy decides before the request scan has found the route which filters a request passes, so no route can switch it
+    on.
     """
     return {FILTER: typed(f"{_EXT_PROC}.ExtProcPerRoute", {"disabled": True})}
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from modelyard.core.routing import Route, RoutingTable
-from modelyard.render.envoy.limits import limit_tenants, unlimited
+from modelyard.render.envoy.affinity import use_affinity
+from modelyard.render.envoy.limits import limit_tenants
 from modelyard.render.envoy.models import model_list_body
 from modelyard.render.envoy.names import KEY_HEADERS, MODELS_KEY, ROUTE_HEADER
 from modelyard.render.envoy.parts import model_parts, reply
@@ -62,14 +63,23 @@ def list_routes(table: RoutingTable, groups: TenantGroups) -> dict[str, tuple[Js
     return {MODELS_KEY: (*routes, reply(200, model_list_body(listed)))}
 
 
-def route_configuration(settings: GatewaySettings, known: Json, limited: Iterable[str] = ()) -> Json:
+def route_configuration(
+    settings: GatewaySettings,
+    known: Json,
+    limited: Iterable[str] = (),
+    *,
+    pickers: bool = False,
+    affinity: bool = False,
+) -> Json:
     """Return the route configuration with an empty map of models.
 
-    `known` is what `known_keys` says of callers, `limited` are the tenants that have limits.
+    `known` is what `known_keys` says of callers, `limited` are the tenants that have limits. `pickers` and `affinity`:
+    whether any model has an endpoint picker, or any has affinity; the filters for them are switched on then.
 
     `fill` of the resource builder puts the routes in: they are encoded one by one, so that a change of one model
     does not encode all of them again.
     """
+    filters = {**(no_picker() if pickers else {}), **(use_affinity() if affinity else {})}
     return {
         "name": ROUTE_CONFIGURATION,
         # Clusters appear and vanish while their routes stay.
@@ -77,7 +87,7 @@ def route_configuration(settings: GatewaySettings, known: Json, limited: Iterabl
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
         "request_headers_to_remove": list(KEY_HEADERS),
-        "virtual_hosts": [_versioned(limit_tenants(_host(settings, known), limited))],
+        "virtual_hosts": [_versioned(limit_tenants(_host(settings, known, filters), limited))],
     }
 
 
@@ -97,11 +107,11 @@ def route_action(*routes: Json) -> Json:
     return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
 
 
-def _host(settings: GatewaySettings, known: Json) -> Json:
+def _host(settings: GatewaySettings, known: Json, filters: Json) -> Json:
     return {
         "name": "models",
         "domains": ["*"],
-        "typed_per_filter_config": no_picker(),
+        "typed_per_filter_config": filters,
         "metadata": known,
         "request_body_buffer_limit": settings.max_body_bytes,
         "matcher": {
@@ -117,7 +127,6 @@ def _host(settings: GatewaySettings, known: Json) -> Json:
             "on_no_match": route_action(
                 {
                     "match": {"prefix": "/"},
-                    "typed_per_filter_config": unlimited(),
                     "request_body_buffer_limit": settings.max_body_bytes,
                     "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
                 }
