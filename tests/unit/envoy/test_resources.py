@@ -6,13 +6,16 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 
-from modelyard.core.routing import Endpoint, Picker, Route, RoutingTable, Upstream, WeightedTarget
+from modelyard.core.limits.account import Limits
+from modelyard.core.routing import Endpoint, Picker, Route, RoutingTable, Tenant, Upstream, WeightedTarget
 from modelyard.gateway import protos, resources
 from modelyard.gateway.resources import ResourceBuilder, build_resources
 from modelyard.render.envoy.bootstrap import BootstrapSettings, bootstrap
+from modelyard.render.envoy.listener import listener
 from modelyard.render.envoy.pickers import picker_cluster
 from modelyard.render.envoy.settings import GatewaySettings
 
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 SETTINGS = GatewaySettings()
 POD = Endpoint("10.0.0.1", 8000)
 
@@ -51,6 +54,48 @@ def test_a_sleeping_model_has_a_route_and_no_cluster():
     assert built.by_type[protos.CLUSTER].keys() == {"t/m0~z0", "t/m2~z0"}
     assert built.by_type[protos.ENDPOINTS].keys() == {"t/m0~z0", "t/m2~z0"}
     assert "t/m1~z0" in json.dumps(route_configuration(built))
+
+
+def switched_on(built):
+    """The filters that every request passes although the listener has them switched off."""
+    host = route_configuration(built)["virtualHosts"][0]
+    first = host["matcher"]["onNoMatch"]["action"]["typedConfig"]
+    return {*host.get("typedPerFilterConfig", {}), *first.get("typedPerFilterConfig", {})}
+
+
+PICKERS = {"envoy.filters.http.ext_proc"}
+AFFINITY = {"envoy.filters.http.set_filter_state"}
+LIMITS = {"envoy.filters.http.ratelimit", "modelyard.limits.held"}
+NEEDED = {
+    "nothing": ({}, {}, set()),
+    "a picker": ({"m1": {"picker": Picker("picker.team.svc", 9002)}}, {}, PICKERS),
+    "affinity": ({"m1": {"affinity": True}}, {}, AFFINITY),
+    "a tenant without limits": ({}, {"blue": Tenant()}, set()),
+    "limits": ({}, {"blue": Tenant(limits=Limits(requests=1))}, LIMITS),
+    "all": (
+        {"m0": {"picker": Picker("picker.team.svc", 9002)}, "m2": {"affinity": True}},
+        {"blue": Tenant(limits=Limits(requests=1))},
+        PICKERS | AFFINITY | LIMITS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("upstreams", "tenants", "filters"), NEEDED.values(), ids=NEEDED.keys())
+def test_filters_are_switched_on_while_something_needs_them(upstreams, tenants, filters):
+    """Each costs every request time. A new listener would end connections, so that stays as it is."""
+    builder = ResourceBuilder(SETTINGS)
+    idle = builder.build(table())
+    assert switched_on(idle) == set()
+    built = builder.build(replace(table(**upstreams), tenants=tenants))
+    assert switched_on(built) == filters
+    assert built.by_type[protos.LISTENER] == idle.by_type[protos.LISTENER]
+    assert builder.build(table()).by_type[protos.ROUTES] == idle.by_type[protos.ROUTES]
+
+
+def test_the_listener_has_these_filters_switched_off():
+    message = protos.parse("envoy.config.listener.v3.Listener", listener(SETTINGS))
+    manager = protos.message_class(MANAGER).FromString(message.filter_chains[0].filters[0].typed_config.value)
+    assert {item.name for item in manager.http_filters if item.disabled} == PICKERS | AFFINITY | LIMITS
 
 
 def test_a_pod_changes_nothing_but_the_endpoints():
