@@ -1,7 +1,8 @@
 """Kopf as an informer, and nothing else: indices hold small views, events call back with a key.
 
 No Kopf annotations, no finalizers, no handler progress: only `@kopf.index` and `@kopf.on.event` are used, which
-never touch the objects. Handlers hold no logic and never raise: Kopf drops their errors.
+never touch the objects. Handlers hold no logic and never raise: Kopf drops their errors. They are coroutines: others
+Kopf runs in threads, where nothing of the event loop may be touched and each event waits twice for its turn.
 """
 
 import asyncio
@@ -46,7 +47,8 @@ from modelyard.kube.resources import (
 V = TypeVar("V")
 
 OnChange = Callable[[Resource, str, "Change"], None]
-"""Called with the kind, `namespace/name` of the object (of the LLMDeployment, for children and pods), and the event."""
+"""Called in the event loop with the kind, `namespace/name` of the object (of the LLMDeployment, for children and pods),
+and the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def build_registry(
         return await connection_info(configuration)
 
     @kopf.on.startup(registry=registry)
-    def capture(**kwargs: Any) -> None:
+    async def capture(**kwargs: Any) -> None:
         indices.deployments = kwargs["llmdeployments"]
         indices.routes = kwargs["llmroutes"]
         indices.accelerators = kwargs["acceleratorclasses"]
@@ -171,7 +173,7 @@ class _Watches:
             labels=labels,
             registry=self.registry,
         )
-        def index(body: kopf.Body, **_: Any) -> dict[str, Any]:
+        async def index(body: kopf.Body, **_: Any) -> dict[str, Any]:
             return {find_key(body["metadata"]): project(body)}
 
     def call_back(
@@ -190,7 +192,7 @@ class _Watches:
             labels=labels,
             registry=self.registry,
         )
-        def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+        async def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
             metadata = body["metadata"]
             change = Change(str(metadata["name"]), spec_version(metadata), event["type"] == "DELETED")
             self.on_change(resource, find_key(metadata), change)
