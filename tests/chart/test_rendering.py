@@ -198,6 +198,26 @@ def test_openshift_fixes_no_ids():
         assert context["runAsNonRoot"] is True
 
 
+def test_operators_that_stand_by_are_scraped_too():
+    """Where only the one that acts is scraped, nobody sees two that do."""
+    objects = objects_of("monitoring")
+    monitor = find(objects, "ServiceMonitor", "modelyard-operator")["spec"]
+    (endpoint,) = monitor["endpoints"]
+    (service,) = [
+        item
+        for item in objects
+        if item["kind"] == "Service"
+        and monitor["selector"]["matchLabels"].items() <= item["metadata"]["labels"].items()
+        and endpoint["port"] in {port["name"] for port in item["spec"]["ports"]}
+    ]
+    standby = pods_of(objects)["modelyard-operator"]["metadata"]["labels"]
+    assert "modelyard.dev/active" not in standby
+    assert service["spec"]["selector"].items() <= standby.items()
+    # Each pod is a target of its own, also one that is not ready.
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+
+
 def test_the_alert_of_a_missing_operator_is_about_its_own_installation(helm):
     objects = helm.render(CHART, [VALUES["monitoring"]], "--namespace=team-x")
     rules = find(objects, "PrometheusRule", "modelyard")["spec"]["groups"]

@@ -99,6 +99,7 @@ CASES = {
         40,
     ),
     "ModelyardEventLoopLate": gauge("modelyard_event_loop_lag_seconds", "3", "0.01", 10),
+    "ModelyardTableFailing": gauge('modelyard_table_failing{job="op", instance="a"}', "1", "0", 5),
     "ModelyardObjectUnreadable": gauge('modelyard_unreadable_objects{kind="LLMRoute"}', "1", "0", 10),
     "ModelyardModelNotReady": condition("LLMDeployment", "Ready", 0),
     "ModelyardModelStalled": condition("LLMDeployment", "Stalled", 1, "DoesNotFit"),

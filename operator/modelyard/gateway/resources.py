@@ -67,6 +67,19 @@ class Resources:
             return None
         return _alias(replace(upstream, generation=parsed[1]), self.settings)
 
+    def with_upstreams(self, released: Mapping[str, Upstream]) -> "Resources":
+        """Return these with clusters and endpoints of upstreams that have pods now, by their names.
+
+        Nothing else is looked at: routes name a sleeping model as they name one that serves.
+        """
+        pairs = [_pair(upstream, self.settings) for upstream in released.values()]
+        by_type = {
+            **self.by_type,
+            protos.CLUSTER: {**self.by_type[protos.CLUSTER], **_by_name(cluster for cluster, _ in pairs)},
+            protos.ENDPOINTS: {**self.by_type[protos.ENDPOINTS], **_by_name(found for _, found in pairs)},
+        }
+        return Resources(_version(by_type), by_type, {**self.upstreams, **released}, self.settings)
+
 
 @dataclass(slots=True)
 class ResourceBuilder:
@@ -99,8 +112,7 @@ class ResourceBuilder:
         """
         ready = [upstream for upstream in table.upstreams.values() if upstream.endpoints]
         self._endpoints = {up: self._endpoints.get(up) or _endpoints(up) for up in ready}
-        # A cluster without its addresses stays the same while pods come and go.
-        bare = [replace(upstream, endpoints=(), asks_picker=True) for upstream in ready]
+        bare = [_bare(upstream) for upstream in ready]
         self._clusters = {up: self._clusters.get(up) or _cluster(up, self.settings) for up in bare}
         self._externals = {
             up: self._externals.get(up) or _external(up, self.settings) for up in table.externals.values()
@@ -128,12 +140,7 @@ class ResourceBuilder:
             protos.LISTENER: {LISTENER: self._listener},
             protos.ROUTES: {ROUTE_CONFIGURATION: self._route_configuration(table, tenant_keys or {})},
         }
-        versions = sorted(
-            f"{type_url} {resource.name} {resource.version}"
-            for type_url, resources in by_type.items()
-            for resource in resources.values()
-        )
-        return Resources(_hash("\n".join(versions).encode()), by_type, dict(table.upstreams), self.settings)
+        return Resources(_version(by_type), by_type, dict(table.upstreams), self.settings)
 
     def _route_configuration(self, table: RoutingTable, tenant_keys: Mapping[str, str]) -> Resource:
         encoded = self._routes.encode(table, tenant_keys)
@@ -156,6 +163,15 @@ def build_resources(
 def _alias(upstream: Upstream, settings: GatewaySettings) -> tuple[Resource, Resource]:
     """Return cluster and endpoints; kept, because every push of every stream asks for its aliases."""
     return _cluster(upstream, settings), _endpoints(upstream)
+
+
+def _bare(upstream: Upstream) -> Upstream:
+    """Return what the cluster is built from, which is the same while pods come and go."""
+    return replace(upstream, endpoints=(), asks_picker=True)
+
+
+def _pair(upstream: Upstream, settings: GatewaySettings) -> tuple[Resource, Resource]:
+    return _cluster(_bare(upstream), settings), _endpoints(upstream)
 
 
 def _cluster(upstream: Upstream, settings: GatewaySettings) -> Resource:
@@ -189,6 +205,15 @@ def _encoded(name: str, encoded: bytes) -> Resource:
 
 def _by_name(resources: Iterable[Resource]) -> dict[str, Resource]:
     return {resource.name: resource for resource in resources}
+
+
+def _version(by_type: Mapping[str, Mapping[str, Resource]]) -> str:
+    versions = sorted(
+        f"{type_url} {resource.name} {resource.version}"
+        for type_url, resources in by_type.items()
+        for resource in resources.values()
+    )
+    return _hash("\n".join(versions).encode())
 
 
 def _hash(content: bytes) -> str:

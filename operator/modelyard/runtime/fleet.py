@@ -323,9 +323,10 @@ class Fleet:
 
         Only what is written may be pushed: an operator that starts again must know every name that Envoy knows.
         """
-        return {deployment.key: self._expose(deployment) for deployment in self.readable()}
+        return {deployment.key: self.expose(deployment) for deployment in self.readable()}
 
-    def _expose(self, deployment: LLMDeployment) -> Exposure:
+    def expose(self, deployment: LLMDeployment) -> Exposure:
+        """Return how one deployment stands in the gateway."""
         plan = self.plans.get(deployment.key)
         stored = deployment.status.gateway
         # The first generation is safe before it is written: a new start begins above all that Envoy knows.

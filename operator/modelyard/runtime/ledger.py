@@ -19,10 +19,9 @@ from modelyard.core.ledger.archive import (
     add_up,
     archive_name,
     next_step,
-    select_counted,
     spend_lines,
 )
-from modelyard.core.ledger.book import Holding, Ledger, open_lines, take_in
+from modelyard.core.ledger.book import Ledger
 from modelyard.core.ledger.codec import (
     Archive,
     LedgerError,
@@ -31,7 +30,7 @@ from modelyard.core.ledger.codec import (
     encode_archive,
     encode_ledger,
 )
-from modelyard.core.ledger.holdings import find_holdings, find_prices
+from modelyard.core.ledger.holdings import find_prices
 from modelyard.core.ledger.usage import find_new
 from modelyard.core.routing import external_key
 from modelyard.core.spend import HOUR, NOTHING_ARCHIVED, Archived, Spend, SpendLine
@@ -41,6 +40,7 @@ from modelyard.render.ledger import LABEL_LEDGER, LedgerTooLargeError, Part, bui
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import LEDGER_WRITES
 from modelyard.runtime.settings import OperatorSettings
+from modelyard.runtime.spendlook import Account, Known, draw_up, sum_up
 from modelyard.runtime.spendmetrics import SpendMetrics
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ class LedgerKeeper:
         """Whether the last round worked on archives: then the open part is next, which more depends on."""
         self._hurried = False
         """Whether somebody waits for the next write."""
+        self._telling = asyncio.Lock()
+        """Held from a look at everything until what comes of it is told: nothing older is told after it."""
         self._metrics = SpendMetrics()
         self._archives: dict[Period, tuple[SpendLine, ...]] = {}
         self._counted: tuple[Period, ...] = ()
@@ -110,7 +112,9 @@ class LedgerKeeper:
         # nothing is written, nothing was.
         now, until = time.time(), self._written.time
         fresh = not until or now - until <= RESTART_SECONDS
-        self._publish(self._written, max(now, until) if fresh else until)
+        async with self._telling:
+            account = await asyncio.to_thread(sum_up, self._written, tuple(self._archives))
+            self._publish(account, max(now, until) if fresh else until)
 
     async def run(self) -> None:
         """Take in every reading, and write from time to time, until cancelled."""
@@ -118,7 +122,7 @@ class LedgerKeeper:
         while True:
             await asyncio.sleep(self._settings.read_interval)
             if time.monotonic() < due and not self._hurried:
-                self.look(time.time())
+                await self.look(time.time())
                 continue
             self._hurried = False
             due = time.monotonic() + self._settings.ledger_interval
@@ -148,14 +152,14 @@ class LedgerKeeper:
         self._hurried = self._hurried or not done
         return done
 
-    def look(self, now: float) -> None:
+    async def look(self, now: float) -> None:
         """Tell budgets what was spent up to the newest reading. After a round that failed, it is not known."""
-        spend, until = self._fleet.spend, self._fleet.counted_until
-        # What some have told is judged at once, also while another cannot be read.
-        news, self._seen = self._seen != self._fleet.readings, self._fleet.readings
-        if self._loaded and (spend is None or until > spend.time or news):
-            holdings = self._holdings()
-            self._publish(self._take_in(now, holdings), until, holdings)
+        async with self._telling:
+            spend, until = self._fleet.spend, self._fleet.counted_until
+            # What some have told is judged at once, also while another cannot be read.
+            news, self._seen = self._seen != self._fleet.readings, self._fleet.readings
+            if self._loaded and (spend is None or until > spend.time or news):
+                self._publish(await self._draw_up(now), until)
 
     async def round(self, now: float) -> None:
         """Take in what was read, tell it, and write at most one object.
@@ -165,8 +169,7 @@ class LedgerKeeper:
         if not self._loaded:
             await self._load()
         readings = dict(self._fleet.counts)
-        holdings = self._holdings()
-        ledger = self._take_in(now, holdings)
+        ledger = (await self._draw_up(now)).ledger
         # Only what is written is settled for everybody.
         step, due = next_step(self._written, self._archives.keys(), now), self._due(ledger)
         if step != Step() and not (due and self._tidied):
@@ -177,26 +180,29 @@ class LedgerKeeper:
             self._tidied = False
             for node, taken in readings.items():
                 self._drop(node, taken[-1].time)
-        # What was known does not become unknown before the Envoys are there again after a restart, and what was told
-        # while this was written is not taken back.
-        known = self._fleet.spend.time if self._fleet.spend is not None else 0.0
-        holdings = self._holdings()
-        self._publish(self._take_in(now, holdings), max(self._fleet.counted_until, known), holdings)
+        async with self._telling:
+            # What was known does not become unknown before the Envoys are there again after a restart, and what was
+            # told while this was written is not taken back.
+            known = self._fleet.spend.time if self._fleet.spend is not None else 0.0
+            until = max(self._fleet.counted_until, known)
+            self._publish(await self._draw_up(now), until)
 
-    def _holdings(self) -> tuple[Holding, ...]:
-        return find_holdings(self._fleet.all_pods(), self._fleet.accelerators(), self._fleet.plans)
-
-    def _take_in(self, now: float, holdings: tuple[Holding, ...]) -> Ledger:
-        """Return what is written with all that was read since."""
+    async def _draw_up(self, now: float) -> Account:
+        """Return what is written with all that was read since, worked out beside the event loop."""
+        fleet = self._fleet
         settled = tuple(item for item in self._written.settled if (item.start, HOUR) not in self._archives)
-        return take_in(
-            replace(self._written, settled=settled),
-            self._fleet.counts,
-            holdings,
-            find_prices(self._fleet.providers),
-            now,
-            now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
+        known = Known(
+            now=now,
+            ledger=replace(self._written, settled=settled),
+            readings=dict(fleet.counts),
+            pods=tuple(fleet.all_pods()),
+            accelerators=fleet.accelerators(),
+            plans=dict(fleet.plans),
+            prices=find_prices(fleet.providers),
+            archives=tuple(self._archives),
+            forget_before=now - GONE_AFTER if now - self._started > GONE_AFTER else 0.0,
         )
+        return await asyncio.to_thread(draw_up, known)
 
     def _due(self, ledger: Ledger) -> bool:
         """Return whether something is to be written that is not found again after a restart."""
@@ -209,20 +215,20 @@ class LedgerKeeper:
             return True
         return hour.held != before.hour.held and ledger.time - before.time >= HELD_INTERVAL
 
-    def _publish(self, ledger: Ledger, until: float, holdings: tuple[Holding, ...] = ()) -> None:
-        counted = tuple(select_counted(self._archives, ledger))
-        if counted != self._counted:
-            filled = [(period, self._archives[period]) for period in counted if self._archives[period]]
-            self._counted = counted
+    def _publish(self, account: Account, until: float) -> None:
+        if account.counted != self._counted:
+            # One that is gone by now has become part of a day, which the next look counts.
+            filled = [
+                (period, lines) for period in account.counted if (lines := self._archives.get(period, ()))
+            ]
+            self._counted = account.counted
             self._archived = Archived(
                 tuple(start for (start, _), _ in filled), tuple(lines for _, lines in filled)
             )
-        found = list(open_lines(ledger))
-        recent = tuple(line for start, item in found for line in spend_lines(start, (item,)))
         before = self._fleet.spend
-        self._metrics.tell(found, holdings, self._targets())
+        self._metrics.tell(account.sums, account.holdings, self._targets())
         known = 0.0 if before is None else before.time
-        self._fleet.spend = Spend(max(until, known), recent, self._archived)
+        self._fleet.spend = Spend(max(until, known), account.recent, self._archived)
         self._on_spend()
 
     def _targets(self) -> set[str]:

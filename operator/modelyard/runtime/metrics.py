@@ -56,6 +56,17 @@ EVENT_LOOP_LAG = Gauge(
     "How late the event loop was when it was last looked at.",
     registry=REGISTRY,
 )
+TABLE_BUILDS = Counter(
+    "modelyard_table_builds",
+    "Routing tables of the gateway, by outcome: built; failed (Envoys keep the last one).",
+    ["outcome"],
+    registry=REGISTRY,
+)
+TABLE_FAILING = Gauge(
+    "modelyard_table_failing",
+    "1 while the routing table cannot be built, and Envoys keep the last one.",
+    registry=REGISTRY,
+)
 WRITES = Counter("modelyard_writes", "Writes to the Kubernetes API, by kind.", ["kind"], registry=REGISTRY)
 DECISIONS = Counter(
     "modelyard_size_changes",

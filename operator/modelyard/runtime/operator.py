@@ -300,7 +300,7 @@ class Operator:
 
         What a reading says is judged at once: a budget may be overspent by what comes until then.
         """
-        self._ledger.look(now)
+        await self._ledger.look(now)
         self._provider_watch.look(now)
         await self._routes.decide(now)
 
@@ -329,7 +329,7 @@ class Operator:
             self._queue.add_later(key, again)
 
     def _changed(self, resource: Resource, key: str, change: Change) -> None:
-        """Take in a watch event. Never raises, never waits: Kopf would drop the error."""
+        """Take in a watch event, in the event loop. Never raises, never waits: Kopf would drop the error."""
         self._audit.note(resource)
         if resource in {NODES, PODS, ACCELERATOR_CLASSES}:
             self.fleet.capacity.changed = True
@@ -340,7 +340,7 @@ class Operator:
             self._reconciler.children.notice(resource, key, change)
         if resource == PODS:
             # A pod that became ready releases held requests now, not after its turn in the queue.
-            self._publisher.request()
+            self._publisher.release(key)
             self._holds.look(key)
         if resource == ACCELERATOR_CLASSES:
             for other in self.fleet.deployment_keys():

@@ -129,10 +129,10 @@ async def test_budgets_are_told_of_every_round_and_how_far_the_readings_go(monke
     keeper.fleet.counts["x"] = (
         NodeCounts(NOW, 100.0, {spend_key("", "team/chat@route", "team/own"): Use(requests=1)}),
     )
-    ledger.look(NOW + 0.5)
+    await ledger.look(NOW + 0.5)
     await ledger.round(NOW + 1)
     # One Envoy cannot be read: there is no new reading of all.
-    ledger.look(NOW + 5)
+    await ledger.look(NOW + 5)
     await ledger.round(NOW + 11)
     assert told[1:] == [NOW, NOW, NOW]
 

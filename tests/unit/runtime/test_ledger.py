@@ -41,7 +41,7 @@ def test_each_reading_is_told_before_it_is_written(stage):
         now = NOW + 1e9 + 2 * number
         read(fleet, "x", envoy.page(now))
         fleet.counted_until = now
-        keeper.look(now)
+        asyncio.run(keeper.look(now))
         assert (fleet.spend.time, spent(fleet)) == (now, pytest.approx(2.0 * number))
     assert server.writes == 0
 
@@ -62,12 +62,12 @@ def test_what_is_told_while_the_ledger_is_written_is_not_taken_back(stage, monke
 
     async def create(*arguments):
         reading(NOW + 1e9 + 2)
-        keeper.look(NOW + 1e9 + 2)
+        await keeper.look(NOW + 1e9 + 2)
         return await real(*arguments)
 
     monkeypatch.setattr(server, "create", create)
     reading(NOW + 1e9)
-    keeper.look(NOW + 1e9)
+    asyncio.run(keeper.look(NOW + 1e9))
     asyncio.run(keeper.round(NOW + 1e9))
     assert told == pytest.approx([2.0, 4.0, 4.0])
     assert server.total().prompt == 1_000_000, "what came meanwhile is written next time"
@@ -79,7 +79,7 @@ def test_an_envoy_that_cannot_be_read_makes_the_spend_old(stage):
     fleet.counted_until = NOW + 1e9
     asyncio.run(keeper.round(NOW + 1e9 + 1))
     asyncio.run(keeper.round(NOW + 1e9 + 200))
-    keeper.look(NOW + 1e9 + 202)
+    asyncio.run(keeper.look(NOW + 1e9 + 202))
     assert fleet.spend.time == NOW + 1e9
 
 
@@ -95,7 +95,7 @@ def test_a_ledger_that_cannot_be_written_makes_the_spend_old(stage):
     with pytest.raises(ApiError):
         asyncio.run(keeper.round(NOW + 1e9))
     keeper._loaded = False
-    keeper.look(NOW + 1e9 + 2)
+    asyncio.run(keeper.look(NOW + 1e9 + 2))
     assert fleet.spend is known
     asyncio.run(keeper.round(NOW + 1e9 + 10))
     assert spent(fleet) == pytest.approx(2.0)
@@ -112,7 +112,7 @@ def test_a_new_process_tells_what_is_written_and_until_when(stage):
     again, fresh = make_keeper(server, NOW + 500)
     asyncio.run(again.start())
     assert (fresh.spend.time, spent(fresh)) == (NOW + 50, pytest.approx(2.0))
-    again.look(NOW + 502)
+    asyncio.run(again.look(NOW + 502))
     assert fresh.spend.time == NOW + 50, "no Envoy has been read since"
 
 

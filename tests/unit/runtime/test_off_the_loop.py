@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from modelyard.core.ledger.usage import Use
 from modelyard.core.names import build_routing_table, resolve_names
 from modelyard.core.plan import DeploymentPlan
 from modelyard.core.routing import RoutingTable
@@ -19,7 +20,7 @@ from modelyard.core.snapshot import GatewayReading
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.resources import build_resources
 from modelyard.kube.projections import Seen
-from modelyard.runtime import fleetmetrics, publisher, readings, routes
+from modelyard.runtime import fleetmetrics, ledger, publisher, readings, routes
 from modelyard.runtime.limits import LimitBook
 from modelyard.runtime.publisher import Publisher
 from modelyard.runtime.readings import Reader
@@ -28,6 +29,7 @@ from modelyard.runtime.slices import Slices
 from tests.unit.core.build import KEY, NOW, make_deployment, make_targets_route
 from tests.unit.core.test_routeplan import NAME, ROUTE
 from tests.unit.runtime.enginestage import Queue
+from tests.unit.runtime.ledgerstage import KEYS, Envoy, Server, make_keeper, read
 from tests.unit.runtime.test_fleetmetrics import Scene as MetricsScene
 from tests.unit.runtime.test_publisher_names import make_fleet
 from tests.unit.runtime.test_routes import Scene
@@ -162,6 +164,32 @@ async def test_a_deployment_that_goes_while_a_reading_is_taken_in_is_not_remembe
     observing.open()
     await taking
     assert KEY not in fleet.memory
+
+
+async def test_what_was_spent_is_worked_out_beside_the_loop_and_nothing_older_is_told_after_it(gate):
+    server = Server()
+    keeper, fleet = make_keeper(server, NOW)
+    await keeper.start()
+    envoy, own = Envoy(NOW - 100), next(key for key in KEYS if key.target == "team/a")
+    told = []
+    keeper._on_spend = lambda: told.append(fleet.spend.time)
+
+    def reading(now):
+        envoy.serve(own, Use(requests=1))
+        read(fleet, "x", envoy.page(now))
+        fleet.counted_until = now
+
+    drawing = gate(ledger, "draw_up")
+    reading(NOW + 1e9)
+    looking = asyncio.create_task(keeper.look(NOW + 1e9))
+    await drawing.begun()
+    reading(NOW + 1e9 + 2)
+    writing = asyncio.create_task(keeper.round(NOW + 1e9 + 2))
+    await asyncio.sleep(0)
+    drawing.open()
+    await asyncio.gather(looking, writing)
+    assert told == [NOW + 1e9, NOW + 1e9 + 2]
+    assert server.total().requests == 2
 
 
 async def count_turns(work):

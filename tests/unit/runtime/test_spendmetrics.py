@@ -4,7 +4,7 @@ from modelyard.core.ledger.book import Holding
 from modelyard.core.ledger.settle import Line
 from modelyard.core.ledger.usage import spend_key
 from modelyard.runtime.metrics import REGISTRY
-from modelyard.runtime.spendmetrics import SpendMetrics
+from modelyard.runtime.spendmetrics import SpendMetrics, add_lines
 
 T = 1_800_000_000
 
@@ -23,12 +23,12 @@ def test_dollars_only_grow():
     def total():
         return value("modelyard_spend_dollars_total", **own)
 
-    metrics.tell([line("a", "metrics/own", 4.0)], ())
+    metrics.tell(add_lines([line("a", "metrics/own", 4.0)]), ())
     assert total() == 0, "what an earlier process has told"
-    metrics.tell([line("a", "metrics/own", 3.0), line("b", "metrics/own", 2.0)], ())
+    metrics.tell(add_lines([line("a", "metrics/own", 3.0), line("b", "metrics/own", 2.0)]), ())
     assert total() == 1.0, "shares move, the sum grows"
-    metrics.tell([line("a", "metrics/own", 3.0), line("b", "metrics/own", 2.0)], ())
-    metrics.tell([(T + 3600, line("a", "metrics/own", 0.5)[1])], ())
+    metrics.tell(add_lines([line("a", "metrics/own", 3.0), line("b", "metrics/own", 2.0)]), ())
+    metrics.tell(add_lines([(T + 3600, line("a", "metrics/own", 0.5)[1])]), ())
     assert total() == 1.5, "an hour that was archived takes nothing away"
 
 
@@ -36,20 +36,20 @@ def test_what_is_held_goes_with_its_deployment():
     metrics = SpendMetrics()
     labels = {"namespace": "metrics", "deployment": "held"}
     pods = [Holding("metrics/held", T, 2, 3.0, 0.0), Holding("metrics/held", T, 2, None, 0.0)]
-    metrics.tell((), pods)
+    metrics.tell(add_lines(()), pods)
     assert value("modelyard_gpu_allocation", **labels) == 4
     assert value("modelyard_gpu_hourly_cost", **labels) == 3.0
-    metrics.tell((), ())
+    metrics.tell(add_lines(()), ())
     assert REGISTRY.get_sample_value("modelyard_gpu_allocation", labels) is None
 
 
 def test_what_was_spent_on_leaves_when_it_is_gone_and_its_hours_are_archived():
     metrics, own = SpendMetrics(), {"kind": "Own", "target": "metrics/gone"}
-    metrics.tell([line("a", "metrics/gone", 1.0)], (), {"metrics/gone"})
-    metrics.tell([line("a", "metrics/gone", 2.0)], (), {"metrics/gone"})
-    metrics.tell([line("a", "metrics/gone", 2.0)], (), set())
+    metrics.tell(add_lines([line("a", "metrics/gone", 1.0)]), (), {"metrics/gone"})
+    metrics.tell(add_lines([line("a", "metrics/gone", 2.0)]), (), {"metrics/gone"})
+    metrics.tell(add_lines([line("a", "metrics/gone", 2.0)]), (), set())
     assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) == 1.0, "it stands in an open hour"
-    metrics.tell((), (), {"metrics/gone"})
+    metrics.tell(add_lines(()), (), {"metrics/gone"})
     assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) == 1.0, "it may spend again"
-    metrics.tell((), (), set())
+    metrics.tell(add_lines(()), (), set())
     assert REGISTRY.get_sample_value("modelyard_spend_dollars_total", own) is None
