@@ -223,6 +223,10 @@ async def run(count: int) -> list[Row]:
             deployment.key, snapshot, None, now, settings.policy
         )
     watch, rows = Watch(), []
+    pods = fleet.indices.pods
+    assert isinstance(pods, dict)
+    # One has no pods yet.
+    pods["team/m8"] = []
 
     async def publish() -> str:
         await publisher.published()
@@ -236,9 +240,14 @@ async def run(count: int) -> list[Row]:
         await reader.decide(now)
         return f"{len(fleet.routes_plan.routes)} routes and {len(fleet.memory)} deployments decided"
 
+    async def release() -> str:
+        pods["team/m8"] = [make_pod(8, 0)]
+        publisher.release("team/m8")
+        while not (endpoints := fleet.table.upstreams["team/m8"].endpoints):
+            await asyncio.sleep(0)
+        return f"{len(endpoints)} endpoint of the model, before any table is built"
+
     async def ready_pod() -> str:
-        pods = fleet.indices.pods
-        assert isinstance(pods, dict)
         pods["team/m7"] = [*pods["team/m7"], make_pod(7, PODS)]
         await publisher.published()
         return f"{len(fleet.table.upstreams['team/m7'].endpoints)} endpoints of the model"
@@ -268,6 +277,8 @@ async def run(count: int) -> list[Row]:
     rows.append(await watch.measure("the first reading", read))
     rows.append(await watch.measure("the table after it", publish))
     rows.append(await watch.measure("a reading", read))
+    await publisher.published()
+    rows.append(await watch.measure("requests that wait for a pod", release))
     await publisher.published()
     rows.append(await watch.measure("a pod becomes ready", ready_pod))
     rows.append(await watch.measure("a tenant's budget is spent", spend))
