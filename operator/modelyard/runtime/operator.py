@@ -59,7 +59,7 @@ from modelyard.runtime.placer import Placer
 from modelyard.runtime.profiles import ProfileReader
 from modelyard.runtime.providers import ProviderKeeper
 from modelyard.runtime.providerwatch import ProviderWatch
-from modelyard.runtime.publisher import Publisher
+from modelyard.runtime.publisher import RELEASE_PAUSE, Publisher
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.readings import Reader
 from modelyard.runtime.reconcile import Reconciler
@@ -338,20 +338,18 @@ class Operator:
             return
         if resource in CHILDREN:
             self._reconciler.children.notice(resource, key, change)
+        # A pod that became ready releases held requests now, not after its turn in the queue.
+        released = resource == PODS and self._publisher.release(key)
         if resource == PODS:
-            # A pod that became ready releases held requests now, not after its turn in the queue.
-            self._publisher.release(key)
             self._holds.look(key)
         if resource == ACCELERATOR_CLASSES:
             for other in self.fleet.deployment_keys():
                 self._queue.add(other)
         elif resource == LLM_ROUTES:
-            follows = self.fleet.notice_route(key)
-            for other in {key} | follows.siblings:
-                self._queue.add(ROUTE_PREFIX + other)
-            # Whether their pods may reach anything outside has changed.
-            for other in follows.closed:
-                self._queue.add(other)
+            self._route_changed(key)
+        elif released:
+            # Its status can wait until Envoy has what it asks for meanwhile.
+            self._queue.add_later(key, RELEASE_PAUSE)
         else:
             self._queue.add(key)
         if resource == LLM_DEPLOYMENTS:
@@ -359,6 +357,12 @@ class Operator:
             self._publisher.request()
             for route in self.fleet.routes_to(key):
                 self._queue.add(ROUTE_PREFIX + route)
+
+    def _route_changed(self, key: str) -> None:
+        follows = self.fleet.notice_route(key)
+        # Of those that are closed it has changed whether their pods may reach anything outside.
+        for other in (*(ROUTE_PREFIX + name for name in {key} | follows.siblings), *follows.closed):
+            self._queue.add(other)
 
     def _look_at_names(self, names: AbstractSet[str]) -> None:
         """Take in that these names belong to somebody else than before."""

@@ -105,7 +105,7 @@ class Publisher:
         """What is offered; None before the first table."""
         self._secrets: Secrets = ({}, None, {})
         self._waiters: list[asyncio.Future[None]] = []
-        self._ready: set[str] = set()
+        self._gathered: set[str] = set()
         """Deployments whose pods are to be looked at by the next release."""
         self._released: dict[str, Upstream] = {}
         """Released since the present build began, which does not know of it."""
@@ -118,16 +118,19 @@ class Publisher:
         """Ask for a table that holds everything known by now."""
         self._asked.set()
 
-    def release(self, key: str) -> None:
-        """Let requests that wait for a deployment, by `namespace/name`, go to its pods if it has some now.
+    def release(self, key: str) -> bool:
+        """Let requests that wait for a deployment, by `namespace/name`, go to its pods, and say whether any could.
 
         A table that holds everything is asked for too.
         """
         loop = asyncio.get_running_loop()
-        if not self._ready:
-            # Not sooner than the loop comes round: events that came together are one release.
-            loop.call_at(max(self._next_release, loop.time()), self._release)
-        self._ready.add(key)
+        wait = self._next_release - loop.time()
+        if wait <= 0:
+            return self._release({key})
+        if not self._gathered:
+            loop.call_later(wait, self._release_gathered)
+        self._gathered.add(key)
+        return False
 
     async def published(self) -> None:
         """Wait until a table built after this call has been handed to the ADS server.
@@ -193,9 +196,12 @@ class Publisher:
         fleet.rollout.offer(built.table.routes, resources.routes_version)
         self._offer(with_upstreams(built.table, late) if late else built.table, resources)
 
-    def _release(self) -> None:
+    def _release_gathered(self) -> None:
+        keys, self._gathered = self._gathered, set()
+        self._release(keys)
+
+    def _release(self, keys: AbstractSet[str]) -> bool:
         """Offer the pods of deployments that had none."""
-        keys, self._ready = self._ready, set()
         found: dict[str, Upstream] = {}
         try:
             for key in keys if self._resources is not None else ():
@@ -208,11 +214,12 @@ class Publisher:
             logger.exception("Requests that wait for %s could not be let go at once", ", ".join(sorted(keys)))
         if not found:
             self._asked.set()
-            return
+            return False
         loop = asyncio.get_running_loop()
         self._next_release = loop.time() + RELEASE_PAUSE
         # Envoy has questions of its own before requests go on, and the table would be in their way.
         loop.call_later(RELEASE_PAUSE, self._asked.set)
+        return True
 
     def _find_released(self, key: str) -> dict[str, Upstream]:
         fleet, seen = self._fleet, self._fleet.deployment(key)
