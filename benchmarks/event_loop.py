@@ -268,7 +268,8 @@ async def run(count: int) -> list[Row]:
     async def scrape() -> str:
         registry = CollectorRegistry()
         holds = HoldBoard(lambda _: True)
-        collector = FleetCollector(fleet, queue, holds, NoWatches(), settings.policy, lambda: True)
+        envoys = server.nodes.values
+        collector = FleetCollector(fleet, queue, holds, NoWatches(), envoys, settings.policy, lambda: True)
         registry.register(collector)
         page = await collector.write(registry)
         return f"{page.count(b'modelyard_')} lines"

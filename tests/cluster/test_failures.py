@@ -49,7 +49,7 @@ async def test_restart_with_nothing_to_do_writes_nothing(bed, make_model):
         lambda: (
             bed.operator_metric("modelyard_reconciles_total") >= every
             and bed.operator_metric("modelyard_queue_length") == 0
-            and bed.operator_metric("modelyard_gateway_nodes") == 1
+            and bed.operator_metric("modelyard_gateway_readings_total", outcome="complete") >= 1
         ),
         "the new process has looked at every object and at the gateway",
         timeout_s=60,

@@ -22,6 +22,7 @@ from modelyard.core.inventory import count_accelerators
 from modelyard.core.snapshot import Pod
 from modelyard.core.state import Policy
 from modelyard.core.status import METRICS_AVAILABLE, PLACEMENT_PREFERRED, READY, STALLED
+from modelyard.gateway.ads import Node
 from modelyard.kube.projections import Seen
 from modelyard.kube.resources import Resource
 from modelyard.runtime.fleet import Fleet
@@ -92,6 +93,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "When its amount will be spent if spending goes on like this; absent where not within the period.",
         ("budget",),
     ),
+    "modelyard_gateway_nodes": ("Envoys that are connected.", ()),
+    "modelyard_gateway_rejections": ("Configurations that connected Envoys rejected.", ()),
     "modelyard_gateway_reading_timestamp_seconds": (
         "When the counters of all Envoys were last read, as Unix time; absent before the first reading.",
         (),
@@ -132,14 +135,19 @@ class FleetCollector(Collector):
         queue: WorkQueue,
         holds: HoldBoard,
         watches: Watches,
+        envoys: Callable[[], Iterable[Node]],
         policy: Policy,
         acts: Callable[[], bool],
     ) -> None:
-        """Begin. `acts` says whether this process decides: the figures of one that stands by would count twice."""
+        """Begin. `envoys` are those that the ADS server knows.
+
+        `acts` says whether this process decides: the figures of one that stands by would count twice.
+        """
         self._fleet = fleet
         self._queue = queue
         self._holds = holds
         self._watches = watches
+        self._envoys = envoys
         self._policy = policy
         self._acts = acts
         self._made: tuple[GaugeMetricFamily, ...] | None = None
@@ -186,6 +194,9 @@ class FleetCollector(Collector):
             yield Sample("modelyard_watch_age_seconds", (resource.plural,), age)
         for resource, moment in list(self._watches.events.items()):
             yield Sample("modelyard_watch_last_event_timestamp_seconds", (resource.plural,), moment)
+        envoys = [node for node in self._envoys() if node.connected]
+        yield Sample("modelyard_gateway_nodes", (), len(envoys))
+        yield Sample("modelyard_gateway_rejections", (), sum(node.rejections for node in envoys))
         fleet = self._fleet
         if fleet.reading is not None:
             yield Sample("modelyard_gateway_reading_timestamp_seconds", (), fleet.reading.time)

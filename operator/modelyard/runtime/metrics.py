@@ -122,10 +122,6 @@ PROVIDER_LIMITED = Gauge(
     ["provider", "limit"],
     registry=REGISTRY,
 )
-GATEWAY_NODES = Gauge("modelyard_gateway_nodes", "Envoys that are connected.", registry=REGISTRY)
-GATEWAY_REJECTIONS = Gauge(
-    "modelyard_gateway_rejections", "Configurations that connected Envoys rejected.", registry=REGISTRY
-)
 READINGS = Counter(
     "modelyard_gateway_readings",
     "Readings of the gateway's counters, by outcome.",

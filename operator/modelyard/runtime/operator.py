@@ -18,7 +18,7 @@ from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.departures import departure_service
 from modelyard.gateway.ratelimit import limit_service
 from modelyard.kube.client import KubeClient
-from modelyard.kube.informers import OPTIONAL, Change, Indices, build_registry, build_settings, run_informers
+from modelyard.kube.informers import Change, Indices, build_registry, build_settings, run_informers
 from modelyard.kube.resources import (
     ACCELERATOR_CLASSES,
     CHILDREN,
@@ -69,6 +69,7 @@ from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.sizes import SizeBoard
 from modelyard.runtime.succession import Ending, Succession
+from modelyard.runtime.support import find_optional
 from modelyard.runtime.sync import wait_synced
 from modelyard.runtime.tenants import TenantKeeper
 from modelyard.runtime.watchaudit import WatchAudit
@@ -101,7 +102,13 @@ class Operator:
             client, lambda: self.fleet.indices, settings.namespaces, settings.audit_interval
         )
         self._collector = FleetCollector(
-            self.fleet, self._queue, self._holds, self._audit, settings.policy, lambda: self._health.acting
+            self.fleet,
+            self._queue,
+            self._holds,
+            self._audit,
+            lambda: self._server.nodes.values(),
+            settings.policy,
+            lambda: self._health.acting,
         )
         children = ChildApplier(client)
         self._scalers = ScalerKeeper(client, children, self.fleet, self._queue, settings)
@@ -159,7 +166,7 @@ class Operator:
         settings = self._settings
         indices = Indices()
         self.fleet.indices = indices
-        optional = await self._find_optional()
+        optional = await find_optional(self._client)
         registry = build_registry(self._client.configuration, indices, self._changed, optional)
         health = await serve_health(
             self._health, settings.http_host, settings.http_port, self._write_metrics, self._sizes.find
@@ -205,20 +212,6 @@ class Operator:
         name = settings.pod_name or socket.gethostname()
         pages = WebPages(self.fleet, settings.policy, name, lambda: self._health.acting)
         return await serve_web(pages, settings.web_host, settings.web_port)
-
-    async def _find_optional(self) -> frozenset[Resource]:
-        """Return the kinds that may be read of those that the operator can do without."""
-        found = set()
-        for resource in OPTIONAL:
-            if all([await self._client.may(resource, verb) for verb in ("list", "watch")]):
-                found.add(resource)
-            else:
-                logger.warning(
-                    "%s may not be read: placement learns of free accelerators and priorities from Pending pods "
-                    "alone; grant list and watch to the operator",
-                    resource.plural,
-                )
-        return frozenset(found)
 
     def _extra_loops(self) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield the loops that placement, speed, outside autoscalers, providers, tenants and money need."""

@@ -23,7 +23,7 @@ from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.counters import Answered, GatewayCounters, sum_attempts
 from modelyard.runtime.envoys import EnvoyReader
 from modelyard.runtime.fleet import Fleet
-from modelyard.runtime.metrics import GATEWAY_NODES, GATEWAY_REJECTIONS, READINGS
+from modelyard.runtime.metrics import READINGS
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.slices import Slices
@@ -81,9 +81,6 @@ class Reader:
         One that has an ADS stream and cannot be read makes the demand unknown. One whose stream is away does not: what
         it serves is counted while it answers.
         """
-        nodes = [node for node in self._server.nodes.values() if node.connected and node.stats_port]
-        GATEWAY_NODES.set(len(nodes))
-        GATEWAY_REJECTIONS.set(sum(node.rejections for node in nodes))
         fleet = self._fleet
         found = await self.envoys.round(session)
         fleet.readings += found.news

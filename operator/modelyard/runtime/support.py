@@ -1,8 +1,11 @@
 """What the cluster offers of optional kinds, asked without any effect."""
 
+import logging
+
 from modelyard.core.external import ScalerKind, ScalerSupport
 from modelyard.core.groups import GroupSupport
 from modelyard.kube.client import ApiError, KubeClient
+from modelyard.kube.informers import OPTIONAL
 from modelyard.kube.resources import (
     EXTERNAL_METRICS_PATH,
     LEADER_WORKER_SETS,
@@ -11,11 +14,31 @@ from modelyard.kube.resources import (
     Resource,
 )
 
+logger = logging.getLogger(__name__)
+
 VERBS = ("get", "list", "create", "patch", "delete")
 """What the operator does with autoscalers and LeaderWorkerSets; server-side apply needs `create` for the first time."""
 
 TOLERANCE_SINCE = (1, 35)
 """Kubernetes version from which an HPA's own tolerance is on by default (https://kep.k8s.io/4951)."""
+
+
+async def find_optional(client: KubeClient) -> frozenset[Resource]:
+    """Return the kinds that may be watched of those that the operator can do without.
+
+    Raises ApiError where the API server does not answer.
+    """
+    found = set()
+    for resource in OPTIONAL:
+        if all([await client.may(resource, verb) for verb in ("list", "watch")]):
+            found.add(resource)
+        else:
+            logger.warning(
+                "%s may not be read: placement learns of free accelerators and priorities from Pending pods alone; "
+                "grant list and watch to the operator",
+                resource.plural,
+            )
+    return frozenset(found)
 
 
 async def find_support(client: KubeClient, kind: ScalerKind, namespace: str) -> ScalerSupport:

@@ -16,6 +16,8 @@ from modelyard.core.scaling.rule import LoadMemory
 from modelyard.core.snapshot import GatewayReading
 from modelyard.core.spend import HOUR, Spend, SpendKey, SpendLine
 from modelyard.core.state import DeploymentMemory, Policy
+from modelyard.gateway.ads import Node
+from modelyard.gateway.streams import Stream
 from modelyard.kube.informers import Indices
 from modelyard.kube.projections import Seen, SeenNode
 from modelyard.kube.resources import LLM_DEPLOYMENTS, PODS
@@ -66,8 +68,9 @@ class Scene:
         self.holds = HoldBoard(lambda _: False, lambda: self.now)
         self.queue = WorkQueue()
         self.registry = CollectorRegistry()
+        self.envoys: list[Node] = []
         self.collector = FleetCollector(
-            self.fleet, self.queue, self.holds, Watched(), Policy(), lambda: self.acts
+            self.fleet, self.queue, self.holds, Watched(), lambda: self.envoys, Policy(), lambda: self.acts
         )
         self.registry.register(self.collector)
 
@@ -158,6 +161,18 @@ async def test_queue_and_watches(scene):
     assert scene.value("modelyard_queue_oldest_seconds") > 0
     assert scene.value("modelyard_watch_age_seconds", resource="llmdeployments") == 12.0
     assert scene.value("modelyard_watch_last_event_timestamp_seconds", resource="pods") == NOW
+
+
+def test_envoys_are_counted_when_they_come_and_go_not_when_they_are_read(scene):
+    scene.envoys[:] = [
+        Node("a", connected=True, stream=Stream(lambda *_: None, rejections=2)),
+        Node("b", connected=True, stream=Stream(lambda *_: None, rejections=1)),
+    ]
+    assert scene.value("modelyard_gateway_nodes") == 2
+    assert scene.value("modelyard_gateway_rejections") == 3
+    scene.envoys[0].connected = False
+    assert scene.value("modelyard_gateway_nodes") == 1
+    assert scene.value("modelyard_gateway_rejections") == 1
 
 
 def test_accelerators_of_a_class(scene):
