@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from collections.abc import Iterable
 from typing import Any, cast
 
 from dev.cluster.control_plane import ControlPlane
@@ -155,8 +156,8 @@ class Users:
     def is_sovereign(self, _key: str) -> bool:
         return False
 
-    def add(self, key: str) -> None:
-        self.queued.append(key)
+    def add_all(self, keys: Iterable[str]) -> None:
+        self.queued += sorted(keys)
 
 
 def grant(namespace: str, user: str) -> list[dict[str, Any]]:

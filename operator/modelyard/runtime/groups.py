@@ -7,10 +7,8 @@ did so before. Their pods are watched like all others, so that what serves is kn
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.core.groups import GROUPS_READY, explain_groups
 from modelyard.core.status import Verdict
 from modelyard.kube.client import ApiError, KubeClient
@@ -21,13 +19,9 @@ from modelyard.runtime.children import ChildApplier
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
-from modelyard.runtime.support import find_group_support
+from modelyard.runtime.support import find_group_support, list_labelled
 
 logger = logging.getLogger(__name__)
-
-SUPPORT_ROUNDS = 8
-"""Looks at objects after which is asked again whether a cluster that had the kind still has it: every two minutes.
-Where it is missing each look asks, since somebody waits for it."""
 
 _NOT_FOUND = 404
 """Answer of an API server that does not have the kind, and so no objects of it either."""
@@ -67,8 +61,9 @@ class GroupKeeper:
             used = {item.metadata.namespace for item in self._users()}
             if not used and not self._fleet.groups:
                 continue
-            due = time.monotonic() - SUPPORT_ROUNDS * self._settings.scaler_interval
+            due = time.monotonic() - self._settings.support_interval
             for namespace in sorted(used):
+                # Where something is missing each look asks, since somebody waits for it.
                 known = self._fleet.group_support.get(namespace)
                 if known is None or not known.complete or self._asked.get(namespace, due) <= due:
                     await self._ask(namespace)
@@ -83,7 +78,7 @@ class GroupKeeper:
 
     def look_again(self, key: str) -> None:
         """Ask for another look at a deployment whose LeaderWorkerSet was deleted."""
-        self._requeue((key,))
+        self._queue.add(key)
 
     def explain(self, deployment: LLMDeployment) -> tuple[Verdict, ...]:
         """Return the condition of a deployment that may span nodes."""
@@ -107,20 +102,17 @@ class GroupKeeper:
         if support == self._fleet.group_support.get(namespace):
             return
         self._fleet.group_support[namespace] = support
-        self._requeue(item.key for item in self._users() if item.metadata.namespace == namespace)
+        self._queue.add_all(item.key for item in self._users() if item.metadata.namespace == namespace)
 
     async def _list(self) -> None:
         """Read the objects. Those that changed are compared again."""
         found: dict[str, list[SeenChild]] = {}
         versions: dict[str, dict[str, str]] = {}
         try:
-            for namespace in self._settings.namespaces or ("",):
-                async for body in self._client.list_pages(
-                    LEADER_WORKER_SETS, {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
-                ):
-                    key = owner_key(body["metadata"])
-                    found.setdefault(key, []).append(project_groups(body))
-                    versions.setdefault(key, {})[body["metadata"]["name"]] = spec_version(body["metadata"])
+            async for body in list_labelled(self._client, LEADER_WORKER_SETS, self._settings.namespaces):
+                key = owner_key(body["metadata"])
+                found.setdefault(key, []).append(project_groups(body))
+                versions.setdefault(key, {})[body["metadata"]["name"]] = spec_version(body["metadata"])
         except ApiError as error:
             if error.status != _NOT_FOUND:
                 # What was read before stands: it is not known to have gone.
@@ -140,16 +132,12 @@ class GroupKeeper:
                 change = Change(name, now.get(name, ""), name not in now)
                 self._children.notice(LEADER_WORKER_SETS, key, change)
         self._versions = versions
-        self._requeue(changed)
+        self._queue.add_all(changed)
 
     def _look_at_deadlines(self, now: float) -> None:
         """Ask for work on deployments whose groups have become late, which no event tells. `now`: Unix time."""
         late = frozenset(
             key for key, items in self._fleet.groups.items() if any(item.child.late(now) for item in items)
         )
-        self._requeue(late ^ self._late)
+        self._queue.add_all(late ^ self._late)
         self._late = late
-
-    def _requeue(self, keys: Iterable[str]) -> None:
-        for key in sorted(keys):
-            self._queue.add(key)

@@ -8,12 +8,11 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.core.picking import (
     PICKER_ANSWERS,
     POOL_READY,
@@ -32,7 +31,7 @@ from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import WRITES
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
-from modelyard.runtime.support import is_served
+from modelyard.runtime.support import is_served, list_labelled
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ class PickerKeeper:
             changed = silent ^ self._fleet.silent_pickers
             self._fleet.silent_pickers = silent
             self._publish()
-            self._requeue(changed)
+            self._queue.add_all(changed)
 
     async def keep(self) -> None:
         """Make, compare and remove the pools.
@@ -198,7 +197,7 @@ class PickerKeeper:
             self._kept = bool(users.keys() - {key for key, state in states.items() if state == "Forbidden"})
         changed = {key for key in users if states.get(key) != self._pools.get(key)}
         self._pools = states
-        self._requeue(changed)
+        self._queue.add_all(changed)
 
     def explain(self, deployment: LLMDeployment) -> tuple[Verdict, ...]:
         """Return the conditions of a deployment that names a picker."""
@@ -229,9 +228,7 @@ class PickerKeeper:
         forbidden: set[str] = set()
         for namespace in self._settings.namespaces or ("",):
             try:
-                async for body in self._client.list_pages(
-                    INFERENCE_POOLS, {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
-                ):
+                async for body in list_labelled(self._client, INFERENCE_POOLS, (namespace,)):
                     found[f"{body['metadata']['namespace']}/{body['metadata']['name']}"] = body
             except ApiError as error:
                 if error.status != 403:
@@ -277,10 +274,6 @@ class PickerKeeper:
         if gone:
             WRITES.labels(kind=INFERENCE_POOLS.kind).inc()
             logger.info("Deleted InferencePool %s", key)
-
-    def _requeue(self, keys: Iterable[str]) -> None:
-        for key in sorted(keys):
-            self._queue.add(key)
 
 
 def _owners(live: dict[str, Any]) -> set[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from modelyard.runtime.logs import about_key
 from modelyard.runtime.metrics import QUEUE_WAIT_SECONDS
@@ -51,6 +51,11 @@ class WorkQueue:
         elif key not in self._waiting:
             self._waiting[key] = time.monotonic()
             self._ready.put_nowait(key)
+
+    def add_all(self, keys: Iterable[str]) -> None:
+        """Ask for work on these keys, now. In the order of their names: the same keys are always worked on alike."""
+        for key in sorted(keys):
+            self.add(key)
 
     def add_later(self, key: str, seconds: float) -> None:
         """Ask for work on a key after a while, unless it is asked for earlier."""

@@ -7,12 +7,10 @@ for kinds that some deployment uses. Nothing here ever stops the work on a deplo
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.core.external import (
     Scaler,
     ScalerKind,
@@ -33,12 +31,9 @@ from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.metrics import WRITES
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
-from modelyard.runtime.support import find_support
+from modelyard.runtime.support import find_support, list_labelled
 
 logger = logging.getLogger(__name__)
-
-SUPPORT_ROUNDS = 8
-"""Looks at objects after which is asked again what the cluster offers: every two minutes, as nobody waits for it."""
 
 _ABSENT = frozenset({403, 404})
 """Answers that mean that the kind is not there for us."""
@@ -78,7 +73,7 @@ class ScalerKeeper:
         while True:
             await asyncio.sleep(self._settings.scaler_interval)
             used = self._used()
-            due = time.monotonic() - SUPPORT_ROUNDS * self._settings.scaler_interval
+            due = time.monotonic() - self._settings.support_interval
             for kind, namespace in sorted(used):
                 if self._asked.get((kind, namespace), due) <= due:
                     await self._ask(kind, namespace)
@@ -179,7 +174,7 @@ class ScalerKeeper:
         if support == self._support.get((kind, namespace)):
             return
         self._support[kind, namespace] = support
-        self._requeue(
+        self._queue.add_all(
             item.key
             for item in self._fleet.readable()
             if item.metadata.namespace == namespace and wanted_scaler(item) == kind
@@ -189,12 +184,9 @@ class ScalerKeeper:
         """Read the objects of a kind; those that changed are compared again."""
         found: dict[str, Scaler] = {}
         try:
-            for namespace in self._settings.namespaces or ("",):
-                async for body in self._client.list_pages(
-                    SCALERS[kind], {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
-                ):
-                    if _controlled(body):
-                        found[owner_key(body["metadata"])] = project_scaler(kind, body)
+            async for body in list_labelled(self._client, SCALERS[kind], self._settings.namespaces):
+                if _controlled(body):
+                    found[owner_key(body["metadata"])] = project_scaler(kind, body)
         except ApiError as error:
             if error.status not in _ABSENT:
                 logger.warning("%s objects cannot be listed: %s", kind, error)
@@ -206,11 +198,7 @@ class ScalerKeeper:
         for key in changed:
             view = found.get(key) or before[key]
             self._children.notice(SCALERS[kind], key, Change(view.name, view.version, key not in found))
-        self._requeue(changed)
-
-    def _requeue(self, keys: Iterable[str]) -> None:
-        for key in sorted(keys):
-            self._queue.add(key)
+        self._queue.add_all(changed)
 
 
 def _controlled(body: dict[str, Any]) -> bool:

@@ -66,7 +66,8 @@ class OperatorSettings:
     engine_interval: float = 15.0
     """Seconds between two readings of an engine's own metrics, from which its speed is learned."""
     scaler_interval: float = 15.0
-    """Seconds between two looks at the autoscaler objects of `actuator: External`: the sync period of the HPA."""
+    """Seconds between two looks at the autoscaler objects of `actuator: External`, and at objects of other optional
+    kinds, which are not watched: the sync period of the HPA."""
     provider_interval: float = 10.0
     """Seconds between two readings of LLMProviders, their Secrets and the gateway's certificate: how long a new key may
     take. A reading is one list and one request per Secret."""
@@ -91,3 +92,8 @@ class OperatorSettings:
             operator=PodPeer(SYSTEM_NAMESPACE, {"app.kubernetes.io/component": "operator"}),
         )
     )
+
+    @property
+    def support_interval(self) -> float:
+        """Seconds after which is asked again what the cluster offers of such a kind: two minutes, as nobody waits."""
+        return 8 * self.scaler_interval

@@ -1,7 +1,10 @@
-"""What the cluster offers of optional kinds, asked without any effect."""
+"""What the cluster offers of optional kinds, and what there is of them, asked without any effect."""
 
 import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
+from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.core.external import ScalerKind, ScalerSupport
 from modelyard.core.groups import GroupSupport
 from modelyard.kube.client import ApiError, KubeClient
@@ -76,6 +79,20 @@ async def find_group_support(client: KubeClient, namespace: str) -> GroupSupport
             [verb for verb in VERBS if not await client.may(LEADER_WORKER_SETS, verb, namespace)]
         )
     )
+
+
+async def list_labelled(
+    client: KubeClient, resource: Resource, namespaces: Iterable[str]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the objects of a kind with the label of an LLMDeployment, in these namespaces; in all if none is named.
+
+    Raises ApiError where the API server refuses or does not answer, after the objects of the namespaces before.
+    """
+    for namespace in tuple(namespaces) or ("",):
+        async for body in client.list_pages(
+            resource, {"labelSelector": LABEL_DEPLOYMENT}, namespace=namespace
+        ):
+            yield body
 
 
 async def is_served(client: KubeClient, resource: Resource) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,8 +49,8 @@ class Stage:
     def publish(self) -> None:
         self.published += 1
 
-    def add(self, key: str) -> None:
-        self.queued.append(key)
+    def add_all(self, keys: Iterable[str]) -> None:
+        self.queued += sorted(keys)
 
     async def probe(self, picker: Picker) -> bool:
         self.asked.append(picker)

@@ -10,6 +10,7 @@ from modelyard.core.external import ScalerSupport
 from modelyard.kube.client import ApiError
 from modelyard.kube.resources import SCALERS
 from modelyard.runtime.children import ChildApplier
+from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.scalers import ScalerKeeper
 from modelyard.runtime.settings import OperatorSettings
 from modelyard.runtime.support import VERBS, find_support
@@ -87,8 +88,9 @@ class Server:
                 yield body
 
 
-class Queue:
+class Queue(WorkQueue):
     def __init__(self):
+        super().__init__()
         self.added = []
 
     def add(self, key):
