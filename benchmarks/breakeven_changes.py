@@ -6,7 +6,6 @@ constants, for when it changes: nights and noons are shortened to what a change 
 near the break-even must not start replicas again and again.
 """
 
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +24,7 @@ from modelyard.core.breakeven.inputs import TokenPrice
 from modelyard.core.breakeven.load import BIN
 from modelyard.core.load import LoadShape
 from modelyard.simulator.arrivals import Lengths, poisson
-from modelyard.simulator.breakevenday import MINUTE, find_crossings, find_delays
+from modelyard.simulator.breakevenday import MINUTE, WorkingDay, find_crossings, find_delays
 from modelyard.simulator.breakevenreplay import replay
 from modelyard.simulator.breakevenrules import Api, LowestCost, RouteTerms
 from modelyard.simulator.scenario import Objective, Scenario, StartTime
@@ -50,11 +49,17 @@ class Kind:
         """Length."""
         return 3 * REST + 2 * self.ramp
 
-    def volume(self, hour: float) -> float:
-        """Return the volume at an hour of the day."""
-        up = _risen((hour - REST) / self.ramp)
-        down = _risen((hour - 2 * REST - self.ramp) / self.ramp)
-        return self.low + (self.high - self.low) * (up - down)
+    @property
+    def day(self) -> WorkingDay:
+        """Return the day, with volumes for its rates."""
+        return WorkingDay(
+            self.low,
+            self.high,
+            duration=self.hours * 3600,
+            morning=REST / self.hours,
+            evening=(2 * REST + self.ramp) / self.hours,
+            ramp=self.ramp / self.hours,
+        )
 
 
 KINDS = (
@@ -71,10 +76,6 @@ KINDS = (
     Kind(1.02, 2.0, low=0.98),
 )
 """Days that cross for good, and two that wander about the break-even."""
-
-
-def _risen(part: float) -> float:
-    return (1 - math.cos(math.pi * min(max(part, 0.0), 1.0))) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,18 @@ def play(kind: Kind, seed: int) -> Changes:
         objective=Objective(**goal.model_dump()),
         seed=seed,
     )
-    rate: Callable[[float], float] = lambda time: unit * kind.volume(time / 3600)  # noqa: E731 a rate, not a step
+    day = kind.day
+    rate: Callable[[float], float] = lambda time: unit * day.rate(time)  # noqa: E731 a rate, not a step
     terms = RouteTerms((Api("api", tokens, quality=QUALITY),), QUALITY, QUALITY)
     rule = LowestCost(scenario, terms, interval=BIN)
-    replay(rate, kind.hours * 3600, scenario, terms, rule)
-    minutes = np.arange(0.0, kind.hours * 3600, MINUTE) + MINUTE / 2
+    replay(rate, day.duration, scenario, terms, rule)
+    minutes = np.arange(0.0, day.duration, MINUTE) + MINUTE / 2
     crossings = find_crossings(np.array([rate(float(at)) for at in minutes]), each, scenario)
     changes = tuple((time, target.own) for time, target in rule.changes[1:])
     return Changes(
         len(crossings),
         find_delays(crossings, changes),
-        tuple((time / 3600, kind.volume(time / 3600), own) for time, own in changes),
+        tuple((time / 3600, day.rate(time), own) for time, own in changes),
     )
 
 
