@@ -27,13 +27,12 @@ from modelyard.kube.projections import Seen
 from modelyard.kube.resources import Resource
 from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.holds import HoldBoard
+from modelyard.runtime.metrics import DEPLOYMENT
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.slices import Slices
 
 SHOWN_CONDITIONS = frozenset({READY, STALLED, METRICS_AVAILABLE, PLACEMENT_PREFERRED})
 """Types of conditions that have a series for each object: those that somebody is woken up for."""
-
-OBJECT = ("namespace", "deployment")
 
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "modelyard_queue_length": ("Keys that wait for a worker.", ()),
@@ -56,26 +55,26 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "1 where a condition is True, else 0. Types: Ready, Stalled, MetricsAvailable, PlacementPreferred.",
         ("kind", "namespace", "name", "type", "reason"),
     ),
-    "modelyard_wanted_replicas": ("Replicas that the plan has, over all variants.", OBJECT),
+    "modelyard_wanted_replicas": ("Replicas that the plan has, over all variants.", DEPLOYMENT),
     "modelyard_replicas": (
         "Pods by state: serving; starting (on a node); pending (without one); leaving.",
-        (*OBJECT, "state"),
+        (*DEPLOYMENT, "state"),
     ),
-    "modelyard_requests_in_progress": ("Requests that are held or being answered.", OBJECT),
+    "modelyard_requests_in_progress": ("Requests that are held or being answered.", DEPLOYMENT),
     "modelyard_held_seconds": (
         "How long requests have waited for a model that has no serving replica.",
-        OBJECT,
+        DEPLOYMENT,
     ),
-    "modelyard_offered_requests_per_second": ("Level of the offered load, smoothed.", OBJECT),
-    "modelyard_forecast_requests_per_second": ("Load that is expected one start time from now.", OBJECT),
+    "modelyard_offered_requests_per_second": ("Level of the offered load, smoothed.", DEPLOYMENT),
+    "modelyard_forecast_requests_per_second": ("Load that is expected one start time from now.", DEPLOYMENT),
     "modelyard_forecast_error_ratio": (
         "Relative standard deviation of the forecast's error, bursts left out.",
-        OBJECT,
+        DEPLOYMENT,
     ),
-    "modelyard_planned_requests_per_second": ("Capacity that the decided size stands for.", OBJECT),
+    "modelyard_planned_requests_per_second": ("Capacity that the decided size stands for.", DEPLOYMENT),
     "modelyard_cost_dollars_per_million_tokens": (
         "US dollars per million tokens, input and output alike, of the last five minutes; idle accelerators included.",
-        OBJECT,
+        DEPLOYMENT,
     ),
     "modelyard_accelerators": ("Accelerators of the nodes of a class; nodes may be in several.", ("class",)),
     "modelyard_accelerators_free": ("Those of them that a new pod could get.", ("class",)),

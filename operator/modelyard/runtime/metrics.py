@@ -7,6 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from modelyard.core.external import METRIC
 
+DEPLOYMENT = ("namespace", "deployment")
+ROUTE = ("namespace", "route")
+VARIANT_LATENCY = (*DEPLOYMENT, "variant", "latency")
+CERTIFICATE = ("namespace", "name")
+"""Labels that metrics share: queries join metrics by them, so all have them alike. A latency is one of those that an
+objective is about."""
+
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
@@ -71,37 +78,37 @@ WRITES = Counter("modelyard_writes", "Writes to the Kubernetes API, by kind.", [
 DECISIONS = Counter(
     "modelyard_size_changes",
     "Changes of the decided size, by reason.",
-    ["namespace", "deployment", "reason"],
+    (*DEPLOYMENT, "reason"),
     registry=REGISTRY,
 )
 DESIRED_REPLICAS = Gauge(
     METRIC,
     "Replicas that were decided; what an outside autoscaler follows.",
-    ["namespace", "deployment"],
+    DEPLOYMENT,
     registry=REGISTRY,
 )
 ROUTE_SHARE = Gauge(
     "modelyard_route_share",
     "Part of a route's requests that comes first to a target.",
-    ["namespace", "route", "target"],
+    (*ROUTE, "target"),
     registry=REGISTRY,
 )
 ROUTE_SPILLED = Gauge(
     "modelyard_route_spilled_share",
     "Part of a route's requests that goes elsewhere because replicas are missing.",
-    ["namespace", "route"],
+    ROUTE,
     registry=REGISTRY,
 )
 ROUTE_COST = Gauge(
     "modelyard_route_cost_dollars_per_hour",
     "What a route of policy LowestCost would cost at a target, at the load that is expected.",
-    ["namespace", "route", "target"],
+    (*ROUTE, "target"),
     registry=REGISTRY,
 )
 ROUTE_CHANGES = Counter(
     "modelyard_route_changes",
     "Changes of the target of a route of policy LowestCost, by reason.",
-    ["namespace", "route", "reason"],
+    (*ROUTE, "reason"),
     registry=REGISTRY,
 )
 GATEWAY_ROUTE = Gauge(
@@ -131,19 +138,19 @@ READINGS = Counter(
 CERTIFICATE_NOT_AFTER = Gauge(
     "modelyard_gateway_certificate_not_after_timestamp_seconds",
     "When the certificate that the gateway shows its clients ends, as Unix time.",
-    ["namespace", "name"],
+    CERTIFICATE,
     registry=REGISTRY,
 )
 CERTIFICATE_PROBLEM = Gauge(
     "modelyard_gateway_certificate_problem",
     "1 for what is wrong with the Secret of the gateway's certificate, as it was last read.",
-    ["namespace", "name", "reason"],
+    (*CERTIFICATE, "reason"),
     registry=REGISTRY,
 )
 XDS_CERTIFICATE_NOT_AFTER = Gauge(
     "modelyard_xds_certificate_not_after_timestamp_seconds",
     "When a certificate between operator and gateway ends, as Unix time.",
-    ["namespace", "name"],
+    CERTIFICATE,
     registry=REGISTRY,
 )
 SPEND_DOLLARS = Counter(
@@ -158,13 +165,13 @@ SPEND_DOLLARS = Counter(
 GPU_ALLOCATION = Gauge(
     "modelyard_gpu_allocation",
     "Accelerators that pods of a deployment hold.",
-    ["namespace", "deployment"],
+    DEPLOYMENT,
     registry=REGISTRY,
 )
 GPU_HOURLY_COST = Gauge(
     "modelyard_gpu_hourly_cost",
     "US dollars per hour of the accelerators that pods of a deployment hold, of those with a price.",
-    ["namespace", "deployment"],
+    DEPLOYMENT,
     registry=REGISTRY,
 )
 LEDGER_WRITES = Counter(
@@ -211,25 +218,25 @@ ENGINE_READINGS = Counter(
 SPEED_FACTOR = Gauge(
     "modelyard_learned_speed_factor",
     "Latency that warm pods show, relative to what was worked out from the model and its accelerator.",
-    ["namespace", "deployment", "variant", "latency"],
+    VARIANT_LATENCY,
     registry=REGISTRY,
 )
 SPEED_UNCERTAINTY = Gauge(
     "modelyard_learned_speed_uncertainty",
     "Relative standard deviation of modelyard_learned_speed_factor.",
-    ["namespace", "deployment", "variant", "latency"],
+    VARIANT_LATENCY,
     registry=REGISTRY,
 )
 SPEED_ERROR = Gauge(
     "modelyard_learned_speed_error_ratio",
     "Mean relative distance of latencies that were read from those that had been learned before.",
-    ["namespace", "deployment", "variant", "latency"],
+    VARIANT_LATENCY,
     registry=REGISTRY,
 )
 REQUESTS_MISSED = Gauge(
     "modelyard_requests_missed_share",
     "Share of requests outside the objective, as engines counted them when they were last read.",
-    ["namespace", "deployment"],
+    DEPLOYMENT,
     registry=REGISTRY,
 )
 
