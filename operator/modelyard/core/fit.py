@@ -140,6 +140,8 @@ def choose_fit(
 
     Powers of two are tried first, as nodes and heads come in them; other numbers only where no power of two fits.
     `node` is as in `check_fit`.
+
+    Raises ValueError where layers cannot be shared by so many nodes, but the model would fit.
     """
     answers = []
     for parallelism in _ways(profile, settings.engine, hardware, limit, nodes):

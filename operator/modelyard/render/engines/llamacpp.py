@@ -72,7 +72,7 @@ class LlamaCpp:
         return (*arguments, *_switches(workload))
 
     def build_group_arguments(self, workload: Workload, *, leads: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """Refuse: a replica of llama-server runs on one node."""
+        """Raise ValueError: a replica of llama-server runs on one node."""
         raise ValueError(f"{workload.deployment.key}: llama-server has no groups")
 
     def build_environment(self) -> Mapping[str, str]:
