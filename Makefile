@@ -109,6 +109,10 @@ bench: binaries ## Measure: time from Ready to the first byte of a held request
 bench-gateway: binaries ## Measure: what the gateway adds to a plain Envoy and an asyncio proxy, holds, large tables
 	@$(PYTHON) -m benchmarks.gateway $(ARGS)
 
+.PHONY: bench-gateway-filters
+bench-gateway-filters: binaries ## Measure: what each filter of the gateway costs
+	@$(PYTHON) -m benchmarks.gateway.filters $(ARGS)
+
 .PHONY: bench-placement
 bench-placement: install ## Measure: 50 models x 12 variants over 400 nodes, against the exact optimum
 	@$(PYTHON) -m benchmarks.placement $(ARGS)
