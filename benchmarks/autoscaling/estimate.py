@@ -40,7 +40,8 @@ def seconds_of(job: Job, case: Case) -> float:
     if job.kind == "tune":
         return settings_of(job.policy) * _flow_seconds(job.policy, length)
     runs = _schedules(job) - (_CALIBRATION if job.kind == "plan" and requests > MANY else 0)
-    return runs * (requests * _PER_REQUEST + length * _RULE.get(job.policy, _OTHER_RULES))
+    made = requests * _MAKING
+    return made + runs * (requests * _PER_REQUEST + length * _RULE.get(job.policy, _OTHER_RULES))
 
 
 def _curve_seconds(case: Case, part: str) -> float:

@@ -166,7 +166,8 @@ def test_longer_work_is_estimated_longer():
     large = Job("play", "m-large-50", "lowest", 0, "hpa-gpu")
     assert seconds_of(large, cases["m-large-50"]) > 10 * seconds_of(small, cases["m-large-2"])
     plan = Job("plan", "m-large-2", "lowest", 0, CLAIRVOYANT, steps=4, rounds=1)
-    assert seconds_of(plan, cases["m-large-2"]) > 10 * seconds_of(small, cases["m-large-2"])
+    # 16 runs, of requests that are made once.
+    assert seconds_of(plan, cases["m-large-2"]) > 5 * seconds_of(small, cases["m-large-2"])
 
 
 def test_tuning_waits_for_the_curve_and_tuned_runs_for_the_tuning():
