@@ -50,7 +50,8 @@ def read_events(log: Path, user: str, offset: int = 0) -> list[Event]:
         # A line that is being written is read the next time.
         whole, _, _ = file.read().rpartition(b"\n")
     events: list[Event] = [json.loads(line) for line in whole.splitlines()]
-    return [event for event in events if _is_of(event["user"]["username"], user)]
+    # A request whose token is not known, or not any more, has no user.
+    return [event for event in events if _is_of(event["user"].get("username", ""), user)]
 
 
 def find_uses(events: Iterable[Event]) -> set[Use]:

@@ -24,11 +24,15 @@ LOOK_SECONDS = 0.5
 
 APPEAR_SECONDS = 10.0
 """How long the pod of the next operator may take to appear; then none will. The ReplicaSet makes it at once, on a busy
-control plane within a few seconds. After `kubectl scale --replicas=0` or `helm uninstall` an operator stays for so
-long for nobody."""
+control plane within a few seconds. After `kubectl scale --replicas=0` an operator stays for so long for
+nobody."""
 
 END_SECONDS = 10.0
 """What is left of the pod's grace period for the end itself: to stop what acts, and to give the Lease back."""
+
+
+_NO_RIGHTS = frozenset({401, 403})
+"""What the API server answers while the chart is uninstalled: Helm takes the roles away before the pod has ended."""
 
 
 class Succession:
@@ -59,6 +63,11 @@ class Succession:
             try:
                 pods = await self._list()
             except ApiError as error:
+                if error.status in _NO_RIGHTS:
+                    logger.info(
+                        "No other operator is waited for, since this one has no rights any more: %s", error
+                    )
+                    return
                 if not told:
                     logger.warning(
                         "Pods of %s cannot be listed, so it is not known whether another operator stands by: %s",

@@ -106,11 +106,21 @@ async def test_an_api_server_that_does_not_answer_is_asked_again(wait):
     assert await wait(at) == 20
 
 
-async def test_where_pods_may_not_be_listed_nobody_is_waited_for_long(wait):
+async def test_an_api_server_that_never_answers_is_not_asked_for_long(wait):
     def at(_: float) -> list[dict[str, Any]]:
-        raise ApiError(403, "Forbidden", "no")
+        raise ApiError(503, "ServiceUnavailable", "later")
 
     assert await wait(at) == APPEAR_SECONDS
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_one_that_is_uninstalled_waits_for_nobody(wait, status):
+    """Helm takes its rights away before it ends, and then its token is not known any more."""
+
+    def at(_: float) -> list[dict[str, Any]]:
+        raise ApiError(status, "Forbidden", "no")
+
+    assert await wait(at) == 0
 
 
 async def test_only_one_that_acts_waits():
