@@ -38,8 +38,8 @@ _EVENT_FIELDS: _Fields = (
     (("message", "usage", "cache_read_input_tokens"), "cache_read_tokens"),
     (("message", "usage", "cache_creation_input_tokens"), "cache_write_tokens"),
 )
-"""The same in events of a stream only: whole answers have `usage` at the top. A field that is not there costs Envoy as
-much as one that is, so it is looked for where it can be."""
+"""The same in events of a stream only: whole answers have `usage` at the top. Envoy looks for each field that it is
+asked for, so one is asked for where it can be."""
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens")
 """The metadata keys of what an answer told, which are also the names of the counters."""
