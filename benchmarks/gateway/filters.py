@@ -31,7 +31,7 @@ from benchmarks.gateway.contenders import (
     running,
     upstream,
 )
-from benchmarks.gateway.rounds import WorkMissingError, microseconds
+from benchmarks.gateway.rounds import Told, WorkMissingError, microseconds
 from dev.cluster.processes import Component
 from dev.envoy.binary import envoy_binary
 from dev.envoy.process import free_port
@@ -53,7 +53,6 @@ _BUFFER_BYTES = 32 * MEBIBYTE
 """As ours may hold."""
 
 Edit = Callable[[Json], Json]
-Told = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,10 @@ LOOK_SECONDS = 0.5
 
 APPEAR_SECONDS = 10.0
 """How long the pod of the next operator may take to appear; then none will. The ReplicaSet makes it at once, on a busy
-control plane within a few seconds. After `kubectl scale --replicas=0` an operator stays for so long for
-nobody."""
+control plane within a few seconds. After `kubectl scale --replicas=0` an operator stays for so long for nobody."""
 
 END_SECONDS = 10.0
 """What is left of the pod's grace period for the end itself: to stop what acts, and to give the Lease back."""
-
 
 _NO_RIGHTS = frozenset({401, 403})
 """What the API server answers while the chart is uninstalled: Helm takes the roles away before the pod has ended."""

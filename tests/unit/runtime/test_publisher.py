@@ -156,14 +156,20 @@ async def test_pods_under_a_name_that_no_table_has_wait_for_one(stage):
     assert stage.endpoints() == [ADDRESS]
 
 
-async def test_releases_that_follow_each_other_are_gathered(stage, monkeypatch):
-    """Each costs a look at all models: in a burst one release serves many."""
-    monkeypatch.setattr(module, "RELEASE_PAUSE", 3600.0)
+async def with_another(stage):
+    """Publish a second model that has no pods yet, and return its key."""
     other = "team/other"
     item = make_deployment(other, status={"observedGeneration": 3})
     stage.fleet.indices.deployments[other] = [Seen(uid="2", version="1", object=item)]
     stage.fleet.indices.pods[other] = []
     await stage.publisher.published()
+    return other
+
+
+async def test_releases_that_follow_each_other_are_gathered(stage, monkeypatch):
+    """Each costs a look at all models: in a burst one release serves many."""
+    monkeypatch.setattr(module, "RELEASE_PAUSE", 3600.0)
+    other = await with_another(stage)
     stage.ready(ADDRESS)
     assert stage.publisher.release(KEY)
     assert len(stage.offered) == 2, "the first waits for nothing"
@@ -178,11 +184,7 @@ async def test_releases_that_follow_each_other_are_gathered(stage, monkeypatch):
 
 async def test_after_the_pause_the_gathered_are_released(stage, monkeypatch):
     monkeypatch.setattr(module, "RELEASE_PAUSE", 0.01)
-    other = "team/other"
-    item = make_deployment(other, status={"observedGeneration": 3})
-    stage.fleet.indices.deployments[other] = [Seen(uid="2", version="1", object=item)]
-    stage.fleet.indices.pods[other] = []
-    await stage.publisher.published()
+    other = await with_another(stage)
     stage.ready(ADDRESS)
     stage.publisher.release(KEY)
     await turn()

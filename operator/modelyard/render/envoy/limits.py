@@ -8,7 +8,6 @@ whose cluster does not exist, so a second one stands after the hold, for request
 """
 
 from collections.abc import Iterable
-from copy import deepcopy
 from typing import Final
 
 from modelyard.core.limits.account import ESTIMATED, TOLD
@@ -84,11 +83,7 @@ def limit_tenants(host: Json, tenants: Iterable[str]) -> Json:
         _FIRST: _rules([_ask(_tenant()), *_tell()]),
         _SECOND: _rules([_ask(_tenant(), _not_asked())]),
     }
-    # The route that every request has before its model is known. Whatever it says about a filter switches it on.
-    matcher = deepcopy(host["matcher"])
-    unmatched = matcher["on_no_match"]["action"]["typed_config"]
-    unmatched["typed_per_filter_config"] = {**unmatched.get("typed_per_filter_config", {}), **unlimited()}
-    return {**host, "metadata": metadata, "typed_per_filter_config": filters, "matcher": matcher}
+    return {**host, "metadata": metadata, "typed_per_filter_config": filters}
 
 
 def unlimited() -> Json:

@@ -77,7 +77,7 @@ def picker_filter() -> Json:
     return {**config, "disabled": True}
 
 
-def no_picker() -> dict[str, Json]:
+def use_pickers() -> dict[str, Json]:
     """Return what switches the filter on for a virtual host, in which it asks nobody unless a route says so.
 
     Envoy decides before the request scan has found the route which filters a request passes, so no route can switch it

@@ -12,11 +12,11 @@ from itertools import chain
 
 from modelyard.core.routing import Route, RoutingTable
 from modelyard.render.envoy.affinity import use_affinity
-from modelyard.render.envoy.limits import limit_tenants
+from modelyard.render.envoy.limits import limit_tenants, unlimited
 from modelyard.render.envoy.models import model_list_body
 from modelyard.render.envoy.names import KEY_HEADERS, MODELS_KEY, ROUTE_HEADER
 from modelyard.render.envoy.parts import model_parts, reply
-from modelyard.render.envoy.pickers import no_picker
+from modelyard.render.envoy.pickers import use_pickers
 from modelyard.render.envoy.rules import RoutePlan
 from modelyard.render.envoy.settings import MEBIBYTE, GatewaySettings
 from modelyard.render.envoy.tenants import TenantGroups, is_member
@@ -79,7 +79,10 @@ def route_configuration(
     `fill` of the resource builder puts the routes in: they are encoded one by one, so that a change of one model
     does not encode all of them again.
     """
-    filters = {**(no_picker() if pickers else {}), **(use_affinity() if affinity else {})}
+    filters = {**(use_pickers() if pickers else {}), **(use_affinity() if affinity else {})}
+    tenants = tuple(limited)
+    # Whatever the route of unmatched requests says about a filter switches it on for all, since all begin there.
+    unmatched = unlimited() if tenants else {}
     return {
         "name": ROUTE_CONFIGURATION,
         # Clusters appear and vanish while their routes stay.
@@ -87,7 +90,7 @@ def route_configuration(
         "max_direct_response_body_size_bytes": MAX_LIST_BYTES,
         # The client's key is for the gateway; engines ask for none.
         "request_headers_to_remove": list(KEY_HEADERS),
-        "virtual_hosts": [_versioned(limit_tenants(_host(settings, known, filters), limited))],
+        "virtual_hosts": [_versioned(limit_tenants(_host(settings, known, filters, unmatched), tenants))],
     }
 
 
@@ -107,7 +110,7 @@ def route_action(*routes: Json) -> Json:
     return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
 
 
-def _host(settings: GatewaySettings, known: Json, filters: Json) -> Json:
+def _host(settings: GatewaySettings, known: Json, filters: Json, unmatched: Json) -> Json:
     return {
         "name": "models",
         "domains": ["*"],
@@ -127,6 +130,7 @@ def _host(settings: GatewaySettings, known: Json, filters: Json) -> Json:
             "on_no_match": route_action(
                 {
                     "match": {"prefix": "/"},
+                    **({"typed_per_filter_config": unmatched} if unmatched else {}),
                     "request_body_buffer_limit": settings.max_body_bytes,
                     "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
                 }
