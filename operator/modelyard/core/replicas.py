@@ -278,6 +278,7 @@ def _view(data: SizeInput, memory: SizeMemory, present: float, now: float) -> Fl
         waiting=0.0 if data.asked.relieved else data.waiting,
         work=data.work,
         service=data.service,
+        each=data.capacity,
         tightens=not late and current < data.scaling.max,
         relaxes=current > max(data.scaling.min, 1),
     )

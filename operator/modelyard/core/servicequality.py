@@ -39,6 +39,8 @@ class Served(NamedTuple):
     """Answered."""
     missed: float
     """Of them, those outside the objective."""
+    waiting: float = 0.0
+    """Requests in the queue at the second reading."""
 
 
 def count_missed(before: EngineReading, after: EngineReading, objective: Objective) -> Served | None:
@@ -62,7 +64,7 @@ def count_missed(before: EngineReading, after: EngineReading, objective: Objecti
         after.answer_pace_seconds - before.answer_pace_seconds,
         objective.inter_token_latency,
     )
-    return Served(requests, max(late, slow) * requests)
+    return Served(requests, max(late, slow) * requests, after.waiting)
 
 
 def subtract(before: Buckets, after: Buckets) -> Buckets:

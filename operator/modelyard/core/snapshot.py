@@ -152,6 +152,8 @@ class ServiceReading:
     """Answered."""
     missed: float
     """Of them, those outside the objective."""
+    waiting: float = 0.0
+    """Requests in the engines' queues at that time, scheduled by none yet."""
 
 
 @dataclass(frozen=True, slots=True)

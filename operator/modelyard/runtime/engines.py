@@ -235,7 +235,10 @@ class EngineReader:
         for key, parts in rounds.items():
             requests, missed = sum(part.requests for part in parts), sum(part.missed for part in parts)
             known = self._fleet.services.get(key, ServiceReading(now, 0.0, 0.0))
-            self._fleet.services[key] = ServiceReading(now, known.requests + requests, known.missed + missed)
+            waiting = sum(part.waiting for part in parts)
+            self._fleet.services[key] = ServiceReading(
+                now, known.requests + requests, known.missed + missed, waiting
+            )
             if requests > 0:
                 REQUESTS_MISSED.labels(*split_key(key)).set(missed / requests)
                 self._served.add(key)

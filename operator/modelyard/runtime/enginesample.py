@@ -32,6 +32,10 @@ class Tally:
 
     requests: float = 0.0
     missed: float = 0.0
+    waiting: float = 0.0
+    """Requests in the queues of the pods that were counted."""
+    pods: int = 0
+    """Pairs of readings, one of each pod."""
     seconds: float = 0.0
     """Between the readings, over all pods."""
     longest: float = 0.0
@@ -104,6 +108,8 @@ class SampledVariant:
         if served is not None:
             self.tally.requests += served.requests
             self.tally.missed += served.missed
+            self.tally.waiting += served.waiting
+            self.tally.pods += 1
             self.tally.seconds += seconds
             self.tally.longest = max(self.tally.longest, seconds)
 
@@ -122,7 +128,8 @@ class SampledVariant:
         elapsed = min(max(now - self.counted, 0.0), most) if self.counted else tally.longest
         self.counted = now
         scale = self.serving * elapsed / tally.seconds
-        return Served(scale * tally.requests, scale * tally.missed)
+        waiting = tally.waiting * self.serving / tally.pods
+        return Served(scale * tally.requests, scale * tally.missed, waiting)
 
 
 def _renew(window: PodWindow, pod: Pod) -> PodWindow:

@@ -158,7 +158,9 @@ class ModelyardPolicy:
         self._served += signals.completions
         self._missed += signals.missed
         if self._service is None or now - self._service.time >= ENGINE_INTERVAL:
-            self._service = ServiceReading(now, self._served, self._missed)
+            self._service = ServiceReading(
+                now, self._served, self._missed, signals.waiting - signals.gateway_waiting
+            )
 
     def _watch(self, signals: Signals, now: float) -> None:
         """Follow the pods: the oldest that start become ready; the newest leave, those that start first."""

@@ -8,7 +8,7 @@ import pytest
 
 from modelyard.core.demand import Demand, Sample
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
-from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, control, follow, learn
+from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, Queue, control, follow, learn
 from modelyard.core.scaling.rule import LONGEST_COUNT, FleetView, LoadMemory, LoadPolicy, observe_load
 from modelyard.core.snapshot import ServiceReading
 from tests.unit.core.build import NOW
@@ -169,3 +169,37 @@ def test_where_the_size_cannot_follow_misses_do_not_count():
     assert _observe(missed, relaxes=False).allowed is not None
     assert _observe(fine, relaxes=False).allowed is None
     assert _observe(fine, tightens=False).allowed is not None
+
+
+def _surge(waits: list[float], *, each: float = 10.0) -> Headroom:
+    """Learn from bins of 8 s, with starts of 120 s: a surge, then calm bins in which so many requests wait."""
+    rates = [*[100.0] * 100, *[300.0] * len(waits)]
+    queues = [Queue(0.0, each)] * 100 + [Queue(waiting, each) for waiting in waits]
+    state = Headroom()
+    before = Forecast(time=NOW, fast=rates[0], slow=rates[0], dispersion=1.0, last=rates[0], age=900.0)
+    for rate, queue in zip(rates, queues, strict=True):
+        after = replace(before, time=before.time + 8.0, fast=rate, slow=rate, last=rate, age=before.age + 8.0)
+        state = learn(state, before, after, 1.0, 120.0, FORECAST, HEADROOM, queue)
+        before = after
+    return state
+
+
+def test_what_a_surge_made_wait_is_missed_for_the_surge():
+    """Replicas that start later do not take over what waits in an engine: it is late for as long as it is left."""
+    served = [900.0] * 35
+    assert not _surge([0.0] * 35).surges(120.0)
+    assert _surge(served).surges(120.0)
+    assert _surge([*served, 500.0, 510.0, 100.0]).surges(120.0)
+    # Nothing waits any more: what is missed from here on was missed for want of capacity.
+    assert not _surge([*served, 500.0, 1.0]).surges(120.0)
+    assert not _surge([*served, 1.0, 500.0]).surges(120.0)
+
+
+def test_a_queue_that_grows_or_never_ends_is_no_surge_s_any_more():
+    served = [900.0] * 35
+    assert not _surge([*served, 901.0]).surges(120.0)
+    # 900 requests take one replica 90 s.
+    assert _surge([*served, *[880.0] * 5]).surges(120.0)
+    assert not _surge([*served, *[880.0] * 12]).surges(120.0)
+    # It is not known how much a replica takes off.
+    assert not _surge(served, each=0.0).surges(120.0)

@@ -164,7 +164,7 @@ def test_the_larger_share_counts(objective, mean, limit):
 
 def test_an_engine_that_did_nothing_served_nothing():
     before, _ = serve(Engine(batch=8, inter_token=0.02))
-    assert count_missed(before, replace(before, time=60.0), Objective()) == (0, 0)
+    assert count_missed(before, replace(before, time=60.0), Objective()) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["first_token_buckets", "answer_pace_buckets"])

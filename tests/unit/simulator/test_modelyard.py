@@ -9,6 +9,7 @@ import pytest
 from modelyard.api.quantities import parse_latency
 from modelyard.api.scaling import Scaling
 from modelyard.core.reasons import Code
+from modelyard.simulator.arrivals import Lengths, step
 from modelyard.simulator.modelyard import EPOCH, ModelyardPolicy
 from modelyard.simulator.rivals.common import mean_shape
 from modelyard.simulator.run import run
@@ -111,3 +112,18 @@ def test_without_a_spec_bounds_and_objective_are_the_scenarios():
     first = objective.first_token_base + objective.first_token_per_input_token * inputs
     assert parse_latency(scaling.slo.time_to_first_token) == pytest.approx(first, abs=0.001)
     assert parse_latency(scaling.slo.inter_token_latency) == pytest.approx(objective.inter_token, abs=0.001)
+
+
+def test_what_a_surge_left_in_one_engine_does_not_ask_for_more_replicas():
+    """The first engine works on what came before there were others for minutes, and answers all of it late."""
+    arrivals = step(10.0, 160.0, 400.0, 900.0, Lengths(914, 155), 1, "step")
+    scenario = make_scenario(arrivals, initial=1, maximum=30, start=StartTime(60.0, spread=0.0))
+    policy = ModelyardPolicy(scenario)
+    outcome = run(scenario, policy)
+    headroom = policy.memory.size.load.headroom
+    assert headroom.surged
+    # Some are late for minutes after the others serve,
+    assert outcome.attainment < 0.95
+    # and the share that may be missed is what it was before the surge: at most that of the policy, since it surged.
+    assert headroom.allowed is not None
+    assert headroom.allowed > 0.004

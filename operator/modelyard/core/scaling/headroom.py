@@ -14,6 +14,7 @@ nothing about the next surge, and does not lower the headroom below the usual.
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy
 from modelyard.core.scaling.slopes import SlopePolicy, SlopeRecord, Slopes
@@ -57,6 +58,20 @@ class HeadroomPolicy:
     as this (Huber, Annals of Mathematical Statistics 35, 1964)."""
 
 
+SHORT_QUEUE = 0.1
+"""Seconds of one replica's capacity: fewer requests that wait are no queue, but between two steps of an engine, which
+take some 10 ms each."""
+
+
+class Queue(NamedTuple):
+    """What waits in the engines, in requests of the size that capacity stands for."""
+
+    waiting: float
+    """Requests."""
+    each: float
+    """Requests per second of one replica."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A forecast made for a later time."""
@@ -88,6 +103,9 @@ class Headroom:
     """Share of requests that a plan may miss; None: that of the policy."""
     calm: float = 0.0
     """Seconds of observation since the last surge."""
+    leftover: float = 0.0
+    """Requests that waited at most until the replicas for the last surge served, as long as any of them may still wait,
+    in requests of the size that capacity stands for."""
 
     @property
     def surged(self) -> bool:
@@ -95,8 +113,11 @@ class Headroom:
         return self.calm < self.observed * (1 - 1e-9)
 
     def surges(self, lead: float) -> bool:
-        """Say whether there was a surge so short a time ago that the replicas for it may not serve yet."""
-        return self.surged and self.calm < lead
+        """Say whether there was a surge so short a time ago that what is missed may be missed for it.
+
+        The replicas for it may not serve yet, or requests that came with it still wait.
+        """
+        return self.surged and (self.calm < lead or self.leftover > 0.0)
 
     def weights(self, policy: HeadroomPolicy) -> Slopes:
         """Return the weights of the slopes: what they have earned."""
@@ -126,10 +147,12 @@ def learn(
     lead: float,
     forecast_policy: ForecastPolicy,
     policy: HeadroomPolicy,
+    queue: Queue | None = None,
 ) -> Headroom:
     """Return the state with one more bin, which lies between two forecasts; new forecasts are made for `lead` later.
 
     `work`: of a request now. Errors are those of the work that is offered: that requests grow is not foreseen either.
+    `queue`: what waits in the engines; None: not known.
     """
     start, end = before.time, after.time
     width = end - start
@@ -155,12 +178,29 @@ def learn(
             calm += width
             error += share * (_upward(offered, promised.trend, usual, noise, policy) - error)
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
-    state = replace(state, observed=observed, error=error, slopes=slopes, power=power, calm=calm)
+    leftover = _leave(state.leftover, calm, lead, queue) if queue is not None else 0.0
+    state = replace(
+        state, observed=observed, error=error, slopes=slopes, power=power, calm=calm, leftover=leftover
+    )
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
         made = after.ahead(lead, forecast_policy, state.weights(policy)) * work
         long, short = after.changes(lead, forecast_policy)
         pending.append(Pending(end + lead, after.fast * work, made, (long * work, short * work)))
     return replace(state, pending=tuple(pending[-PENDING - 1 :]))
+
+
+def _leave(leftover: float, calm: float, lead: float, queue: Queue) -> float:
+    """Return what a surge made wait, if any of it may still wait.
+
+    Engines do not hand over what waits in them: what came before there were others is worked off where it is, and
+    counts as missed for as long. At most that takes the time in which one replica works off all of it; and a queue that
+    grows is not left over, but new.
+    """
+    if calm < lead:
+        return max(leftover, queue.waiting) if calm else queue.waiting
+    if queue.waiting > leftover or queue.waiting <= SHORT_QUEUE * queue.each or not queue.each:
+        return 0.0
+    return leftover if calm - lead <= leftover / queue.each else 0.0
 
 
 def _upward(offered: float, forecast: float, usual: float, noise: float, policy: HeadroomPolicy) -> float:

@@ -11,7 +11,7 @@ from modelyard.core.scaling.attainment import (
     missed_share,
 )
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
-from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, control, follow, learn
+from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, Queue, control, follow, learn
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
 from modelyard.core.snapshot import ServiceReading
 
@@ -85,6 +85,8 @@ class FleetView:
     """Work of a present request, in requests of the size that the capacity stands for."""
     service: ServiceReading | None = None
     """How well requests were served; None: not known."""
+    each: float = 0.0
+    """Of one replica."""
     tightens: bool = True
     """Whether misses count: not where the maximum holds the size, or replicas that were asked for do not come."""
     relaxes: bool = True
@@ -114,10 +116,16 @@ def _close_bin(
     # After a hole in the readings the forecast goes on from where they begin again.
     before = replace(before, time=start.time)
     after = advance(before, end.time, arrivals, policy.forecast)
-    headroom = learn(memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom)
+    service = fleet.service
+    if service is not None and end.time - service.time > LONGEST_COUNT:
+        service = None
+    queue = Queue(service.waiting * fleet.work, fleet.each) if service is not None else None
+    headroom = learn(
+        memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom, queue
+    )
     offered = arrivals * fleet.work + memory.backlog
     served = fleet.serving * seconds
-    if fleet.service is not None and end.time - fleet.service.time <= LONGEST_COUNT:
+    if service is not None:
         headroom = _follow_service(memory.service, headroom, fleet, policy)
     elif served >= FEWEST_SERVED:
         missed = missed_share(offered / served, policy.misses)
@@ -176,6 +184,7 @@ def convert(memory: LoadMemory, factor: float) -> LoadMemory:
             error=headroom.error * factor**2,
             slopes=headroom.slopes.convert(factor),
             power=headroom.power * factor**2,
+            leftover=headroom.leftover * factor,
         ),
         backlog=memory.backlog * factor,
     )
