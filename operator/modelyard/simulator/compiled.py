@@ -1,4 +1,8 @@
-"""Compiles the functions of the simulation, once for each version of its sources."""
+"""Compiles the functions of the simulation, once for each version of its sources.
+
+Numba looks only at a function's own file to see whether code that it kept is still valid, but functions of other files
+and their constants are compiled in. So there is a folder for each version of all files of a group.
+"""
 
 import hashlib
 import os
@@ -8,17 +12,17 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-SOURCES = ("compiled.py", "records.py", "lists.py", "timing.py", "engine.py", "fleet.py")
-"""Files whose functions and constants are compiled into one another, and this one, which says how."""
+ENGINE = ("compiled.py", "records.py", "lists.py", "timing.py", "engine.py", "fleet.py")
+"""Files of the simulated engines whose functions and constants are compiled into one another, and this one, which says
+how."""
+FLOW = ("compiled.py", "fluidsteps.py", "neighbours.py")
+"""The same for the flow."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function to machine code at its first call, and keep the code on disk.
-
-    Numba looks only at a function's own file to see whether the kept code is still valid, but code from other files
-    and their constants are compiled in. So there is a folder for each version of all of them.
+    """Compile a function of the engines to machine code at its first call, and keep the code on disk.
 
     The functions allocate nothing, so that Numba need not count references: without `_nrt` each call would count those
     of every array of a fleet up and down, which takes two to four times as long as the simulation itself.
@@ -26,19 +30,31 @@ def compiled(function: Function) -> Function:
     They are all put into their callers (`forceinline`): a call hands over a fleet as some 150 numbers, one by one, and
     a run of ten replicas takes half the time without. What they work out does not change by it.
     """
+    return _compile(function, ENGINE, _nrt=False, forceinline=True)
+
+
+def compiled_flow(function: Function) -> Function:
+    """Compile a function of the flow to machine code at its first call, and keep the code on disk."""
+    return _compile(function, FLOW)
+
+
+def _compile(function: Function, sources: tuple[str, ...], **options: bool) -> Function:
+    folder = _FOLDERS[sources]
     config: Any = numba.config
     compiler: Any = numba.njit
-    before, config.CACHE_DIR = config.CACHE_DIR, _CACHE or ""
+    before, config.CACHE_DIR = config.CACHE_DIR, folder or ""
     try:
-        return cast("Function", compiler(cache=_CACHE is not None, _nrt=False, forceinline=True)(function))
+        return cast("Function", compiler(cache=folder is not None, **options)(function))
     finally:
         config.CACHE_DIR = before
 
 
-def _cache_folder() -> str | None:
-    """Return where to keep the code: beside the sources, or among the user's cached files; None: nowhere."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((package / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
+def cache_folder(sources: tuple[str, ...], package: Path = Path(__file__).parent) -> str | None:
+    """Return where to keep the code of this version of the sources.
+
+    Beside the sources, or among the user's cached files; None: nowhere.
+    """
+    digest = hashlib.sha256(b"".join((package / name).read_bytes() for name in sources)).hexdigest()[:12]
     own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     for parent in (package / "__pycache__", own / "modelyard"):
         try:
@@ -50,4 +66,4 @@ def _cache_folder() -> str | None:
     return None
 
 
-_CACHE = _cache_folder()
+_FOLDERS: dict[tuple[str, ...], str | None] = {sources: cache_folder(sources) for sources in (ENGINE, FLOW)}

@@ -1,14 +1,10 @@
-"""Replicas that work on a flow, step by step, compiled.
-
-All functions stand in one file: Numba keeps compiled code as long as the file of a function is the same, and looks at
-no other one whose functions it calls.
-"""
+"""Replicas that work on a flow, step by step, compiled."""
 
 import math
 
-import numba
 import numpy as np
 
+from modelyard.simulator.compiled import compiled_flow
 from modelyard.simulator.scenario import Floats
 
 TICK = 1.0
@@ -17,7 +13,7 @@ SAME = 0.5
 """Requests by which the levels of two replicas may differ that count as equal."""
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _fill(level: Floats, count: Floats, groups: int, amount: float, share: Floats) -> None:
     """Find what each replica of each group gets of an amount when each request goes to where the fewest are.
 
@@ -44,7 +40,7 @@ def _fill(level: Floats, count: Floats, groups: int, amount: float, share: Float
         share[number] = max(0.0, common - level[number]) if level[number] <= top else 0.0
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _shrunk(
     level: float, rate: float, base: float, slope: float, output: float, limit: float, seconds: float
 ) -> float:
@@ -55,7 +51,7 @@ def _shrunk(
     return rate * stay + (level - rate * stay) * math.exp(-seconds / stay)
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _advance(
     level: Floats, count: Floats, serving: int, leaving: int, rate: float, base: float, slope: float,
     output: float, limit: float, seconds: float,
@@ -85,7 +81,7 @@ def _advance(
     return seen / ticks, unfinished / ticks, running / ticks
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def advance_pooled(
     level: float, rate: float, base: float, slope: float, output: float, limit: float, seconds: float
 ) -> tuple[float, float]:
@@ -99,7 +95,7 @@ def advance_pooled(
     return level, area / ticks
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _sum(values: Floats) -> float:
     """Return the sum, added up in NumPy's order: eight sums side by side. The length is a multiple of eight."""
     sums = values[:8].copy()
@@ -108,13 +104,13 @@ def _sum(values: Floats) -> float:
     return float(((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7])))
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def unfinished_at(level: Floats, count: Floats, held: float) -> float:
     """Return the unfinished requests of all groups of replicas, and those `held` at the gateway."""
     return held + _sum(level * count)
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _merge(level: Floats, count: Floats, serving: int) -> int:
     """Make serving neighbours one group whose levels are within half a request; return how many groups serve."""
     for number in range(serving - 1, 0, -1):
@@ -130,7 +126,7 @@ def _merge(level: Floats, count: Floats, serving: int) -> int:
     return serving
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def advance_fleet(
     level: Floats, count: Floats, serving: int, leaving: int, held: float, rate: float, base: float,
     slope: float, output: float, limit: float, seconds: float,
@@ -158,7 +154,7 @@ COUNTED = 10
 BASE, SLOPE, LENGTH, LIMIT, RATE, INPUTS, OUTPUTS = range(7)
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def play_until(
     level: Floats, count: Floats, serving: int, leaving: int, held: float, replicas: int, table: Floats,
     step: float, number: int, now: float, until: float, since: Floats, seen: Floats, newest: float,
@@ -205,7 +201,7 @@ def play_until(
     return number, now, serving, held, newest
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def take_whole(since: Floats) -> tuple[int, int, int, int, int, int]:
     """Return the whole requests and tokens that were counted, whose fractions stay; times begin anew."""
     whole = since[: DONE_OUTPUT + 1] + 1e-9
@@ -216,7 +212,7 @@ def take_whole(since: Floats) -> tuple[int, int, int, int, int, int]:
     return int(whole[0]), int(whole[1]), int(whole[2]), int(whole[3]), int(whole[4]), int(whole[5])
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def look_at(
     level: Floats, count: Floats, serving: int, held: float, limit: float
 ) -> tuple[float, float, float]:
@@ -227,7 +223,7 @@ def look_at(
     return unfinished_at(level, count, held), _sum(np.minimum(level, limit) * count), fullest
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def share_at(ratio: float, knots: Floats, shares: Floats) -> float:
     """Return a curve's value at a point: `numpy.interp`."""
     if ratio >= knots[-1]:

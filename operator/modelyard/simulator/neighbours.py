@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from modelyard.simulator.compiled import compiled_flow
 from modelyard.simulator.flow import AttainmentCurve
 from modelyard.simulator.fluidlevels import Pace
 from modelyard.simulator.fluidload import FluidLoad
@@ -69,7 +69,7 @@ class Change:
         return changed
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _course(
     serving: Integers, begin: int, end: int, level: float, known: Floats, missed: Floats, steps: int,
     rate: Floats, base: Floats, slope: Floats, output: Floats, limit: Floats, slow: Floats, step: float,
@@ -107,7 +107,7 @@ def _course(
     return more
 
 
-@numba.njit(cache=True)
+@compiled_flow
 def _steady(
     replicas: int, missed: Floats, steps: int, rate: Floats, base: Floats, slope: Floats, output: Floats,
     limit: Floats, slow: Floats, step: float, objective: float, knots: Floats, shares: Floats,
