@@ -19,6 +19,8 @@ from modelyard.core.snapshot import ChildDeployment, Pod, Snapshot
 from modelyard.core.spend import Spend
 from modelyard.core.status import build_invalid_status, build_route_status, build_status
 from modelyard.core.tenants import KeyReport, build_tenant_status
+from tests.unit.core.budgetcases import NOW as BUDGET_NOW
+from tests.unit.core.budgetcases import budget, line
 from tests.unit.core.build import (
     KEY,
     NOW,
@@ -31,8 +33,6 @@ from tests.unit.core.build import (
     make_tenant,
     make_variant,
 )
-from tests.unit.core.test_budgets import NOW as BUDGET_NOW
-from tests.unit.core.test_budgets import budget, line
 
 ROUTED = (True, Reason(Code.ROUTED, "requests come here"))
 LOST = (False, Reason(Code.SERVED_NAME_CONFLICT, "the name belongs to b/llama"))

@@ -1,9 +1,6 @@
-"""Laws of budgets: periods partition time, more spend never opens anything, the strictest wins, not knowing is safe."""
+"""Laws of budgets: more spend never opens anything, the strictest wins, not knowing is safe."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,162 +9,23 @@ from modelyard.api.llmbudget import LLMBudget
 from modelyard.core.budget.decide import RuleMemory, apply_budgets, limit_sizes
 from modelyard.core.budget.judge import STALE_AFTER, SpendSums, judge_budgets
 from modelyard.core.budget.limits import limit_bounds
-from modelyard.core.budget.period import period_at
 from modelyard.core.budget.rules import divide
-from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, RouteRule, WeightedTarget
+from modelyard.core.routing import EXTERNAL_PREFIX, BudgetRule, Route, WeightedTarget
 from modelyard.core.scaling.schedules import Bounds
 from modelyard.core.spend import HOUR, NOTHING_ARCHIVED, OTHER_TENANTS, Archived, Spend, SpendKey, SpendLine
-
-ZONES = (
-    "Etc/UTC",
-    "Europe/Berlin",
-    "America/New_York",
-    "America/St_Johns",
-    "America/Havana",  # Clocks change at midnight: there are two.
-    "Africa/Cairo",  # Clocks change at midnight: there is none.
-    "America/Sao_Paulo",
-    "Asia/Kathmandu",
-    "Australia/Lord_Howe",  # Clocks change by half an hour.
-    "Pacific/Apia",  # Had no 30 December 2011.
-    "Pacific/Chatham",
-    "Asia/Tehran",
+from tests.property.budgetcases import (
+    NOW,
+    TARGETS,
+    TENANTS,
+    lines,
+    outcome,
+    parts,
+    prices,
+    reached,
+    routes,
+    several,
+    spends,
 )
-KINDS = ("Day", "Week", "Month")
-LONGEST = {"Day": 25 * HOUR, "Week": 169 * HOUR, "Month": 31 * 24 * HOUR + HOUR}
-moments = st.floats(
-    datetime(1995, 1, 1, tzinfo=UTC).timestamp(), datetime(2037, 1, 1, tzinfo=UTC).timestamp()
-)
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.sampled_from(KINDS), st.sampled_from(ZONES), moments)
-def test_every_moment_is_in_one_period_and_the_next_begins_where_it_ends(kind: Any, zone: str, now: float):
-    period = period_at(kind, zone, now)
-    assert period.begin <= now < period.end
-    assert period.end - period.begin <= LONGEST[kind]
-    assert period_at(kind, zone, period.begin) == period
-    assert period_at(kind, zone, period.end - 0.001) == period
-    after = period_at(kind, zone, period.end)
-    assert after.begin == period.end
-    assert 0 <= period.begin - period.first_hour < HOUR
-    begin = datetime.fromtimestamp(period.begin, ZoneInfo(zone))
-    if kind == "Week":
-        # A skipped Monday begins its week on the day after.
-        assert begin.weekday() in {0, 1}
-    if kind == "Month":
-        assert begin.day == 1
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(KINDS), st.sampled_from(ZONES), moments, moments)
-def test_a_later_moment_is_in_no_earlier_period(kind: Any, zone: str, one: float, other: float):
-    first, second = (period_at(kind, zone, now) for now in sorted((one, other)))
-    assert first == second or first.end <= second.begin
-
-
-NOW = datetime(2026, 11, 18, 12, 30, tzinfo=UTC).timestamp()
-TENANTS, ROUTES = ("search", "mail", ""), ("one/chat@route", "one/own", "two/chat@route", "one/own:lora")
-TARGETS = ("one/own", "one/own:lora", "two/own", "provider:acme/large", "provider:zeta/small")
-
-scopes = st.fixed_dictionaries(
-    {},
-    optional={
-        "tenants": st.lists(st.sampled_from(("search", "mail")), min_size=1, max_size=2, unique=True),
-        "namespaces": st.lists(st.sampled_from(("one", "two")), min_size=1, max_size=2, unique=True),
-        "routes": st.lists(st.sampled_from(("one/chat", "two/chat", "one/own")), min_size=1, unique=True),
-        "deployments": st.lists(st.sampled_from(("one/own", "two/own")), min_size=1, unique=True),
-        "providers": st.lists(st.sampled_from(("acme", "zeta")), min_size=1, unique=True),
-    },
-)
-softs = st.none() | st.fixed_dictionaries(
-    {"at": st.sampled_from(("0.1", "0.5", "1")), "action": st.sampled_from(("PreferCheaper", "Sleep"))}
-) | st.fixed_dictionaries(
-    {"at": st.sampled_from(("0.1", "0.5")), "action": st.just("LowerMax")},
-    optional={"maxShare": st.sampled_from(("0.25", "0.5", "1"))},
-)  # fmt: skip
-
-
-@st.composite
-def budgets(draw: st.DrawFn, name: str = "a") -> LLMBudget:
-    """A budget; the rules of the API server are passed over on purpose."""
-    spec = {
-        "amount": draw(st.sampled_from(("1", "10", "100"))),
-        "period": draw(st.sampled_from(KINDS)),
-        "timeZone": draw(st.sampled_from(ZONES)),
-        "scope": draw(scopes),
-        "hard": {"action": draw(st.sampled_from(("Refuse", "Refuse", "Warn")))},
-    }
-    soft = draw(softs)
-    if soft is not None:
-        spec["soft"] = soft
-    metadata = {"name": name, "namespace": "modelyard-system", "generation": 1}
-    return LLMBudget.model_validate({"metadata": metadata, "spec": spec})
-
-
-keys = st.builds(
-    lambda tenant, route, target: SpendKey(tenant, route.partition("/")[0], route, target),
-    st.sampled_from((*TENANTS, "_other")),
-    st.sampled_from((*ROUTES, "")),
-    st.sampled_from((*TARGETS, "")),
-)
-lines = st.builds(
-    lambda ago, key, dollars: SpendLine(
-        int(NOW - NOW % HOUR) - ago * HOUR, key, "Provider" if "provider" in key.target else "Own", dollars
-    ),
-    st.integers(0, 40 * 24),
-    keys,
-    st.floats(0, 60, allow_nan=False),
-)
-spends = st.lists(lines, max_size=12).map(lambda found: Spend(NOW, tuple(found)))
-
-targets = st.lists(st.sampled_from(TARGETS), min_size=1, max_size=4, unique=True).map(
-    lambda keys: tuple(WeightedTarget(key) for key in keys)
-)
-routes = st.lists(
-    st.builds(
-        lambda name, own, ruled: Route(name, (name,), own, rules=tuple(RouteRule(part) for part in ruled)),
-        st.sampled_from(ROUTES),
-        targets,
-        st.lists(targets, max_size=2),
-    ),
-    min_size=1,
-    max_size=4,
-    unique_by=lambda route: route.name,
-)
-several = st.lists(budgets(), min_size=1, max_size=4).map(
-    lambda found: tuple(
-        item.model_copy(update={"metadata": item.metadata.model_copy(update={"name": f"b{number}"})})
-        for number, item in enumerate(found)
-    )
-)
-prices = st.dictionaries(st.sampled_from(TARGETS), st.floats(0, 10))
-
-
-Part = tuple[str, str, int]
-"""Name of a route, a tenant, and which of the route's rules takes its requests; one more than there are: none."""
-
-
-def parts(route: Route) -> tuple[tuple[WeightedTarget, ...], ...]:
-    """Return the targets of each rule, and of the route itself."""
-    return (*(rule.targets for rule in route.rules), route.targets)
-
-
-def reached(route: Route, tenant: str) -> tuple[frozenset[str], ...]:
-    """Return the upstreams that a tenant's requests may reach, as the divided route says."""
-    rest, named = divide(route)
-    own = dict(named).get(tenant, rest)
-    if own.exhausted is not None and not own.targets and not own.rules:
-        return (frozenset(),) * len(parts(route))
-    return tuple(frozenset(target.upstream for target in left) for left in parts(own))
-
-
-def outcome(found: tuple[Route, ...]) -> dict[Part, frozenset[str]]:
-    return {
-        (route.name, tenant, number): left
-        for route in found
-        for tenant in TENANTS
-        for number, left in enumerate(reached(route, tenant))
-    }
 
 
 @settings(max_examples=300, deadline=None)

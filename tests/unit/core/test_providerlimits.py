@@ -17,8 +17,8 @@ from modelyard.core.providerlimits import (
 )
 from modelyard.core.routing import BudgetRule, Exhausted, Route, RouteRule, WeightedTarget
 from modelyard.core.snapshot import GatewayReading, Provider
+from tests.unit.core.budgetcases import LARGE, NOW, OWN, budget, line, route, spent
 from tests.unit.core.build import make_provider
-from tests.unit.core.test_budgets import LARGE, NOW, OWN, budget, line, route, spent
 
 READ = 2.0
 """Seconds between two readings."""

@@ -24,7 +24,7 @@ from modelyard.runtime.fleet import Fleet
 from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.queue import WorkQueue
 from modelyard.runtime.settings import OperatorSettings
-from tests.unit.core.test_budgets import NOW, budget
+from tests.unit.core.budgetcases import NOW, budget
 from tests.unit.runtime.ledgerstage import Server
 
 
