@@ -133,3 +133,18 @@ class Stage:
     def change_pod(self, key=KEY, **changes):
         """The watch brings a new view of the pods."""
         self.fleet.indices.pods[key] = [replace(pod, **changes) for pod in self.fleet.indices.pods[key]]
+
+    async def forget_while_read(self, engine: Engine):
+        """Read once, and a second time during which the deployment goes."""
+        gone = []
+        self.engines.append(engine)
+
+        def answer(_request):
+            if gone:
+                self.fleet.forget(KEY)
+            return web.Response(text=engine.page())
+
+        await self.serve(answer)
+        await self.rounds(1)
+        gone.append(True)
+        await self.rounds(1)
