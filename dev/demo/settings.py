@@ -5,9 +5,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = tuple(
-    path for path in sorted((REPOSITORY / "examples").glob("*.yaml")) if path.name != "inventory.yaml"
+    REPOSITORY / "examples" / name
+    for name in ("accelerator-classes.yaml", "gemma-3-270m.yaml", "llama-3.1-8b.yaml", "route.yaml")
 )
-"""Manifests for a cluster: the folders beside them are for pipelines, and the inventory is for `modelyard plan`."""
+"""What can serve in a cluster that has only Modelyard: a model over several nodes needs LeaderWorkerSet."""
 CRDS = REPOSITORY / "crds"
 
 DEMO_NAMESPACE = "modelyard-demo"

@@ -1,14 +1,26 @@
 """examples/ and the demo's numbers agree, and every example is a valid manifest."""
 
+import re
 from typing import Any
 
 from dev.cluster.node_classes import node_manifests, parse_node_counts
 from dev.demo.cluster import NODE_COUNT
 from dev.demo.kube import load_manifests
 from dev.demo.run import MINIMUM_REPLICAS
-from dev.demo.settings import CHAT_MODEL, EXAMPLES, EXPECTED_PEAK, NODES, REPLICA_RATE, TRAFFIC_MODEL
+from dev.demo.settings import (
+    CHAT_MODEL,
+    EXAMPLES,
+    EXPECTED_PEAK,
+    NODES,
+    REPLICA_RATE,
+    REPOSITORY,
+    TRAFFIC_MODEL,
+)
 from modelyard.api.validation import validate
 
+FOLDER = REPOSITORY / "examples"
+INVENTORY = FOLDER / "inventory.yaml"
+"""Is for `modelyard plan`, and no manifest for a cluster."""
 MANIFESTS = load_manifests(EXAMPLES)
 
 
@@ -17,10 +29,18 @@ def named(kind: str, name: str) -> Any:
 
 
 def test_every_example_is_valid_without_a_warning() -> None:
-    assert {manifest["kind"] for manifest in MANIFESTS} == {"AcceleratorClass", "LLMDeployment", "LLMRoute"}
-    assert {manifest["metadata"]["name"]: list(validate(manifest)) for manifest in MANIFESTS} == {
-        manifest["metadata"]["name"]: [] for manifest in MANIFESTS
+    manifests = load_manifests(sorted(set(FOLDER.glob("*.yaml")) - {INVENTORY}))
+    assert {manifest["kind"] for manifest in manifests} == {"AcceleratorClass", "LLMDeployment", "LLMRoute"}
+    assert {manifest["metadata"]["name"]: list(validate(manifest)) for manifest in manifests} == {
+        manifest["metadata"]["name"]: [] for manifest in manifests
     }
+
+
+def test_the_demo_applies_what_the_page_of_the_examples_says() -> None:
+    rows = re.findall(r"^\| `([\w.-]+\.yaml)` \| (.*) \|$", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    left_out = {name for name, text in rows if text.endswith(("not applied by the demo", "never applied"))}
+    assert {name for name, _ in rows} == {path.name for path in FOLDER.glob("*.yaml")}
+    assert {path.name for path in EXAMPLES} == {name for name, _ in rows} - left_out
 
 
 def test_the_traffic_model_is_sized_as_the_demo_says() -> None:
