@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from modelyard.kube.client import ApiError, KubeClient
@@ -33,6 +34,18 @@ _NO_RIGHTS = frozenset({401, 403})
 """What the API server answers while the chart is uninstalled: Helm takes the roles away before the pod has ended."""
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the looks at the pods have shown so far."""
+
+    grace: float | None = None
+    """Seconds that the own pod has from its deletion to its end; None: no look has succeeded yet."""
+    others: bool = False
+    """Whether the pod of another operator has appeared."""
+    failure: bool = False
+    """Whether it is in the log that pods cannot be listed."""
+
+
 class Succession:
     """Waits for the operator that comes after this one."""
 
@@ -50,51 +63,55 @@ class Succession:
 
         To be called when the process is told to end.
         """
-        began = self._clock()
-        grace: float | None = None
-        appeared = told = False
+        began, seen = self._clock(), _Seen()
         while True:
-            waited = self._clock() - began
-            if grace is not None and waited >= grace - END_SECONDS:
-                logger.warning("No other operator stands by, and the grace period of this pod is over")
-                return
-            try:
-                pods = await self._list()
-            except ApiError as error:
-                if error.status in _NO_RIGHTS:
-                    logger.info(
-                        "No other operator is waited for, since this one has no rights any more: %s", error
-                    )
-                    return
-                if not told:
-                    logger.warning(
-                        "Pods of %s cannot be listed, so it is not known whether another operator stands by: %s",
-                        self._namespace,
-                        error,
-                    )
-                # Without the API server the Lease is lost soon, and that ends this process.
-                told = True
-                if grace is None and waited >= APPEAR_SECONDS:
-                    return
-                await asyncio.sleep(LOOK_SECONDS)
-                continue
-            own = pods.pop(self._pod, {"metadata": {}})["metadata"]
-            if "deletionTimestamp" not in own:
-                # Only the container ends, or the node does: Kubernetes starts no other pod meanwhile.
-                return
-            grace = float(own.get("deletionGracePeriodSeconds") or 0)
-            others = [pod for pod in pods.values() if _stays(pod)]
-            if any(map(_is_ready, others)):
-                logger.info("Another operator stands by")
-                return
-            if others and not appeared:
-                names = ", ".join(sorted(pod["metadata"]["name"] for pod in others))
-                logger.info("This operator acts until the next one stands by: %s", names)
-            appeared = appeared or bool(others)
-            if not appeared and waited >= APPEAR_SECONDS:
-                logger.info("No other operator is being started")
+            if await self._is_over(self._clock() - began, seen):
                 return
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _is_over(self, waited: float, seen: _Seen) -> bool:
+        """Look at the pods, unless there is no time left for it. `waited`: seconds so far."""
+        if seen.grace is not None and waited >= seen.grace - END_SECONDS:
+            logger.warning("No other operator stands by, and the grace period of this pod is over")
+            return True
+        try:
+            pods = await self._list()
+        except ApiError as error:
+            return self._is_over_unseen(error, waited, seen)
+        return self._is_over_with(pods, waited, seen)
+
+    def _is_over_unseen(self, error: ApiError, waited: float, seen: _Seen) -> bool:
+        if error.status in _NO_RIGHTS:
+            logger.info("No other operator is waited for, since this one has no rights any more: %s", error)
+            return True
+        if not seen.failure:
+            logger.warning(
+                "Pods of %s cannot be listed, so it is not known whether another operator stands by: %s",
+                self._namespace,
+                error,
+            )
+        # Without the API server the Lease is lost soon, and that ends this process.
+        seen.failure = True
+        return seen.grace is None and waited >= APPEAR_SECONDS
+
+    def _is_over_with(self, pods: dict[str, dict[str, Any]], waited: float, seen: _Seen) -> bool:
+        own = pods.pop(self._pod, {"metadata": {}})["metadata"]
+        if "deletionTimestamp" not in own:
+            # Only the container ends, or the node does: Kubernetes starts no other pod meanwhile.
+            return True
+        seen.grace = float(own.get("deletionGracePeriodSeconds") or 0)
+        others = [pod for pod in pods.values() if _stays(pod)]
+        if any(map(_is_ready, others)):
+            logger.info("Another operator stands by")
+            return True
+        if others and not seen.others:
+            names = ", ".join(sorted(pod["metadata"]["name"] for pod in others))
+            logger.info("This operator acts until the next one stands by: %s", names)
+            seen.others = True
+        if not seen.others and waited >= APPEAR_SECONDS:
+            logger.info("No other operator is being started")
+            return True
+        return False
 
     async def _list(self) -> dict[str, dict[str, Any]]:
         query = {"labelSelector": OPERATOR_PODS}
