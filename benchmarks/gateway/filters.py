@@ -19,7 +19,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.gateway.bodies import CHAT, LOOPBACK, PROMPT, client_name
-from benchmarks.gateway.client import Load, drive
+from benchmarks.gateway.client import drive
 from benchmarks.gateway.contenders import (
     OURS,
     PLAIN,
@@ -31,7 +31,7 @@ from benchmarks.gateway.contenders import (
     running,
     upstream,
 )
-from benchmarks.gateway.rounds import Told, WorkMissingError, microseconds
+from benchmarks.gateway.rounds import Row, Told, microseconds, turned
 from dev.cluster.processes import Component
 from dev.envoy.binary import envoy_binary
 from dev.envoy.process import free_port
@@ -55,20 +55,10 @@ _BUFFER_BYTES = 32 * MEBIBYTE
 Edit = Callable[[Json], Json]
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """One load that every Envoy gets in each round."""
-
-    title: str
-    kind: str
-    connections: int
-    requests: int
-
-
-SIZES = (
-    Size("2 KB, one at a time", CHAT, 1, 500),
-    Size("2 KB, 16 at a time", CHAT, 16, 500),
-    Size("300 KB, 8 at a time", PROMPT, 8, 100),
+ROWS = (
+    Row("chat-1", "2 KB, one at a time", CHAT, 1, 500, 2),
+    Row("chat-16", "2 KB, 16 at a time", CHAT, 16, 500, 32),
+    Row("prompt-8", "300 KB, 8 at a time", PROMPT, 8, 100, 16),
 )
 
 
@@ -269,31 +259,16 @@ async def _ours(folder: Path, engine: int, variant: Variant) -> AsyncIterator[Co
         yield Contender(variant.name, port, pid, rewrites=not variant.alike)
 
 
-def _measure(size: Size, contender: Contender) -> float:
+def _measure(row: Row, contender: Contender) -> float:
     """Return microseconds of processor time for each request."""
-    load = Load(
-        port=contender.port,
-        name=_NAME,
-        answers=contender.answers(_NAME),
-        kind=size.kind,
-        connections=size.connections,
-        requests=size.requests,
-        warmup=2 * size.connections,
-        pid=contender.pid,
-    )
-    measured = drive(load)
-    if measured.answered != size.requests:
-        raise WorkMissingError(
-            f"{size.title}, {contender.name}: {measured.answered} of {size.requests} answered"
-        )
-    return microseconds(measured)
+    return microseconds(row.checked(contender, drive(row.load(contender, _NAME))))
 
 
 Measurements = dict[str, dict[str, list[float]]]
-"""Microseconds by title of the size and name of the Envoy, one for each round."""
+"""Microseconds by title of the load and name of the Envoy, one for each round."""
 
 
-async def measure(words: Sequence[str], rounds: int, sizes: Sequence[Size], told: Told) -> Measurements:
+async def measure(words: Sequence[str], rounds: int, rows: Sequence[Row], told: Told) -> Measurements:
     """Measure a plain Envoy, our gateway, and the others whose names hold one of these words; without words all."""
 
     def wanted(name: str) -> bool:
@@ -315,12 +290,11 @@ async def measure(words: Sequence[str], rounds: int, sizes: Sequence[Size], told
                 ),
             ]
             contenders = [await stack.enter_async_context(start) for start in starts]
-            found: Measurements = {size.title: {one.name: [] for one in contenders} for size in sizes}
+            found: Measurements = {row.title: {one.name: [] for one in contenders} for row in rows}
             for number in range(rounds):
-                first = number % len(contenders)
-                for size in sizes:
-                    for one in [*contenders[first:], *contenders[:first]]:
-                        found[size.title][one.name].append(await asyncio.to_thread(_measure, size, one))
+                for row in rows:
+                    for one in turned(contenders, number):
+                        found[row.title][one.name].append(await asyncio.to_thread(_measure, row, one))
                 told(f"round {number + 1} of {rounds}")
             return found
 
@@ -352,9 +326,9 @@ def main() -> None:
     # A shell lets what it runs in the background ignore Ctrl-C; everything that was started is stopped.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    sizes = [replace(size, requests=8) for size in SIZES] if options.quick else SIZES
+    rows = [replace(row, requests=8) for row in ROWS] if options.quick else ROWS
     rounds = 1 if options.quick else options.rounds
-    measured = asyncio.run(measure(options.words, rounds, sizes, lambda what: print(what, file=sys.stderr)))
+    measured = asyncio.run(measure(options.words, rounds, rows, lambda what: print(what, file=sys.stderr)))
     sys.stdout.write(table(measured) + "\n")
 
 

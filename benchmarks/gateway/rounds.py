@@ -34,6 +34,28 @@ class Row:
         connections = min(self.connections, 4)
         return replace(self, connections=connections, requests=connections, warmup=0)
 
+    def load(self, contender: Contender, name: str) -> Load:
+        """Return what the load generator sends. `name`: the model's, in the requests."""
+        return Load(
+            port=contender.port,
+            name=name,
+            answers=contender.answers(name),
+            kind=self.kind,
+            connections=self.connections,
+            requests=self.requests,
+            warmup=self.warmup,
+            pid=contender.pid,
+            key=contender.key,
+        )
+
+    def checked(self, contender: Contender, measured: Measured) -> Measured:
+        """Return what was measured. Raises WorkMissingError if an answer is missing."""
+        if measured.answered != self.requests:
+            raise WorkMissingError(
+                f"{self.title}, {contender.name}: {measured.answered} of {self.requests} answered"
+            )
+        return measured
+
 
 LATENCY = Row("chat-1", "2 KB chat requests, one at a time", CHAT, 1, 4000, 200)
 CROWD = Row("chat-16", "2 KB chat requests, 16 at a time", CHAT, 16, 12_000, 600)
@@ -74,7 +96,7 @@ async def play(
     }
     for number in range(rounds):
         for row in rows:
-            for contender in _turned(contenders, number):
+            for contender in turned(contenders, number):
                 found[row.key][contender.name].append(await _measure(row, contender, name))
                 told(f"round {number + 1} of {rounds}: {row.title}, {contender.name}")
     return {key: dict(measured) for key, measured in found.items()}
@@ -110,25 +132,15 @@ def events(measured: Measured) -> int:
     return measured.answered * STREAM_EVENTS
 
 
-def _turned(contenders: Sequence[Contender], number: int) -> list[Contender]:
+def turned(contenders: Sequence[Contender], number: int) -> list[Contender]:
+    """Return the contenders in the order of a round: each begins with another one."""
     first = number % len(contenders)
     return [*contenders[first:], *contenders[:first]]
 
 
 async def _measure(row: Row, contender: Contender, name: str) -> Measured:
-    load = Load(
-        port=contender.port,
-        name=name,
-        answers=contender.answers(name),
-        kind=row.kind,
-        connections=row.connections,
-        requests=row.requests,
-        warmup=row.warmup,
-        pid=contender.pid,
-        key=contender.key,
-    )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.gateway.client", json.dumps(asdict(load))),
+        *(sys.executable, "-m", "benchmarks.gateway.client", json.dumps(asdict(row.load(contender, name)))),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -141,9 +153,4 @@ async def _measure(row: Row, contender: Contender, name: str) -> Measured:
     if process.returncode:
         reason = errors.decode().strip().rpartition("\n")[2]
         raise WorkMissingError(f"{row.title}, {contender.name}: {reason}")
-    measured = Measured(**json.loads(said))
-    if measured.answered != row.requests:
-        raise WorkMissingError(
-            f"{row.title}, {contender.name}: {measured.answered} of {row.requests} answered"
-        )
-    return measured
+    return row.checked(contender, Measured(**json.loads(said)))

@@ -12,18 +12,18 @@ from modelyard.render.envoy.forwarding import Choice, forward
 from modelyard.render.envoy.listener import listener
 from modelyard.render.envoy.settings import GatewaySettings
 
-SIZE = filters.Size("few", "chat", 2, 4)
+ROW = filters.Row("few", "few", "chat", 2, 4, 4)
 SETTINGS = GatewaySettings()
 
 
 def test_every_envoy_answers():
-    measured = asyncio.run(filters.measure((), 1, [SIZE], lambda _: None))
+    measured = asyncio.run(filters.measure((), 1, [ROW], lambda _: None))
     assert measured["few"].keys() == {*filters.FLOOR, *(variant.name for variant in filters.VARIANTS)}
     assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in measured["few"].values())
 
 
 def test_words_choose_what_is_measured_beside_the_tops_of_the_ladders():
-    measured = asyncio.run(filters.measure(("hold",), 2, [SIZE], lambda _: None))
+    measured = asyncio.run(filters.measure(("hold",), 2, [ROW], lambda _: None))
     assert measured["few"].keys() == {PLAIN, OURS, "- hold"}
     assert all(len(rounds) == 2 for rounds in measured["few"].values())
 
