@@ -1,15 +1,14 @@
-"""Which cluster a command reads: its options, and the connection."""
+"""The connection of a command to the cluster that its options name."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
-from modelyard.cli.kubeconfig import find_kubeconfig
+from modelyard.cli.kubeconfig import find_access
 from modelyard.cli.manifests import InputError
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.kube.client import ApiError, KubeClient
@@ -22,31 +21,19 @@ USAGE = EXIT_CODES["Invalid"]
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(
-        help="Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-Context = Annotated[
-    str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.", metavar="NAME")
-]
-
 
 @asynccontextmanager
-async def connect_cluster(kubeconfig: Path | None, context: str | None) -> AsyncIterator[KubeClient]:
-    """Connect to the cluster that the options name.
+async def connect_cluster(
+    kubeconfig: Path | None, context: str | None
+) -> AsyncIterator[tuple[KubeClient, str]]:
+    """Connect to the cluster that the options name; yields also the namespace that is meant where none is named.
 
-    Raises InputError where it is not known which, and ApiError for a file that is no kubeconfig.
+    Raises InputError where it is not known which or its file is no kubeconfig, and ApiError for one that leads nowhere.
     """
-    found = kubeconfig or find_kubeconfig()
-    if found is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        raise InputError("no kubeconfig: give --kubeconfig, or set KUBECONFIG")
-    client = await KubeClient.connect(found, context)
+    access = find_access(kubeconfig, context)
+    client = await KubeClient.connect(access.files, access.context)
     try:
-        yield client
+        yield client, access.namespace
     finally:
         await client.close()
 

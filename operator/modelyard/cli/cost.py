@@ -4,14 +4,13 @@ import asyncio
 import math
 import time
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from modelyard.cli.costformat import CostFormat, CostReport, format_cost
 from modelyard.cli.costread import LedgerView, parse_moment, read_view
-from modelyard.cli.kubeconfig import find_kubeconfig
+from modelyard.cli.kubeconfig import Context, Kubeconfig, find_access
 from modelyard.cli.manifests import InputError
 from modelyard.core.ledger.codec import LedgerError
 from modelyard.core.ledger.report import Basis, By, add_up_rows
@@ -80,14 +79,8 @@ def cost(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of the operator and the gateway.")
     ] = SYSTEM_NAMESPACE,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            help="Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     output: Annotated[CostFormat, typer.Option("--output", "-o")] = CostFormat.TABLE,
 ) -> None:
     """Read the ledger and write the report."""
@@ -98,7 +91,7 @@ def cost(
     if end <= begin:
         raise typer.BadParameter("it must be later than --since", param_hint="--until")
     try:
-        view = asyncio.run(read_view(kubeconfig or find_kubeconfig(), namespace))
+        view = asyncio.run(read_view(find_access(kubeconfig, context), namespace))
     except InputError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(USAGE) from error

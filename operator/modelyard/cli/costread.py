@@ -1,12 +1,10 @@
 """The ledger as it stands in a cluster, read once and only read."""
 
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from modelyard.cli.manifests import InputError
+from modelyard.cli.kubeconfig import Access
 from modelyard.core.ledger.archive import OPEN_NAME, select_counted
 from modelyard.core.ledger.book import Ledger, open_lines
 from modelyard.core.ledger.codec import Archive, decode_archive, decode_ledger
@@ -30,15 +28,12 @@ class LedgerView:
     """Start and lines of each hour and day, oldest first."""
 
 
-async def read_view(kubeconfig: Path | None, namespace: str) -> LedgerView:
+async def read_view(access: Access, namespace: str) -> LedgerView:
     """Return the ledger in a namespace.
 
-    Raises ApiError where it cannot be read, InputError where it is not known which cluster, LedgerError for what is no
-    ledger of this version.
+    Raises ApiError where it cannot be read, and LedgerError for what is no ledger of this version.
     """
-    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        raise InputError("no kubeconfig: give --kubeconfig, or set KUBECONFIG")
-    client = await KubeClient.connect(kubeconfig)
+    client = await KubeClient.connect(access.files, access.context)
     try:
         # Archives after the open part: what was settled in between is in both, and counted once.
         body = await client.get(CONFIG_MAPS, namespace, OPEN_NAME)

@@ -11,14 +11,16 @@ import yaml
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
-from modelyard.api.meta import split_key, wire
-from modelyard.cli.connect import UNREADABLE, Context, Kubeconfig, connect_cluster, run_command
+from modelyard.api.meta import wire
+from modelyard.cli.connect import UNREADABLE, connect_cluster, run_command
 from modelyard.cli.explainpods import EVENTS_SHOWN, describe_pod, read_event_rows
 from modelyard.cli.explainreport import format_explanation
 from modelyard.cli.explainroute import format_route
+from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.logsread import list_pods
 from modelyard.cli.manifests import InputError
 from modelyard.cli.status import suggest_names
+from modelyard.cli.target import Namespace, read_target
 from modelyard.core.overview.explanation import (
     ExplainReport,
     RouteReport,
@@ -45,10 +47,15 @@ class ExplainFormat(StrEnum):
 
 def explain(
     kind: Annotated[str, typer.Argument(metavar="llmdep|llmroute", help="Kind of the object.")],
-    name: Annotated[str, typer.Argument(help="Name of the object, or NAMESPACE/NAME.")],
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of the object, if NAME has none.")
-    ] = "default",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the object, or NAMESPACE/NAME. Both in one word: llmdep/NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     output: Annotated[ExplainFormat, typer.Option("--output", "-o")] = ExplainFormat.TEXT,
@@ -62,11 +69,12 @@ def explain(
 
       modelyard explain llmroute team/chat
     """
-    resource = KINDS.get(kind.lower())
+    wanted, namespace, name = read_target(kind, name, namespace)
+    resource = KINDS.get(wanted)
     if resource is None:
-        raise typer.BadParameter(f"{kind!r} cannot be explained: give llmdep or llmroute", param_hint="kind")
-    if "/" in name:
-        namespace, name = split_key(name)
+        raise typer.BadParameter(
+            f"{wanted!r} cannot be explained: give llmdep or llmroute", param_hint="kind"
+        )
     report = run_command(_explain(resource, namespace, name, kubeconfig, context))
     if report is None:
         raise typer.Exit(UNREADABLE)
@@ -74,13 +82,14 @@ def explain(
 
 
 async def _explain(
-    resource: Resource, namespace: str, name: str, kubeconfig: Path | None, context: str | None
+    resource: Resource, namespace: str | None, name: str, kubeconfig: Path | None, context: str | None
 ) -> ExplainReport | RouteReport | None:
     """Return what the object says, and of a deployment what its pods and Events say.
 
     None, with a line on standard error, where there is no such object, or one that cannot be read.
     """
-    async with connect_cluster(kubeconfig, context) as client:
+    async with connect_cluster(kubeconfig, context) as (client, usual):
+        namespace = namespace or usual
         body = await client.get(resource, namespace, name)
         if body is None:
             hint = await _suggest(client, resource, f"{namespace}/{name}")

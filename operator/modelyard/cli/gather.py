@@ -16,7 +16,7 @@ from modelyard.api.meta import ObjectMeta, Refusal
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.cli.classes import catalogue_classes, complete_classes, named_classes
 from modelyard.cli.inventory import Present, ReadInventory, build_present, read_inventory
-from modelyard.cli.kubeconfig import find_kubeconfig
+from modelyard.cli.kubeconfig import find_access
 from modelyard.cli.loads import read_loads, read_prices, state_recorded
 from modelyard.cli.manifests import InputError, Reading
 from modelyard.core.choice import find_profile
@@ -48,6 +48,8 @@ class PlanOptions:
     against: str | None = None
     """`live`, or the path of an inventory file; None: nothing."""
     kubeconfig: Path | None = None
+    context: str | None = None
+    """Of the kubeconfig; None: its current one."""
     load: Path | None = None
     prices: Path | None = None
     budget: Decimal | None = None
@@ -163,7 +165,7 @@ def _look(
         # The Kubernetes client takes a second to import: without a cluster it is not needed.
         from modelyard.cli.live import read_cluster
 
-        present = asyncio.run(read_cluster(options.kubeconfig or find_kubeconfig()))
+        present = asyncio.run(read_cluster(find_access(options.kubeconfig, options.context)))
         accelerators = {**present.accelerators, **own}
         absent = sorted(named - set(accelerators))
         notes = [f"AcceleratorClass {name} does not exist in the cluster" for name in absent]

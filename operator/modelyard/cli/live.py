@@ -1,15 +1,13 @@
 """What runs in a cluster, read once and only read."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.meta import LABEL_DEPLOYMENT
 from modelyard.cli.inventory import Present
-from modelyard.cli.manifests import InputError, load_yaml, read_text
+from modelyard.cli.kubeconfig import Access
 from modelyard.core.groups import fold_groups
 from modelyard.core.inventory import Node, Usage
 from modelyard.core.report.running import find_running
@@ -45,33 +43,13 @@ _FORBIDDEN = 403
 _NOT_FOUND = 404
 
 
-async def read_cluster(kubeconfig: Path | None) -> Present:
-    """Return what there is in the cluster.
-
-    Raises ApiError where LLMDeployments cannot be read, and InputError
-    where it is not known which cluster.
-    """
-    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        raise InputError("no kubeconfig: give --kubeconfig, or set KUBECONFIG")
-    if kubeconfig is not None:
-        _check_kubeconfig(kubeconfig)
-    client = await KubeClient.connect(kubeconfig)
+async def read_cluster(access: Access) -> Present:
+    """Return what there is in the cluster. Raises ApiError where LLMDeployments cannot be read."""
+    client = await KubeClient.connect(access.files, access.context)
     try:
         return await _Reader(client).read()
     finally:
         await client.close()
-
-
-def _check_kubeconfig(path: Path) -> None:
-    """Raise InputError for a file that is no kubeconfig, which the client would not say in one line."""
-    try:
-        documents = load_yaml(read_text(path))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    config = documents[0] if len(documents) == 1 and isinstance(documents[0], Mapping) else {}
-    missing = [name for name in ("current-context", "contexts", "clusters", "users") if not config.get(name)]
-    if missing:
-        raise InputError(f"{path}: no kubeconfig: it has no {', '.join(missing)}")
 
 
 class _Reader:

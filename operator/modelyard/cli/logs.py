@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from modelyard.api.llmdeployment import LLMDeployment
-from modelyard.api.meta import split_key
-from modelyard.cli.connect import UNREADABLE, Context, Kubeconfig, connect_cluster, run_command
+from modelyard.cli.connect import UNREADABLE, connect_cluster, run_command
+from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.logsread import (
     Follower,
     Line,
@@ -27,6 +27,7 @@ from modelyard.cli.logsread import (
 )
 from modelyard.cli.planwords import clean
 from modelyard.cli.status import suggest_names
+from modelyard.cli.target import Namespace, read_target
 from modelyard.kube.client import ApiError, KubeClient
 from modelyard.kube.projections import ENGINE_CONTAINER, project_object
 from modelyard.kube.resources import LLM_DEPLOYMENTS
@@ -64,10 +65,15 @@ Examples:
 
 def logs(
     kind: Annotated[str, typer.Argument(metavar="llmdep", help="Kind of the object.")],
-    name: Annotated[str, typer.Argument(help="Name of the deployment, or NAMESPACE/NAME.")],
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of the deployment, if NAME has none.")
-    ] = "default",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the deployment, or NAMESPACE/NAME. Both in one word: llmdep/NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    namespace: Namespace = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C, with pods that start meanwhile.")
     ] = False,
@@ -90,15 +96,14 @@ def logs(
     context: Context = None,
 ) -> None:
     """Write the logs."""
-    if kind.lower() not in KINDS:
-        raise typer.BadParameter(f"{kind!r} has no logs: give llmdep", param_hint="kind")
+    wanted, namespace, name = read_target(kind, name, namespace)
+    if wanted not in KINDS:
+        raise typer.BadParameter(f"{wanted!r} has no logs: give llmdep", param_hint="kind")
     if follow and previous:
         raise typer.BadParameter(
             "a run that is over cannot be followed: leave -f out", param_hint="--previous"
         )
     seconds = None if since is None else _read_ago(since)
-    if "/" in name:
-        namespace, name = split_key(name)
     options = LogOptions(
         container=container,
         previous=previous,
@@ -154,9 +159,10 @@ class _Task:
     """One call of the command."""
 
     def __init__(
-        self, namespace: str, name: str, options: LogOptions, printer: Printer, *, events: bool
+        self, namespace: str | None, name: str, options: LogOptions, printer: Printer, *, events: bool
     ) -> None:
-        self._namespace = namespace
+        self._stated = namespace
+        self._namespace = ""
         self._name = name
         self._options = options
         self._printer = printer
@@ -164,7 +170,8 @@ class _Task:
 
     async def run(self, kubeconfig: Path | None, context: str | None, *, follow: bool) -> bool:
         """Write the logs. Returns whether there was anything to read."""
-        async with connect_cluster(kubeconfig, context) as client:
+        async with connect_cluster(kubeconfig, context) as (client, usual):
+            self._namespace = self._stated or usual
             body = await client.get(LLM_DEPLOYMENTS, self._namespace, self._name)
             if body is None:
                 typer.echo(f"Error: {await self._not_found(client)}", err=True)

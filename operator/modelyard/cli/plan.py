@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.gather import LIVE, PlanOptions, build_question
+from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.manifests import InputError, read_files
 from modelyard.cli.planformat import PlanFormat, format_plan
 from modelyard.core.report.build import build_report
@@ -95,14 +96,8 @@ def plan(
             "several times.",
         ),
     ] = None,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cluster of --against live. Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
     ] = "default",
@@ -128,6 +123,7 @@ def plan(
         namespace=namespace,
         against=_check_against(against),
         kubeconfig=kubeconfig,
+        context=context,
         load=load,
         prices=prices,
         budget=_parse_budget(budget),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from modelyard.api.quantities import parse_duration
+from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.manifests import InputError
 from modelyard.cli.planformat import PlanFormat
 from modelyard.core.report.model import EXIT_CODES
@@ -121,14 +122,8 @@ def simulate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no model hub: other models cannot be simulated.")
     ] = False,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            help="Cluster of --against live. Default: KUBECONFIG, ~/.kube/config, or the one around the process.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
     ] = "default",
@@ -155,6 +150,7 @@ def simulate(
                 report=report,
                 offline=offline,
                 kubeconfig=kubeconfig,
+                context=context,
                 namespace=namespace,
             )
         )

@@ -52,6 +52,7 @@ class Simulate:
     report: Path | None = None
     offline: bool = False
     kubeconfig: Path | None = None
+    context: str | None = None
     namespace: str = "default"
 
 
@@ -76,6 +77,7 @@ def run_simulation(options: Simulate) -> int:
             namespace=options.namespace,
             against=options.against,
             kubeconfig=options.kubeconfig,
+            context=options.context,
             offline=options.offline,
         ),
     )

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.live import Live
 
 from modelyard.api.meta import wire
-from modelyard.cli.connect import UNREADABLE, Context, Kubeconfig, connect_cluster, run_command
+from modelyard.cli.connect import UNREADABLE, connect_cluster, run_command
+from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.statusformat import format_overview
 from modelyard.cli.statusread import StatusReader, StatusScope, narrow
 from modelyard.core.overview.build import Installation, build_overview
@@ -122,7 +123,7 @@ async def _read_once(
     kubeconfig: Path | None, context: str | None, scope: StatusScope, name: str | None
 ) -> Overview | None:
     """Return the overview; None, with a line on standard error, if nothing has that name."""
-    async with connect_cluster(kubeconfig, context) as client:
+    async with connect_cluster(kubeconfig, context) as (client, _):
         found = await StatusReader(client, scope).read()
     overview = _build(found, name)
     if name is not None and not overview.deployments and not overview.routes:
@@ -158,7 +159,7 @@ async def _watch(
 ) -> None:
     """Show the status again and again: on a terminal in place, else one after the other where it changed."""
     console = Console(highlight=False) if sys.stdout.isatty() else _plain_console()
-    async with connect_cluster(kubeconfig, context) as client:
+    async with connect_cluster(kubeconfig, context) as (client, _):
         reader = StatusReader(client, scope)
         overview = await _read_round(reader, name)
         if not console.is_terminal:

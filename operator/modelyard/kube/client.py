@@ -2,15 +2,15 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import aiohttp
 from kubernetes.aio import client as api
-from kubernetes.aio import config
 
 from modelyard.api.meta import FIELD_MANAGER
+from modelyard.kube.credentials import load_configuration
 from modelyard.kube.errors import ApiError
 from modelyard.kube.resources import ACCESS_REVIEWS, Resource
 
@@ -43,32 +43,27 @@ class KubeClient:
     """Requests to one API server."""
 
     def __init__(self, configuration: api.Configuration) -> None:
+        """Prepare requests. Raises ApiError where a certificate or a key is none."""
         self.configuration = configuration
-        self._client = api.ApiClient(configuration)
+        try:
+            self._client = api.ApiClient(configuration)
+        except OSError as error:
+            told = f"a certificate or a key for the cluster cannot be read: {error}"
+            raise ApiError(0, "Kubeconfig", told) from error
         self.fence: Callable[[], bool] | None = None
         """Asked right before each write, if there is one: False stops the write. A process that was paused while it
         held the Lease must not write what it had decided before."""
         self.observer: Observer = lambda *_: None
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
+    async def connect(
+        cls, kubeconfig: Path | Sequence[Path] | None = None, context: str | None = None
+    ) -> Self:
         """Return a client for the given kubeconfig, or for the cluster that this process runs in.
 
-        `context`: one of the kubeconfig's; None: its current one. Raises ApiError for a file that is no kubeconfig, or
-        has no such context.
+        Raises ApiError as `load_configuration` does.
         """
-        configuration = api.Configuration()
-        if kubeconfig is not None:
-            try:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=str(kubeconfig), context=context, client_configuration=configuration
-                )
-            except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-                raise ApiError(0, "Kubeconfig", f"{kubeconfig} is not a kubeconfig: {error}") from error
-        else:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        configuration.retries = False
-        return cls(configuration)
+        return cls(await load_configuration(kubeconfig, context))
 
     async def close(self) -> None:
         """Close all connections."""

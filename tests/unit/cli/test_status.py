@@ -232,8 +232,8 @@ def test_options_that_contradict_each_other(tmp_path, options):
 
 def test_an_unknown_context(tmp_path):
     result, seen = run(tmp_path, "--context", "other")
-    assert (result.exit_code, seen) == (1, [])
-    assert "other" in result.stderr
+    assert (result.exit_code, seen) == (2, [])
+    assert "there is no context other: it has stub" in result.stderr
 
 
 @pytest.mark.parametrize(
