@@ -13,7 +13,7 @@ from tests.chart.combinations import FOLDER, NAMES, VALUES, find, objects_of, po
 from tests.golden.pod_security import violations
 
 OTHERS = {"AcceleratorClass", "PodMonitor", "ServiceMonitor", "PrometheusRule"}
-"""Kinds that are not Kubernetes's own: an API server with their definitions judges them (test_install)."""
+"""Kinds that are not Kubernetes's own: an API server with their definitions judges them (test_api_server)."""
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ from modelyard.api.meta import UNOBSERVED
 from modelyard.core.plan import DeploymentPlan, Size
 from modelyard.core.reasons import Code, Reason
 from modelyard.core.status import READY
+from tests.gitops.asides import NO_CONDITION, asides
 from tests.gitops.combinations import (
     DEGRADED,
     HEALTHY,
@@ -31,7 +32,7 @@ from tests.unit.core.build import make_placement, make_pod
 
 ARGO, FLUX = ArgoHealth(), FluxHealth()
 
-CASES = list(every())
+CASES = [*every(), *asides()]
 
 
 def signature(body: dict[str, Any]) -> tuple[Any, ...]:
@@ -58,6 +59,14 @@ def test_the_cases_reach_every_kind_meaning_and_combination() -> None:
         SUSPENDED,
     }
     assert len({signature(case.body) for case in CASES}) > 300
+
+
+def test_the_cases_have_every_reason_code_that_a_condition_can_have() -> None:
+    """A new code needs a case here, or a line that says where else it stands."""
+    codes = {code for name, code in vars(Code).items() if name.isupper()}
+    seen = {item["reason"] for case in CASES for item in case.body["status"]["conditions"]}
+    assert NO_CONDITION.keys() <= codes
+    assert codes - seen == NO_CONDITION.keys()
 
 
 def test_argo_cd_says_what_each_combination_means() -> None:

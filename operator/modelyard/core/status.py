@@ -47,6 +47,9 @@ _ROUTE_PROBLEMS = (
 )
 """Why a route is not Ready although its name is its own, the most serious first."""
 
+_PASSING_REFUSALS = frozenset({Code.LEADER_WORKER_SET_PENDING})
+"""Why nothing can run for now, without anybody having to act."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -128,7 +131,8 @@ def explain_ready(deployment: LLMDeployment, plan: DeploymentPlan, pods: tuple[P
 def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDeployment | None) -> Verdict:
     """Return whether the pods are on their way to what is wanted. `child`: one whose pods are late, if any."""
     if plan.refusal is not None:
-        return Verdict(PROGRESSING, False, Reason(plan.refusal.reason, plan.refusal.message))
+        passes = plan.refusal.reason in _PASSING_REFUSALS
+        return Verdict(PROGRESSING, passes, Reason(plan.refusal.reason, plan.refusal.message))
     if child is not None:
         return Verdict(PROGRESSING, False, Reason(Code.START_TIMEOUT, child.message))
     serving = sum(pod.serving for pod in pods)
@@ -142,7 +146,7 @@ def explain_progress(plan: DeploymentPlan, pods: tuple[Pod, ...], child: ChildDe
 
 def explain_stall(plan: DeploymentPlan, child: ChildDeployment | None) -> Verdict:
     """Return whether a person must act. `child`: one whose pods are late, if any."""
-    if plan.refusal is not None:
+    if plan.refusal is not None and plan.refusal.reason not in _PASSING_REFUSALS:
         return Verdict(STALLED, True, Reason(plan.refusal.reason, plan.refusal.message))
     if child is not None:
         return Verdict(STALLED, True, Reason(Code.START_TIMEOUT, child.message))
