@@ -29,6 +29,12 @@ WRONG = [
     ("gateway.resources.limits.memory=1.5 GB", "/gateway/resources/limits/memory"),
     ("operator.highAvailability.replicas=1", "/operator/highAvailability/replicas"),
     ("operator.env.A-B=x", "A-B"),
+    ("operator.affinity.nodeAfinity.x=y", "nodeAfinity"),
+    ("gateway.affinity.podAntiAffinity.required=true", "required"),
+    (
+        "gateway.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=x",
+        "/gateway/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution",
+    ),
     ("acceleratorClasses.l4.memry=24Gi", "memry"),
     ("acceleratorClasses.l4.price.onDemand=cheap", "/acceleratorClasses/l4/price/onDemand"),
     ("acceleratorClasses.L4.billing=PerHour", "/acceleratorClasses"),
