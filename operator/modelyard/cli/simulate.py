@@ -48,6 +48,8 @@ docs/simulate.md has what is simulated, every policy, and the schema of json and
 """
 
 USAGE = EXIT_CODES["Invalid"]
+MOST_RETRIES = 10
+"""More would be a client that never stops; each ask is simulated."""
 
 
 def simulate(
@@ -84,7 +86,11 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same output.", min=0)] = 0,
     start_time: Annotated[
         str | None,
-        typer.Option(metavar="120s", help="Median time that a replica takes to start. Default: 2m."),
+        typer.Option(
+            metavar="120s",
+            help="Median time that a replica takes to start. Default: what the operator expects from the size of the "
+            "weights, 2m where it is not known.",
+        ),
     ] = None,
     begin: Annotated[
         str | None,
@@ -98,6 +104,18 @@ def simulate(
         str | None,
         typer.Option(
             metavar="30s", help="Clients give up after this long without a first token. Default: never."
+        ),
+    ] = None,
+    retries: Annotated[
+        int,
+        typer.Option(help="Times that a client who gave up asks again, at once.", min=0, max=MOST_RETRIES),
+    ] = 0,
+    image_pull: Annotated[
+        str | None,
+        typer.Option(
+            metavar="90s",
+            help="Time that a node takes to pull the engine's image before the first replica on it starts. "
+            "Default: none.",
         ),
     ] = None,
     against: Annotated[
@@ -145,6 +163,8 @@ def simulate(
                 start_time=_parse_seconds(start_time, "--start-time"),
                 begin=_parse_moment(begin, "--begin"),
                 abandon_after=_parse_seconds(abandon_after, "--abandon-after"),
+                retries=retries,
+                image_pull=_parse_seconds(image_pull, "--image-pull") or 0.0,
                 against=against,
                 output=output,
                 report=report,

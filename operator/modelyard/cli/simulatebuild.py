@@ -67,6 +67,8 @@ class Asked:
     begin: float = EPOCH
     """Unix time at which the traffic begins."""
     abandon_after: float | None = None
+    retries: int = 0
+    image_pull: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -129,6 +131,8 @@ def _find_subject(asked: Asked, deployment: LLMDeployment, plan: DeploymentPlan)
         seed=asked.seed,
         start_time=asked.start_time,
         abandon_after=asked.abandon_after,
+        retries=asked.retries,
+        image_pull=asked.image_pull,
         utilization=question.context.policy.size.utilization,
         room=room,
         begins=asked.begin,
@@ -191,8 +195,9 @@ def _setting(subject: Subject, begin: float) -> SimulatedSetting:
         minimum=scenario.minimum,
         maximum=scenario.maximum,
         initial=scenario.initial,
-        start_time=scenario.start.median,
+        start_time=round(scenario.start.median, 3),
         provision_time=scenario.start.provision,
+        image_pull_time=scenario.start.image_pull or None,
         first_token=scenario.objective.first_token_base,
         inter_token=scenario.objective.inter_token,
         begin=f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%dT%H:%M:%SZ}" if scheduled else None,

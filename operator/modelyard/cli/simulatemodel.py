@@ -127,6 +127,8 @@ class SimulatedSetting(ApiModel):
     """Median seconds of a start, without a new node."""
     provision_time: float
     """Seconds that a new node takes, where one is needed."""
+    image_pull_time: float | None = None
+    """Seconds that a node takes to pull the image, where it has not had a replica yet; absent: none are counted."""
     first_token: float
     """Objective, seconds."""
     inter_token: float

@@ -47,6 +47,8 @@ class Simulate:
     begin: float | None = None
     """Unix time at which the traffic begins; None: as the trace says, or EPOCH."""
     abandon_after: float | None = None
+    retries: int = 0
+    image_pull: float = 0.0
     against: str | None = None
     output: PlanFormat = PlanFormat.TABLE
     report: Path | None = None
@@ -64,6 +66,8 @@ def run_simulation(options: Simulate) -> int:
     """
     policies = _check_policies(options.policies)
     speed = parse_speed(options.speed)
+    if options.retries and options.abandon_after is None:
+        raise InputError("--retries: clients only ask again after they gave up: give --abandon-after, too")
     if options.against not in (None, LIVE) and not Path(options.against or "").is_file():
         raise InputError(f"--against: {options.against!r} is neither {LIVE} nor a file")
     reading = read_files(options.files, options.namespace)
@@ -95,6 +99,8 @@ def run_simulation(options: Simulate) -> int:
         start_time=options.start_time,
         begin=_begin(question, arrivals, options),
         abandon_after=options.abandon_after,
+        retries=options.retries,
+        image_pull=options.image_pull,
         notes=notes,
     )
     with silence_solver(), _progress(arrivals, policies) as track:

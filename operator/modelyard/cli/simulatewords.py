@@ -118,7 +118,8 @@ def explain_setting(deployment: SimulatedDeployment) -> Iterator[tuple[str, str]
     yield "runs on", f"{setting.runs_on} ({price} a replica): {capacity}, {setting.basis}"
     bounds = f"{setting.minimum} to {setting.maximum}, {setting.initial} at the start"
     node = f", a new node {setting.provision_time:g} s before" if setting.provision_time else ""
-    yield "replicas", f"{bounds}; a start takes {setting.start_time:g} s{node}"
+    pull = f", its image {setting.image_pull_time:g} s before" if setting.image_pull_time else ""
+    yield "replicas", f"{bounds}; a start takes {round(setting.start_time)} s{node}{pull}"
     if setting.begin is not None:
         yield "schedules", f"the traffic begins at {setting.begin}"
     first, between = latency(setting.first_token), latency(setting.inter_token)

@@ -142,7 +142,7 @@ class _Planner:
         self._requests, self._flow, self._curve = requests, flow, curve
         duration = flow[0].duration if flow else scenario.arrivals.duration
         self._periods = max(1, math.ceil(duration / PERIOD - 1e-9))
-        self._lead = scenario.start.median + scenario.start.provision
+        self._lead = scenario.start.longest
         self._played: dict[bytes, tuple[Integers, Outcome]] = {}
 
     def plan(self, rounds: int, trials: int) -> Plan:

@@ -87,7 +87,7 @@ def ask(fleet: Fleet, speed: Speed, index: int, now: float) -> None:
     meters.counter[ASKS] += 1
     meters.counter[ASKED_INPUT] += request["input"]
     meters.counter[ASKED_OUTPUT] += request["output"]
-    if request["input"] + request["output"] > speed.cache_tokens:
+    if request["input"] + request["output"] > speed.longest:
         request["state"] = REFUSED
         return
     if len(meters.ask_request) > 0:

@@ -61,6 +61,10 @@ class RunOptions:
     """Median seconds that a start takes; None: what the decision assumes of the variant."""
     abandon_after: float | None = None
     """Seconds that a client waits for the first token; None: for ever."""
+    retries: int = 0
+    """Times that a client asks again after it gave up."""
+    image_pull: float = 0.0
+    """Seconds that a node takes to pull the engine's image, where it has not had a replica yet."""
     utilization: float = 0.8
     """Share of a replica's capacity that is planned with: for the replicas at the start."""
     room: int | None = None
@@ -117,7 +121,7 @@ def build_subject(
     engine = _build_engine(deployment, variant)
     if isinstance(engine, Refusal):
         return engine
-    notes = list(_notes(deployment, variant))
+    notes = [*_notes(deployment, variant), *_too_long(engine, arrivals)]
     if variant.speed is None:
         engine, note = _match_declared(
             engine, variant.capacity, mean_shape(arrivals), find_objective(deployment)
@@ -137,11 +141,12 @@ def build_subject(
         start=StartTime(
             median=variant.start_time if options.start_time is None else options.start_time,
             provision=_provisioning(variant, maximum, options.room),
+            image_pull=options.image_pull,
         ),
         drain=float(parse_duration(deployment.spec.rollout.drain_timeout)),
         price=float(variant.price or 0),
         objective=Objective(wanted.time_to_first_token, 0.0, wanted.inter_token_latency),
-        disturbances=Disturbances(abandon_after=options.abandon_after),
+        disturbances=Disturbances(abandon_after=options.abandon_after, retries=options.retries),
         seed=options.seed,
     )
     return Subject(deployment, variant, scenario, tuple(notes), options.begins)
@@ -225,7 +230,7 @@ def _build_engine(deployment: LLMDeployment, variant: Variant) -> Engine | Refus
             f"{variant.label}: memoryBandwidth and throughput of class {name} are not known, so that it cannot be "
             "simulated: set them in its AcceleratorClass",
         )
-    engine = Engine(step, fit.cache_tokens)
+    engine = Engine(step, fit.cache_tokens, context_length=fit.context_length)
     tokens = fit.settings.max_batched_tokens or engine.max_batched_tokens
     sequences = min(fit.settings.max_sequences or engine.max_sequences, tokens)
     return replace(engine, max_sequences=sequences, max_batched_tokens=tokens)
@@ -308,6 +313,19 @@ def _notes(deployment: LLMDeployment, variant: Variant) -> Iterator[str]:
         yield ("scaling.mode is Advise: simulated as if its advice were followed")
     elif spec.scaling.actuator == "External":
         yield ("scaling.actuator is External: simulated as if Modelyard set the size")
+    if variant.spot:
+        yield ("it runs on spot capacity: that some is taken away is not simulated")
     if variant.price is None:
         name = variant.accelerator.metadata.name
         yield (f"the price of class {name} is not known: set spec.price in its AcceleratorClass")
+
+
+def _too_long(engine: Engine, arrivals: Arrivals) -> Iterator[str]:
+    """Yield a note if some requests are longer than the engine takes."""
+    longest = min(engine.cache_tokens, engine.context_length or engine.cache_tokens)
+    count = int(np.count_nonzero(arrivals.input_tokens + arrivals.output_tokens > longest))
+    if count:
+        yield (
+            f"{count:,} of {len(arrivals):,} requests are refused: prompt and answer have more than the {longest:,} "
+            "tokens that the engine takes; model.contextLength raises that where memory allows"
+        )

@@ -8,8 +8,10 @@ from modelyard.simulator.scenario import Floats, Integers, Scenario
 
 NODE_KEPT = 600.0
 """Seconds that an empty node stays: `--scale-down-unneeded-time` of the Kubernetes cluster autoscaler
-(https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md). A start needs no new node while there
-is an empty one."""
+(https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md). A start needs no new node, and no new
+image, while there is an empty one. Where nodes are not made as they are needed, an empty one stays, and so does the
+image: the kubelet only removes images from a disk that is nearly full
+(https://kubernetes.io/docs/concepts/architecture/garbage-collection/#containers-images)."""
 
 
 class Ledger:
@@ -34,7 +36,7 @@ class Ledger:
             self._ready.append(now)
             return len(self._begin) - 1
         draw = math.exp(self._start.spread * float(self._chance.standard_normal()))
-        self._ready.append(now + self._start.median * draw + self._provisioning(now))
+        self._ready.append(now + self._start.median * draw + self._preparation(now))
         return len(self._begin) - 1
 
     def ready_at(self, number: int) -> float:
@@ -44,9 +46,10 @@ class Ledger:
     def end(self, number: int, now: float, *, node_lost: bool = False) -> None:
         """Note that a replica is gone; its node stays for others for a while."""
         self._end[number] = now
-        if not self._start.provision:
+        preparation = self._start.provision + self._start.image_pull
+        if not preparation:
             return
-        has_node = now >= min(self._ready[number], self._begin[number] + self._start.provision)
+        has_node = now >= min(self._ready[number], self._begin[number] + preparation)
         if has_node and not node_lost:
             self._empty_nodes.append(now)
 
@@ -72,7 +75,7 @@ class Ledger:
 
     def reversals(self, until: float) -> int:
         """Count the changes of what is wanted against one in the other direction less than one start time before."""
-        span = self._start.median + self._start.provision
+        span = self._start.longest
         count, last, direction, before = 0, -math.inf, 0, self._notes[0][2]
         for now, _, wanted in self._notes:
             change = (wanted > before) - (wanted < before)
@@ -81,12 +84,11 @@ class Ledger:
                 last, direction, before = now, change, wanted
         return count
 
-    def _provisioning(self, now: float) -> float:
-        """Return the seconds that a new node takes, 0 where an empty one is there; it is no longer empty then."""
-        if not self._start.provision:
-            return 0.0
-        self._empty_nodes = [since for since in self._empty_nodes if now - since <= NODE_KEPT]
+    def _preparation(self, now: float) -> float:
+        """Return the seconds until a node is there that has the image; 0 where one is empty, which it then is not."""
+        if self._start.provision:
+            self._empty_nodes = [since for since in self._empty_nodes if now - since <= NODE_KEPT]
         if self._empty_nodes:
             self._empty_nodes.pop()
             return 0.0
-        return self._start.provision
+        return self._start.provision + self._start.image_pull

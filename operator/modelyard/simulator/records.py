@@ -33,7 +33,7 @@ PREFILLING = 4
 DECODING = 5
 COMPLETED = 6
 REFUSED = 7
-"""Longer than the cache, broken off while it was answered, or still unanswered at the end."""
+"""Longer than the engine takes, broken off while it was answered, or still unanswered at the end."""
 ABANDONED = 8
 
 # States of a replica.
@@ -148,6 +148,8 @@ class Speed(NamedTuple):
     first_step: float
     first_sequence: float
     cache_tokens: int
+    longest: int
+    """Of one request, prompt and answer."""
     max_sequences: int
     max_batched_tokens: int
     late_after: float
@@ -261,6 +263,7 @@ def speed(engine: Engine, late_after: float = math.inf, slow_after: float = math
         first_step=step.first_token_factor / factor * law.step,
         first_sequence=step.first_token_factor * law.sequence,
         cache_tokens=engine.cache_tokens,
+        longest=min(engine.cache_tokens, engine.context_length or engine.cache_tokens),
         max_sequences=engine.max_sequences,
         max_batched_tokens=engine.max_batched_tokens,
         late_after=late_after,

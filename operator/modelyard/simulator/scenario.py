@@ -41,6 +41,8 @@ class Engine:
     max_sequences: int = 256
     max_batched_tokens: int = 8192
     """Tokens of one step, prefill chunks included."""
+    context_length: int | None = None
+    """Tokens of the longest request that it takes, prompt and answer; None: only the cache limits them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class StartTime:
     """Standard deviation of the logarithm. 0: always the median."""
     provision: float = 0.0
     """Seconds that a new node takes before, where one is needed."""
+    image_pull: float = 0.0
+    """Seconds that a node takes to pull the engine's image before, where it has not had a replica yet."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds of a median start on a new node."""
+        return self.median + self.provision + self.image_pull
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,3 +238,46 @@ def test_only_the_chosen_deployment_is_simulated(tmp_path):
 def test_the_standard_model_is_simulated_without_a_declaration(tmp_path):
     run = only_run(simulated(tmp_path, [chat(source=LLAMA, classes=("h100",))], "--synthetic", SMALL))
     assert run["attainment"] > 0.9
+
+
+def test_who_gave_up_asks_again(tmp_path):
+    many = ("--synthetic", "step:before=15,after=0.2,at=60,minutes=10", "--abandon-after", "20s")
+    one = chat(scaling={"min": 1, "max": 1})
+    once = only_run(simulated(tmp_path, [one], *many))
+    again = only_run(simulated(tmp_path, [one], *many, "--retries", "10"))
+    assert once["requests"] == again["requests"]
+    # Some who come in the rush are answered after it.
+    assert once["completed"] + 20 < again["completed"]
+    assert once["attained"] >= again["attained"]
+    refused = simulate(tmp_path, [one], *many[:2], "--retries", "1")
+    assert refused.exit_code == 2
+    assert "give --abandon-after, too" in refused.stderr
+
+
+def test_an_image_that_is_pulled_delays_the_first_start_on_each_node(tmp_path):
+    without = simulated(tmp_path, [chat()], "--synthetic", RISING)
+    pulled = simulated(tmp_path, [chat()], "--synthetic", RISING, "--image-pull", "5m")
+    assert "imagePullTime" not in without["deployments"][0]["setting"]
+    assert pulled["deployments"][0]["setting"]["imagePullTime"] == 300
+    assert only_run(pulled)["attained"] < only_run(without)["attained"]
+    text = simulate(tmp_path, [chat()], "--synthetic", RISING, "--image-pull", "5m").stdout
+    assert "its image 300 s before" in text
+
+
+def test_requests_longer_than_the_context_are_refused_and_counted(tmp_path):
+    # `chat` has a context of 8,192 tokens.
+    rows = [f"{second},{8100 if second % 10 else 8192},92" for second in range(60)]
+    report = simulated(tmp_path, [chat()], "--trace", write_trace(tmp_path, rows))
+    assert only_run(report)["refused"] == 6
+    notes = report["deployments"][0]["notes"]
+    assert any(note.startswith("6 of 60 requests are refused") for note in notes)
+    assert "8,192 tokens" in " ".join(notes)
+
+
+def test_a_start_takes_what_the_operator_expects_unless_told(tmp_path):
+    report = simulated(tmp_path, [chat()], "--synthetic", SMALL)
+    # 75 s of vLLM and 9 GB of weights at 1.7 GB/s.
+    assert report["deployments"][0]["setting"]["startTime"] == pytest.approx(80, abs=2)
+    assert "a start takes 80 s" in simulate(tmp_path, [chat()], "--synthetic", SMALL).stdout
+    told = simulated(tmp_path, [chat()], "--synthetic", SMALL, "--start-time", "37s")
+    assert told["deployments"][0]["setting"]["startTime"] == 37

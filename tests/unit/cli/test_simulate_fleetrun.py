@@ -85,6 +85,14 @@ def test_a_new_node_is_waited_for_where_the_nodes_lack_room(room, seconds):
     assert found.scenario.start.provision == seconds
 
 
+def test_spot_capacity_that_is_not_taken_away_is_noted():
+    built = subject()
+    on_spot = replace(built.variant, spot=True)
+    found = build_subject(built.deployment, on_spot, built.scenario.arrivals, RunOptions())
+    assert "taken away is not simulated" in " ".join(found.notes)
+    assert "spot" not in " ".join(built.notes)
+
+
 @pytest.mark.parametrize("declared", [40, 120, 180])
 def test_the_engine_answers_what_is_declared(declared):
     built = subject(classes=[{"class": "l4", "count": 1, "requestsPerMinute": declared}])

@@ -254,3 +254,44 @@ def test_all_that_an_overloaded_replica_leaves_behind_goes_to_the_other_one():
     assert outcome.completed + outcome.refused == outcome.requests == len(arrivals)
     # Only answers that had begun break off.
     assert 0 < outcome.refused <= scenario.engine.max_sequences
+
+
+def test_a_node_pulls_the_image_once():
+    start = StartTime(30.0, 0.0, image_pull=50.0)
+    scenario = make_scenario(make_arrivals([0.0], 1, 1, duration=3000), STEP, start=start)
+    simulation = Simulation(scenario, Script([3] * 20 + [1] * 180 + [4], 10.0))
+    simulation.play()
+    ready = [simulation.ledger.ready_at(number) for number in (1, 2, 3, 4, 5)]
+    # The first two starts pull it. Half an hour later their nodes still have it; that of a third replica does not.
+    assert ready == pytest.approx([10 + 80, 10 + 80, 2010 + 30, 2010 + 30, 2010 + 80])
+
+
+def test_a_new_node_has_no_image():
+    start = StartTime(30.0, 0.0, provision=100.0, image_pull=50.0)
+    scenario = make_scenario(make_arrivals([0.0], 1, 1, duration=2000), STEP, start=start)
+    simulation = Simulation(scenario, Script([2] * 20 + [1] * 5 + [2] * 5 + [1] * 70 + [2], 10.0))
+    simulation.play()
+    ready = [simulation.ledger.ready_at(number) for number in (1, 2, 3)]
+    assert ready == pytest.approx([10 + 180, 260 + 30, 1010 + 180])
+
+
+def test_a_start_that_is_given_up_before_the_image_is_there_leaves_none():
+    start = StartTime(30.0, 0.0, image_pull=50.0)
+    scenario = make_scenario(make_arrivals([0.0], 1, 1, duration=1000), STEP, start=start)
+    simulation = Simulation(scenario, Script([2, 2, 1, 2, 2, 2, 2, 2, 2, 1, 2], 10.0))
+    simulation.play()
+    # Given up 20 s after it began; the next after 60 s, when it had the image but did not serve yet.
+    ready = [simulation.ledger.ready_at(number) for number in (1, 2, 3)]
+    assert ready == pytest.approx([10 + 80, 40 + 80, 110 + 30])
+
+
+def test_what_is_longer_than_the_context_is_refused():
+    arrivals = make_arrivals([0.0, 1.0, 2.0], [90, 91, 10], [10, 10, 91], duration=60)
+    scenario = make_scenario(arrivals, STEP)
+    engine = replace(scenario.engine, context_length=100)
+    outcome, requests, _ = play(replace(scenario, engine=engine), [1])
+    assert list(requests["state"]) == [COMPLETED, REFUSED, REFUSED]
+    assert (outcome.refused, outcome.completed) == (2, 1)
+    # The cache limits it, too.
+    engine = replace(scenario.engine, context_length=1000, cache_tokens=100)
+    assert play(replace(scenario, engine=engine), [1])[0].refused == 2
