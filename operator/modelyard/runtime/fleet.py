@@ -180,6 +180,15 @@ class Fleet:
         self.child_names.setdefault(key, set()).add(child.name)
         self.written_children.note(f"{namespace}/{child.name}", child.uid, child.version, child)
 
+    def take_unseen(self, key: str) -> tuple[str, ...]:
+        """Return the names of children that were written and that the watch has not shown by their deadline.
+
+        They are named once for each deadline. Those that the watch has shown since are found out by `children`.
+        """
+        namespace, _ = split_key(key)
+        names = sorted(self.child_names.get(key, ()))
+        return tuple(name for name in names if self.written_children.take_overdue(f"{namespace}/{name}"))
+
     def forget_child(self, key: str, name: str) -> None:
         """Drop what is remembered of a child Deployment or LeaderWorkerSet that was deleted."""
         namespace, _ = split_key(key)

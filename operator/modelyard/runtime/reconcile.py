@@ -201,6 +201,14 @@ class Reconciler:
         if plan.refusal is not None or plan.placement is None:
             await self._close(key, deployment)
             return CONFLICT_RETRY if self._fleet.strangers.pop(key, None) else None
+        if unseen := self._fleet.take_unseen(key):
+            logger.warning(
+                "The watch has not shown %s of %s: compared with the API server, and written again if missing",
+                ", ".join(unseen),
+                key,
+                extra=about(key),
+            )
+            self.children.forget(key)
         workloads = self._workloads(deployment, plan.placement)
         least = deployment.spec.scaling.min if deployment.spec.scaling is not None else 1
         for manifest in build_children(workloads, self._settings.render):
