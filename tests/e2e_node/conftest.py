@@ -68,6 +68,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     tools = tmp_path_factory.mktemp("tools")
     (tools / "helm").symlink_to(ensure_module(HELM, say) / "helm")
     (tools / "kubectl").symlink_to(ensure_module(NODE, say) / "kubectl")
+    # kubectl runs a program of this name as `kubectl modelyard`.
+    (tools / "kubectl-modelyard").symlink_to(Path(sys.executable).parent / "kubectl-modelyard")
     # What README does with Docker is done here without it: the image has the name that it says.
     assert commands_of(README, BUILD) == [
         f"docker build --tag {README_IMAGE} .",

@@ -1,5 +1,7 @@
 """Real containers of a real model, behind the gateway that Helm installed."""
 
+import json
+
 from dev.cluster.waiting import wait_until
 from tests.e2e_node.support import POD_TIMEOUT_S, SYSTEM, TEAM, TENANT, is_ready, model, own
 
@@ -23,6 +25,22 @@ def test_gemma_answers_through_the_gateway(bed, gemma):
     assert status == 200, body
     assert body["choices"][0]["message"]["content"].strip()
     assert body["usage"]["completion_tokens"] == 4
+
+
+def test_kubectl_has_the_command_line_as_a_plugin(bed, gemma):
+    """What somebody on call types, with logs that come from real kubelets."""
+    serving = bed.wait_serving(gemma, 2)
+
+    def level() -> str:
+        told = bed.kubectl("modelyard", "status", gemma, "-n", TEAM, "-o", "json")
+        (row,) = json.loads(told)["deployments"]
+        return row["level"]
+
+    wait_until(lambda: level() == "Healthy", f"{gemma} is healthy", timeout_s=POD_TIMEOUT_S)
+    told = bed.kubectl("modelyard", "explain", f"llmdep/{TEAM}/{gemma}", "-o", "json")
+    assert {pod["name"] for pod in json.loads(told)["pods"]} == set(serving)
+    lines = bed.kubectl("modelyard", "logs", "llmdep", gemma, "-n", TEAM, "--tail", "3").splitlines()
+    assert {line[1:].partition("] ")[0] for line in lines} == set(serving)
 
 
 def test_gateway_asks_for_a_key(bed, gemma):
