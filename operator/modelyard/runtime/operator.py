@@ -6,14 +6,11 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine, Iterator
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
 from aiohttp.web import AppRunner
 
-from modelyard.core.budget.scope import ROUTE_SUFFIX
-from modelyard.core.routing import route_name
 from modelyard.gateway.ads import AdsServer
 from modelyard.gateway.departures import departure_service
 from modelyard.gateway.ratelimit import limit_service
@@ -29,6 +26,7 @@ from modelyard.kube.resources import (
     PRIORITY_CLASSES,
     Resource,
 )
+from modelyard.runtime.agenda import Agenda
 from modelyard.runtime.budgets import BudgetKeeper
 from modelyard.runtime.capacity import OccupancyReader
 from modelyard.runtime.certificates import CertificateKeeper
@@ -45,13 +43,12 @@ from modelyard.runtime.holds import HoldBoard
 from modelyard.runtime.leader import ActiveMark, Leader
 from modelyard.runtime.ledger import LedgerKeeper
 from modelyard.runtime.limits import LimitBook
-from modelyard.runtime.logs import ROUTE_PREFIX, about
+from modelyard.runtime.logs import ROUTE_PREFIX
 from modelyard.runtime.metrics import (
     LEADER,
     RECONCILE_SECONDS,
     RECONCILES,
     REGISTRY,
-    WAKES,
     observe_request,
 )
 from modelyard.runtime.pickers import PickerKeeper
@@ -94,10 +91,13 @@ class Operator:
         # Outside a cluster another search list counts than the gateway's.
         self.fleet = Fleet(cluster_domain="" if settings.kubeconfig else find_cluster_domain())
         self._limits = LimitBook()
-        self._server = AdsServer(self._wake, [limit_service(self._limits)])
-        self._publisher = Publisher(self.fleet, self._server, self._limits, settings, self._look_at_names)
-        client.observer = observe_request
         self._holds = HoldBoard(lambda key: any(pod.serving for pod in self.fleet.pods(key)))
+        self._agenda = Agenda(self.fleet, self._queue, self._holds)
+        self._server = AdsServer(self._agenda.wake, [limit_service(self._limits)])
+        self._publisher = Publisher(
+            self.fleet, self._server, self._limits, settings, self._agenda.names_changed
+        )
+        client.observer = observe_request
         self._audit = WatchAudit(
             client, lambda: self.fleet.indices, settings.namespaces, settings.audit_interval
         )
@@ -233,7 +233,10 @@ class Operator:
         yield self._budgets.run()
         yield self._tenants.run()
         yield watch_rollout(
-            self.fleet.rollout, self._server.nodes.values, self._look_at_route, self._settings.read_interval
+            self.fleet.rollout,
+            self._server.nodes.values,
+            self._agenda.route_reported,
+            self._settings.read_interval,
         )
         if self._mark is not None:
             yield self._mark.run()
@@ -269,10 +272,8 @@ class Operator:
         logger.info(
             "Watching %d LLMDeployments; Envoy is served on port %d", len(self.fleet.deployment_keys()), port
         )
-        for key in self.fleet.deployment_keys():
-            self._queue.add(key)
-        for key in self.fleet.route_keys():
-            self._queue.add(ROUTE_PREFIX + key)
+        self._agenda.add_deployments()
+        self._agenda.add_routes()
         try:
             async with asyncio.TaskGroup() as group:
                 for loop in (
@@ -336,10 +337,9 @@ class Operator:
         if resource == PODS:
             self._holds.look(key)
         if resource == ACCELERATOR_CLASSES:
-            for other in self.fleet.deployment_keys():
-                self._queue.add(other)
+            self._agenda.add_deployments()
         elif resource == LLM_ROUTES:
-            self._route_changed(key)
+            self._agenda.route_changed(key)
         elif released:
             # Its status can wait until Envoy has what it asks for meanwhile.
             self._queue.add_later(key, RELEASE_PAUSE)
@@ -348,43 +348,12 @@ class Operator:
         if resource == LLM_DEPLOYMENTS:
             # Whether a name has changed hands shows in the table.
             self._publisher.request()
-            for route in self.fleet.routes_to(key):
-                self._queue.add(ROUTE_PREFIX + route)
-
-    def _route_changed(self, key: str) -> None:
-        follows = self.fleet.notice_route(key)
-        # Of those that are closed it has changed whether their pods may reach anything outside.
-        for other in (*(ROUTE_PREFIX + name for name in {key} | follows.siblings), *follows.closed):
-            self._queue.add(other)
-
-    def _look_at_names(self, names: AbstractSet[str]) -> None:
-        """Take in that these names belong to somebody else than before."""
-        for route in self.fleet.readable_routes():
-            if route.spec.model in names or route.key in names:
-                self._queue.add(ROUTE_PREFIX + route.key)
+            self._agenda.add_routes_to(key)
 
     def _providers_changed(self) -> None:
         """Publish the table anew, and look at every route again."""
         self._publisher.request()
-        for route in self.fleet.route_keys():
-            self._queue.add(ROUTE_PREFIX + route)
-
-    def _look_at_route(self, name: str) -> None:
-        """Take in that something else is to be told of a route. Names of deployments have no status of this kind."""
-        key = name.removesuffix(ROUTE_SUFFIX)
-        if route_name(key) == name and self.fleet.route(key) is not None:
-            self._queue.add(ROUTE_PREFIX + key)
-
-    def _wake(self, deployment: str, generation: int, node: str) -> None:
-        """Take in the wake signal of a held request. An adapter's request wakes its deployment."""
-        key = deployment.partition(":")[0]
-        logger.info(
-            "Envoy %s holds a request for %s (generation %d)", node, key, generation, extra=about(key)
-        )
-        WAKES.inc()
-        self._holds.note(key)
-        self.fleet.wakes[key] = time.time()
-        self._queue.add(key)
+        self._agenda.add_routes()
 
     async def _write_metrics(self) -> bytes:
         self._holds.keep(self.fleet.deployment_keys())
