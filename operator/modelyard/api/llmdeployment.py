@@ -16,7 +16,7 @@ from modelyard.api.meta import (
 from modelyard.api.modelprofile import ModelProfile
 from modelyard.api.picker import EndpointPicker
 from modelyard.api.placement import Placement
-from modelyard.api.quantities import Duration, Price, parse_duration
+from modelyard.api.quantities import Duration, Numbers, Price, parse_duration
 from modelyard.api.scaling import Scaling
 
 SOURCE_PATTERN = (
@@ -285,16 +285,7 @@ class ScalingStatus(ApiModel):
     desired_replicas: int
     reason: Annotated[str, StringConstraints(max_length=64)]
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
-    numbers: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(min_length=1, max_length=64)],
-                Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=32)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = Field(
+    numbers: Numbers | None = Field(
         default=None, description="What the size was worked out from; kept until size or reason change."
     )
     history: Annotated[

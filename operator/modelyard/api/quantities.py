@@ -23,6 +23,15 @@ Price = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$",
 Rate = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", min_length=1, max_length=13)]
 """Requests in a minute, as a decimal string."""
 
+Numbers = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=32)],
+    ],
+    Field(max_length=16),
+]
+"""What a decision was worked out from, by name: decimal strings, each in the unit that its name says."""
+
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 """Requests or tokens per minute. The largest is more than any fleet answers, and fits a signed 32-bit number."""
 

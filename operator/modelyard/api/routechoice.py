@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from modelyard.api.meta import ApiModel
-from modelyard.api.quantities import Price, Rate
+from modelyard.api.quantities import Numbers, Price, Rate
 
 TargetKey = Annotated[str, StringConstraints(max_length=512)]
 """`namespace/name` of an LLMDeployment, or `provider:` with the provider's name, a slash and its model."""
@@ -49,16 +49,9 @@ class ChoiceStatus(ApiModel):
     break_even_per_minute: Rate | None = Field(
         default=None, description="Requests per minute of the first crossing."
     )
-    numbers: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(min_length=1, max_length=64)],
-                Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=32)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = Field(default=None, description="Load and mean request that it was decided from.")
+    numbers: Numbers | None = Field(
+        default=None, description="Load and mean request that it was decided from."
+    )
     costs: Annotated[
         tuple[TargetCost, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()

@@ -6,17 +6,16 @@ of our own begin with `x_`, as it prescribes.
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from modelyard.cli.data import to_json, to_yaml
 from modelyard.core.ledger.report import Basis, By, CostRow, total_of
 
 _WIDE = 1000
@@ -59,9 +58,8 @@ def format_cost(report: CostReport, output: CostFormat) -> str:
         return format_table(report)
     data = build_data(report)
     if output is CostFormat.JSON:
-        return json.dumps(data, indent=2, ensure_ascii=False)
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
-    return text.rstrip("\n")
+        return to_json(data)
+    return to_yaml(data).rstrip("\n")
 
 
 def format_table(report: CostReport) -> str:

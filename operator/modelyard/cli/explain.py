@@ -1,18 +1,17 @@
 """`modelyard explain`: the numbers behind the last decision about a deployment or a route, read from its status."""
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from modelyard.api.llmdeployment import LLMDeployment
 from modelyard.api.llmroute import LLMRoute
 from modelyard.api.meta import wire
 from modelyard.cli.connect import UNREADABLE, connect_cluster, run_command
+from modelyard.cli.data import to_json, to_yaml
 from modelyard.cli.explainpods import EVENTS_SHOWN, describe_pod, read_event_rows
 from modelyard.cli.explainreport import format_explanation
 from modelyard.cli.explainroute import format_route
@@ -158,8 +157,7 @@ def find_numbers(body: Mapping[str, Any]) -> dict[str, str]:
 
 def _format(report: ExplainReport | RouteReport, output: ExplainFormat) -> str:
     if output is ExplainFormat.JSON:
-        return json.dumps(wire(report), indent=2, ensure_ascii=False)
+        return to_json(wire(report))
     if output is ExplainFormat.YAML:
-        text: str = yaml.safe_dump(wire(report), sort_keys=False, allow_unicode=True, width=120)
-        return text.rstrip("\n")
+        return to_yaml(wire(report)).rstrip("\n")
     return format_route(report) if isinstance(report, RouteReport) else format_explanation(report)

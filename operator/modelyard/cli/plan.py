@@ -12,6 +12,7 @@ import typer
 from modelyard.cli.gather import LIVE, PlanOptions, build_question
 from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.manifests import InputError, read_files
+from modelyard.cli.options import Files, ObjectNamespace
 from modelyard.cli.planformat import PlanFormat, format_plan
 from modelyard.core.report.build import build_report
 from modelyard.core.report.model import EXIT_CODES, PlanReport
@@ -54,14 +55,7 @@ USAGE = EXIT_CODES["Invalid"]
 
 
 def plan(
-    files: Annotated[
-        list[Path],
-        typer.Option(
-            "--file",
-            "-f",
-            help="File or folder with manifests, or - for standard input; may be given several times.",
-        ),
-    ],
+    files: Files,
     against: Annotated[
         str | None,
         typer.Option(
@@ -98,9 +92,7 @@ def plan(
     ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
-    ] = "default",
+    namespace: ObjectNamespace = "default",
     prices: Annotated[
         Path | None,
         typer.Option(

@@ -1,16 +1,15 @@
 """The report of a plan as a table for a terminal, as data, or as markdown."""
 
 import io
-import json
 from collections.abc import Iterable
 from enum import StrEnum
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from modelyard.api.meta import wire
+from modelyard.cli.data import to_json, to_yaml
 from modelyard.cli.planmarkdown import format_markdown
 from modelyard.cli.planwords import (
     clean,
@@ -44,9 +43,9 @@ class PlanFormat(StrEnum):
 def format_plan(report: PlanReport, output: PlanFormat) -> str:
     """Return the report as text."""
     if output is PlanFormat.JSON:
-        return json.dumps(wire(report), indent=2, ensure_ascii=False)
+        return to_json(wire(report))
     if output is PlanFormat.YAML:
-        return yaml.safe_dump(wire(report), sort_keys=False, allow_unicode=True, width=120)
+        return to_yaml(wire(report))
     if output is PlanFormat.MARKDOWN:
         return format_markdown(report)
     return format_table(report)

@@ -9,6 +9,7 @@ import typer
 from modelyard.api.quantities import parse_duration
 from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.manifests import InputError
+from modelyard.cli.options import Files, ObjectNamespace
 from modelyard.cli.planformat import PlanFormat
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.kube.errors import ApiError
@@ -53,14 +54,7 @@ MOST_RETRIES = 10
 
 
 def simulate(
-    files: Annotated[
-        list[Path],
-        typer.Option(
-            "--file",
-            "-f",
-            help="File or folder with manifests, or - for standard input; may be given several times.",
-        ),
-    ],
+    files: Files,
     trace: Annotated[Path | None, typer.Option(help="Recorded traffic.", exists=True, dir_okay=False)] = None,
     synthetic: Annotated[
         str | None, typer.Option(metavar="KIND:NAME=VALUE,...", help="Made traffic, instead of --trace.")
@@ -142,9 +136,7 @@ def simulate(
     ] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
-    ] = "default",
+    namespace: ObjectNamespace = "default",
 ) -> None:
     """Play recorded traffic against manifests."""
     # The compiler of the simulator takes 90 MiB and a second: the operator and the other commands do without.

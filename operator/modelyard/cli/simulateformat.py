@@ -1,16 +1,15 @@
 """The report of a simulation as tables for a terminal, as data, or as markdown."""
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from modelyard.api.meta import wire
+from modelyard.cli.data import to_json, to_yaml
 from modelyard.cli.planformat import PlanFormat
 from modelyard.cli.planmarkdown import code, escape
 from modelyard.cli.simulatemodel import Decision, PolicyRun, SimulatedDeployment, SimulationReport
@@ -39,9 +38,9 @@ _WIDE = 1000
 def format_simulation(report: SimulationReport, output: PlanFormat) -> str:
     """Return the report as text."""
     if output is PlanFormat.JSON:
-        return json.dumps(wire(report), indent=2, ensure_ascii=False)
+        return to_json(wire(report))
     if output is PlanFormat.YAML:
-        return yaml.safe_dump(wire(report), sort_keys=False, allow_unicode=True, width=120)
+        return to_yaml(wire(report))
     if output is PlanFormat.MARKDOWN:
         return _format_markdown(report)
     return _format_table(report)

@@ -2,7 +2,6 @@
 
 import asyncio
 import difflib
-import json
 import sys
 import time
 from enum import StrEnum
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.live import Live
 
 from modelyard.api.meta import wire
 from modelyard.cli.connect import UNREADABLE, connect_cluster, run_command
+from modelyard.cli.data import to_json, to_yaml
 from modelyard.cli.kubeconfig import Context, Kubeconfig
 from modelyard.cli.statusformat import format_overview
 from modelyard.cli.statusread import StatusReader, StatusScope, narrow
@@ -196,11 +195,9 @@ def _plain_console() -> Console:
 
 def _write(overview: Overview, output: StatusFormat) -> None:
     if output is StatusFormat.JSON:
-        typer.echo(json.dumps(wire(overview), indent=2, ensure_ascii=False))
+        typer.echo(to_json(wire(overview)))
     elif output is StatusFormat.YAML:
-        typer.echo(
-            yaml.safe_dump(wire(overview), sort_keys=False, allow_unicode=True, width=120).rstrip("\n")
-        )
+        typer.echo(to_yaml(wire(overview)).rstrip("\n"))
     else:
         console = Console(highlight=False) if sys.stdout.isatty() else _plain_console()
         console.print(format_overview(overview))
