@@ -171,7 +171,7 @@ def ensure_binaries(report: Report | None = None) -> Binaries:
     The first build takes about 10 minutes on 2 cores; `report` (default: lines to standard error)
     hears how it goes. Two callers at once build once: the second waits. Raises BuildError.
     """
-    return Binaries(_ensure(cache_key(), _build_all, report or _say_on_stderr))
+    return Binaries(ensure(cache_key(), _build_all, report or _say_on_stderr))
 
 
 def ensure_module(module: Module, report: Report | None = None) -> Path:
@@ -184,11 +184,14 @@ def ensure_module(module: Module, report: Report | None = None) -> Path:
     def build(into: Path, say: Report) -> None:
         _build(_find_go([module]), module, into, say)
 
-    return _ensure(_key([module]), build, report or _say_on_stderr)
+    return ensure(_key([module]), build, report or _say_on_stderr)
 
 
-def _ensure(key: str, build: Callable[[Path, Report], None], say: Report) -> Path:
-    """Return the cache's folder of that key, made by `build` in a folder beside it if it is not there."""
+def ensure(key: str, build: Callable[[Path, Report], None], say: Report) -> Path:
+    """Return the cache's folder of that key, made by `build` in a folder beside it if it is not there.
+
+    Two callers at once build once: the second waits.
+    """
     root = cache_folder() / "bin"
     finished = root / key
     if finished.is_dir():

@@ -1,7 +1,7 @@
 """Spending and budgets."""
 
 from dev.dashboards.panels import Dashboard, Panel, Query
-from dev.dashboards.shared import BAD, IN, MODEL, NAMESPACE, WARN, stat
+from dev.dashboards.shared import BAD, IN, MODEL, NAMESPACE, stat
 
 COST = Dashboard(
     "cost",
@@ -52,12 +52,13 @@ COST = Dashboard(
                     "US dollars per hour by target",
                     [
                         Query(
-                            "sum by (kind, target) (rate(modelyard_spend_dollars_total[$__rate_interval])) * 3600",
-                            "{{target}} ({{kind}})",
+                            "sum by (target) (rate(modelyard_spend_dollars_total[$__rate_interval])) * 3600",
+                            "{{target}}",
                         )
                     ],
                     "currencyUSD",
                     stacked=True,
+                    long_names=True,
                 ),
                 Panel(
                     "US dollars per hour held",
@@ -94,6 +95,7 @@ COST = Dashboard(
                     "percentunit",
                     kind="bargauge",
                     steps=(("green", None), ("orange", 0.8), ("red", 1.0)),
+                    highest=1,
                 ),
                 Panel(
                     "Spent and amount",
@@ -107,7 +109,7 @@ COST = Dashboard(
                     "Limits that act",
                     [Query("max by (budget, state) (modelyard_budget_state)", "{{budget}} {{state}}")],
                     kind="state-timeline",
-                    steps=WARN,
+                    words={0: ("no", "green"), 1: ("yes", "orange")},
                 ),
                 Panel(
                     "Until the period ends",
@@ -135,6 +137,7 @@ COST = Dashboard(
                         )
                     ],
                     "currencyUSD",
+                    long_names=True,
                 ),
                 Panel(
                     "Where requests go first",
@@ -145,6 +148,8 @@ COST = Dashboard(
                         )
                     ],
                     "percentunit",
+                    highest=1,
+                    long_names=True,
                 ),
             ],
         ),

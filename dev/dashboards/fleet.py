@@ -1,7 +1,7 @@
 """All models."""
 
 from dev.dashboards.panels import Dashboard, Panel, Query
-from dev.dashboards.shared import BAD, IN, MODEL, NAMESPACE, READY, STALLED, stat
+from dev.dashboards.shared import BAD, IN, MODEL, NAMESPACE, READY, STALLED, YES_NO, events, or_none, stat
 
 FLEET = Dashboard(
     "fleet",
@@ -32,7 +32,9 @@ FLEET = Dashboard(
                     [Query(READY)],
                     kind="table",
                     hidden=("kind", "type"),
-                    description="1: requests are answered, at once or after a bounded wait. The reason is in the "
+                    renamed={"Value": "ready", "name": "model"},
+                    words=YES_NO,
+                    description="Yes: requests are answered, at once or after a bounded wait. The reason is in the "
                     "table of reason codes.",
                 ),
                 Panel(
@@ -58,13 +60,9 @@ FLEET = Dashboard(
                 ),
                 Panel(
                     "Changes of size",
-                    [
-                        Query(
-                            f"sum by (reason) (increase(modelyard_size_changes_total{{{IN}}}[$__rate_interval]))",
-                            "{{reason}}",
-                        )
-                    ],
-                    stacked=True,
+                    [events(f"modelyard_size_changes_total{{{IN}}}", "reason")],
+                    counted=True,
+                    soft_max=1,
                 ),
             ],
         ),
@@ -86,22 +84,17 @@ FLEET = Dashboard(
                 ),
                 Panel(
                     "Models that run elsewhere than they should",
-                    [
-                        Query(
-                            f'sum by (reason) (modelyard_condition{{type="PlacementPreferred", {IN}}} == bool 0)',
-                            "{{reason}}",
-                        )
-                    ],
+                    or_none(
+                        f'count by (reason) (modelyard_condition{{type="PlacementPreferred", {IN}}} == 0)',
+                        "{{reason}}",
+                    ),
+                    soft_max=1,
                 ),
                 Panel(
                     "Requests that wait for a model",
-                    [
-                        Query(
-                            f"max by (namespace, deployment) (modelyard_held_seconds{{{IN}}}) or vector(0)",
-                            MODEL,
-                        )
-                    ],
+                    or_none(f"max by (namespace, deployment) (modelyard_held_seconds{{{IN}}})", MODEL),
                     "s",
+                    soft_max=1,
                     description="How long they have waited; the longest wait is timeouts.hold of the route.",
                 ),
             ],

@@ -1,7 +1,7 @@
 """Envoy."""
 
 from dev.dashboards.panels import Dashboard, Panel, Query
-from dev.dashboards.shared import BAD, quantiles, stat
+from dev.dashboards.shared import BAD, events, or_none, quantiles, stat
 
 CLIENTS = 'envoy_http_conn_manager_prefix="gateway"'
 REQUESTS = "sum(rate(envoy_modelyard_requests[$__rate_interval]))"
@@ -63,18 +63,17 @@ GATEWAY = Dashboard(
                         )
                     ],
                     "reqps",
+                    escaped=True,
                     description="Before any hold.",
                 ),
                 Panel(
                     "Requests refused for a tenant's limit",
-                    [
-                        Query(
-                            "sum by (tenant, limit) (rate(modelyard_limited_requests_total[$__rate_interval])) "
-                            "or vector(0)",
-                            "{{tenant}} {{limit}}",
-                        )
-                    ],
+                    or_none(
+                        "sum by (tenant, limit) (rate(modelyard_limited_requests_total[$__rate_interval]))",
+                        "{{tenant}} {{limit}}",
+                    ),
                     "reqps",
+                    soft_max=1,
                 ),
             ],
         ),
@@ -82,23 +81,32 @@ GATEWAY = Dashboard(
             "Sleeping models",
             [
                 Panel(
-                    "Time from the first held request to the first serving replica",
-                    quantiles("modelyard_wake_seconds_bucket"),
+                    "From the first held request to the first serving replica",
+                    quantiles("modelyard_wake_seconds_bucket", over="$__range"),
                     "s",
+                    kind="bargauge",
+                    width=8,
+                    absent="no model was woken",
+                    description="Of all models that were woken in this time range.",
                 ),
                 Panel(
-                    "Wake signals", [Query("sum(increase(modelyard_wakes_total[$__rate_interval]))", "wakes")]
+                    "Wake signals",
+                    [events("modelyard_wakes_total", legend="wakes")],
+                    counted=True,
+                    soft_max=1,
+                    width=8,
                 ),
                 Panel(
                     "Requests that no target answered",
-                    [
-                        Query(
-                            'sum by (route, code) (rate(envoy_modelyard_requests{deployment="", route!=""}'
-                            "[$__rate_interval])) or vector(0)",
-                            "{{route}} {{code}}",
-                        )
-                    ],
+                    or_none(
+                        'sum by (route, code) (rate(envoy_modelyard_requests{deployment="", route!=""}'
+                        "[$__rate_interval]))",
+                        "{{route}} {{code}}",
+                    ),
                     "reqps",
+                    soft_max=1,
+                    width=8,
+                    escaped=True,
                     description="503: the hold ran out, or nothing may serve. 429: a budget or a limit.",
                 ),
             ],
@@ -116,38 +124,40 @@ GATEWAY = Dashboard(
                     ],
                     "reqps",
                     stacked=True,
+                    long_names=True,
                 ),
                 Panel(
                     "Errors of providers",
-                    [
-                        Query(
-                            'sum by (deployment, code) (rate(envoy_modelyard_requests{deployment=~"provider:.+", '
-                            'code!~"2.."}[$__rate_interval])) or vector(0)',
-                            "{{deployment}} {{code}}",
-                        )
-                    ],
+                    or_none(
+                        'sum by (deployment, code) (rate(envoy_modelyard_requests{deployment=~"provider:.+", '
+                        'code!~"2.."}[$__rate_interval]))',
+                        "{{deployment}} {{code}}",
+                    ),
                     "reqps",
+                    soft_max=1,
+                    long_names=True,
                 ),
                 Panel(
                     "Attempts that failed",
-                    [
-                        Query(
-                            "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_xx"
-                            '{envoy_response_code_class="5"}[$__rate_interval])) or vector(0)',
-                            "{{envoy_cluster_name}}",
-                        )
-                    ],
+                    or_none(
+                        "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_xx"
+                        '{envoy_response_code_class="5"}[$__rate_interval])) > 0',
+                        "{{envoy_cluster_name}}",
+                    ),
                     "reqps",
+                    soft_max=1,
+                    long_names=True,
+                    escaped=True,
                 ),
                 Panel(
                     "Endpoints taken out",
-                    [
-                        Query(
-                            "sum by (envoy_cluster_name) (envoy_cluster_outlier_detection_ejections_active) "
-                            "or vector(0)",
-                            "{{envoy_cluster_name}}",
-                        )
-                    ],
+                    or_none(
+                        "sum by (envoy_cluster_name) (envoy_cluster_outlier_detection_ejections_active) > 0",
+                        "{{envoy_cluster_name}}",
+                    ),
+                    soft_max=1,
+                    long_names=True,
+                    escaped=True,
                 ),
             ],
         ),
@@ -173,6 +183,7 @@ GATEWAY = Dashboard(
                     "Certificate ends in",
                     [Query("modelyard_gateway_certificate_not_after_timestamp_seconds - time()", "{{name}}")],
                     "s",
+                    absent="the gateway serves without TLS",
                     description="Only where the gateway serves TLS.",
                 ),
             ],

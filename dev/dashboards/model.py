@@ -1,9 +1,13 @@
 """One model."""
 
 from dev.dashboards.panels import Dashboard, Panel, Query
-from dev.dashboards.shared import DEPLOYMENT, NAMESPACE_OF_ONE, ONE, stat
+from dev.dashboards.shared import DEPLOYMENT, NAMESPACE_OF_ONE, ONE, YES_NO, events, stat
 
 CONDITIONS = 'modelyard_condition{kind="LLMDeployment", namespace=~"$namespace", name=~"$deployment"}'
+TOKENS = "count:tokens/s"
+"""A unit of Grafana's making: `count:` shortens thousands and writes what follows."""
+STATES = {0: ("False", "text"), 1: ("True", "text")}
+"""Of conditions, some of which are good and some bad when they are True."""
 ENVOY_ONE = 'deployment="$namespace/$deployment"'
 
 ONE_MODEL = Dashboard(
@@ -18,7 +22,7 @@ ONE_MODEL = Dashboard(
                     "Ready",
                     'min(modelyard_condition{kind="LLMDeployment", type="Ready", namespace=~"$namespace", '
                     'name=~"$deployment"})',
-                    steps=(("red", None), ("green", 1.0)),
+                    words=YES_NO,
                 ),
                 stat("Wanted replicas", f"max(modelyard_wanted_replicas{{{ONE}}})"),
                 stat("Serving replicas", f'sum(modelyard_replicas{{{ONE}, state="serving"}})'),
@@ -43,6 +47,8 @@ ONE_MODEL = Dashboard(
                     ],
                     kind="table",
                     hidden=("kind", "namespace", "name"),
+                    renamed={"Value": "status"},
+                    words=STATES,
                 ),
                 Panel(
                     "Replicas",
@@ -74,18 +80,15 @@ ONE_MODEL = Dashboard(
                 ),
                 Panel(
                     "Changes of size",
-                    [
-                        Query(
-                            f"sum by (reason) (increase(modelyard_size_changes_total{{{ONE}}}[$__rate_interval]))",
-                            "{{reason}}",
-                        )
-                    ],
-                    stacked=True,
+                    [events(f"modelyard_size_changes_total{{{ONE}}}", "reason")],
+                    counted=True,
+                    soft_max=1,
                 ),
                 Panel(
                     "Requests wait for a replica",
                     [Query(f"max(modelyard_held_seconds{{{ONE}}}) or vector(0)", "held")],
                     "s",
+                    soft_max=1,
                 ),
             ],
         ),
@@ -116,14 +119,16 @@ ONE_MODEL = Dashboard(
                             "output",
                         ),
                     ],
-                    "ops",
-                    description="Per second.",
+                    TOKENS,
                 ),
                 Panel(
                     "Requests by tenant",
                     [
                         Query(
-                            f"sum by (tenant) (rate(envoy_modelyard_requests{{{ENVOY_ONE}}}[$__rate_interval]))",
+                            # Without keys there is no tenant.
+                            "label_replace(sum by (tenant) "
+                            f"(rate(envoy_modelyard_requests{{{ENVOY_ONE}}}[$__rate_interval])), "
+                            '"tenant", "anonymous", "tenant", "")',
                             "{{tenant}}",
                         )
                     ],
@@ -134,6 +139,8 @@ ONE_MODEL = Dashboard(
                     "Requests outside the objective",
                     [Query(f"max(modelyard_requests_missed_share{{{ONE}}})", "missed")],
                     "percentunit",
+                    soft_max=0.05,
+                    absent="needs two minutes of warm pods",
                     description="As the engines count them; needs scaling.slo and two minutes of warm pods.",
                 ),
             ],
@@ -149,6 +156,7 @@ ONE_MODEL = Dashboard(
                             "{{variant}} {{latency}}",
                         )
                     ],
+                    absent="needs two minutes of warm pods",
                     description="1: as worked out. Needs two minutes of warm pods.",
                 ),
                 Panel(
@@ -160,6 +168,7 @@ ONE_MODEL = Dashboard(
                         )
                     ],
                     "percentunit",
+                    absent="needs two minutes of warm pods",
                 ),
             ],
         ),

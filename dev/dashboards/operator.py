@@ -1,7 +1,7 @@
 """The operator's own work."""
 
 from dev.dashboards.panels import Dashboard, Panel, Query
-from dev.dashboards.shared import BAD, quantiles, stat
+from dev.dashboards.shared import BAD, events, or_none, quantiles, stat
 
 OPERATOR = Dashboard(
     "operator",
@@ -49,18 +49,26 @@ OPERATOR = Dashboard(
                     "ops",
                 ),
                 Panel("Duration of a reconciliation", quantiles("modelyard_reconcile_seconds_bucket"), "s"),
-                Panel("Wait in the queue", quantiles("modelyard_queue_wait_seconds_bucket"), "s"),
+                Panel("Wait in the queue", quantiles("modelyard_queue_wait_seconds_bucket"), "s", width=8),
                 Panel(
-                    "Placement of the fleet",
+                    "Duration of a placement of the fleet",
                     [
                         Query(
-                            "rate(modelyard_placement_seconds_sum[$__rate_interval]) "
-                            "/ rate(modelyard_placement_seconds_count[$__rate_interval])",
-                            "mean duration",
-                        ),
-                        Query("max(modelyard_placement_gap)", "distance to the optimum, at most"),
+                            "max(modelyard_placement_seconds_sum / (modelyard_placement_seconds_count > 0))",
+                            "mean",
+                        )
                     ],
-                    "none",
+                    "s",
+                    width=8,
+                    absent="no placement was worked out yet",
+                    description="Mean since the operator started.",
+                ),
+                Panel(
+                    "Distance of the placement to the optimum",
+                    [Query("max(modelyard_placement_gap)", "at most")],
+                    "percentunit",
+                    soft_max=0.05,
+                    width=8,
                 ),
             ],
         ),
@@ -84,14 +92,13 @@ OPERATOR = Dashboard(
                 ),
                 Panel(
                     "Requests that failed",
-                    [
-                        Query(
-                            "sum by (method, resource, code) "
-                            "(rate(modelyard_api_request_errors_total[$__rate_interval])) or vector(0)",
-                            "{{method}} {{resource}} {{code}}",
-                        )
-                    ],
+                    or_none(
+                        "sum by (method, resource, code) "
+                        "(rate(modelyard_api_request_errors_total[$__rate_interval])) > 0",
+                        "{{method}} {{resource}} {{code}}",
+                    ),
                     "reqps",
+                    soft_max=1,
                     description="404 and 409 are part of normal work.",
                 ),
                 Panel(
@@ -117,21 +124,15 @@ OPERATOR = Dashboard(
                 ),
                 Panel(
                     "Kubernetes Events",
-                    [
-                        Query(
-                            "sum by (outcome) (increase(modelyard_events_total[$__rate_interval]))",
-                            "{{outcome}}",
-                        )
-                    ],
+                    [events("modelyard_events_total", "outcome")],
+                    counted=True,
+                    soft_max=1,
                 ),
                 Panel(
                     "Ledger",
-                    [
-                        Query(
-                            "sum by (outcome) (increase(modelyard_ledger_writes_total[$__rate_interval]))",
-                            "{{outcome}}",
-                        )
-                    ],
+                    [events("modelyard_ledger_writes_total", "outcome")],
+                    counted=True,
+                    soft_max=1,
                 ),
             ],
         ),
@@ -163,12 +164,10 @@ OPERATOR = Dashboard(
                 Panel("Lag of the event loop", [Query("max(modelyard_event_loop_lag_seconds)", "lag")], "s"),
                 Panel(
                     "Readings of engines",
-                    [
-                        Query(
-                            "sum by (outcome) (rate(modelyard_engine_readings_total[$__rate_interval])) or vector(0)",
-                            "{{outcome}}",
-                        )
-                    ],
+                    or_none(
+                        "sum by (outcome) (rate(modelyard_engine_readings_total[$__rate_interval]))",
+                        "{{outcome}}",
+                    ),
                     "ops",
                 ),
             ],

@@ -4,7 +4,7 @@ https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboa
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ STAT_HEIGHT = 4
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 """What the variable of that name says: nothing is tied to an installation."""
 
+ESCAPES = (("_2e", "."), ("_3a", ":"), ("_40", "@"))
+"""Codes of `render/envoy/names.py` that names of models, providers and routes have, and what they stand for."""
+
 Kind = Literal["timeseries", "stat", "table", "bargauge", "state-timeline"]
 
 
@@ -32,6 +35,8 @@ class Query:
     expression: str
     legend: str = ""
     """Grafana's template of a series' name, `{{label}}`."""
+    least_step: str = ""
+    """Least distance of two points, such as `1m`; empty: the data source's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,24 @@ class Panel:
     steps: Sequence[tuple[str, float | None]] = (("green", None),)
     """Colours from a value on; None: from the lowest."""
     stacked: bool = False
+    counted: bool = False
+    """Whether the values are events within a step: bars, not a line between them."""
+    soft_max: float | None = None
+    """Where the axis ends while nothing is above; without it an axis over zeros alone goes to 100."""
+    highest: float | None = None
+    """Where the axis or the bar ends."""
+    long_names: bool = False
+    """Whether the names of series need the room that the highest values take in the legend."""
+    escaped: bool = False
+    """Whether names of series are those of Envoy's statistics, in which some characters are written as codes."""
+    absent: str = ""
+    """What is said where there is no data; empty: just that."""
+    words: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Words and colours for values that stand for a state."""
     hidden: Sequence[str] = ()
     """Labels that a table does not show."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Titles of a table's columns."""
 
     @property
     def height(self) -> int:
@@ -98,6 +119,7 @@ def build(dashboard: Dashboard) -> Json:
                 "tags": ["modelyard"],
                 "targetBlank": False,
                 "title": "Modelyard",
+                "tooltip": "",
                 "type": "dashboards",
             }
         ],
@@ -122,7 +144,6 @@ def _identify(name: str) -> str:
 
 def _datasource() -> Json:
     return {
-        "current": {},
         "hide": 0,
         "label": "Data source",
         "name": "datasource",
@@ -135,13 +156,12 @@ def _datasource() -> Json:
 
 
 def _variable(variable: Variable) -> Json:
+    everything = {"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}}
     return {
-        "current": {"text": ["All"], "value": ["$__all"]} if variable.many else {},
+        **(everything if variable.many else {}),
         "datasource": DATASOURCE,
-        "definition": variable.query,
         "hide": 0,
         "includeAll": variable.many,
-        "allValue": ".*" if variable.many else None,
         "label": variable.label,
         "multi": variable.many,
         "name": variable.name,
@@ -182,7 +202,7 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
     body: Json = {
         "datasource": DATASOURCE,
         "description": panel.description,
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},
         "gridPos": place,
         "id": number,
         "options": _options(panel),
@@ -193,6 +213,7 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
                 "expr": query.expression,
                 "format": "table" if panel.kind == "table" else "time_series",
                 "instant": instant,
+                "interval": query.least_step,
                 "legendFormat": query.legend or "__auto",
                 "range": not instant,
                 "refId": chr(ord("A") + position),
@@ -206,38 +227,74 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
         excluded = dict.fromkeys(
             ("Time", "__name__", "job", "instance", "pod", "endpoint", *panel.hidden), True
         )
-        body["transformations"] = [{"id": "organize", "options": {"excludeByName": excluded}}]
+        renamed = {"excludeByName": excluded, "indexByName": {}, "renameByName": dict(panel.renamed)}
+        body["transformations"] = [{"id": "organize", "options": renamed}]
+    if panel.escaped:
+        body["transformations"] = [
+            {"id": "renameByRegex", "options": {"regex": f"/{code}/g", "renamePattern": character}}
+            for code, character in ESCAPES
+        ]
     return body
 
 
 def _defaults(panel: Panel) -> Json:
     steps = [{"color": color, "value": value} for color, value in panel.steps]
-    custom: Json = {}
-    if panel.kind == "timeseries":
-        custom = {
-            "drawStyle": "line",
-            "fillOpacity": 20 if panel.stacked else 0,
-            "lineWidth": 1,
-            "showPoints": "never",
-            "spanNulls": False,
-            "stacking": {"group": "A", "mode": "normal" if panel.stacked else "none"},
-        }
     mode = "palette-classic" if panel.kind == "timeseries" else "thresholds"
     return {
         "color": {"mode": mode},
-        "custom": custom,
-        "mappings": [],
+        "custom": _lines(panel) if panel.kind == "timeseries" else {},
+        "mappings": _mappings(panel.words),
         "min": 0,
         "thresholds": {"mode": "absolute", "steps": steps},
         "unit": panel.unit,
+        **({} if panel.highest is None else {"max": panel.highest}),
+        **({"noValue": panel.absent} if panel.absent else {}),
     }
+
+
+def _overrides(panel: Panel) -> list[Json]:
+    """Return what differs for some columns of a table: words for states have their colours, other texts none."""
+    if panel.kind != "table" or not panel.words:
+        return []
+    colored = {"id": "custom.cellOptions", "value": {"type": "color-text"}}
+    return [{"matcher": {"id": "byName", "options": "Value"}, "properties": [colored]}]
+
+
+def _lines(panel: Panel) -> Json:
+    """Return how series are drawn."""
+    stacked = panel.stacked or panel.counted
+    look = {
+        "drawStyle": "bars" if panel.counted else "line",
+        "fillOpacity": 80 if panel.counted else 20 if stacked else 0,
+        "lineWidth": 1,
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
+    }
+    return look | ({} if panel.soft_max is None else {"axisSoftMax": panel.soft_max})
+
+
+def _mappings(words: Mapping[int, tuple[str, str]]) -> list[Json]:
+    if not words:
+        return []
+    options = {
+        str(value): {"color": color, "index": index, "text": text}
+        for index, (value, (text, color)) in enumerate(words.items())
+    }
+    return [{"options": options, "type": "value"}]
 
 
 def _options(panel: Panel) -> Json:
     reduced = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     if panel.kind == "timeseries":
         return {
-            "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom"},
+            "legend": {
+                "calcs": ["lastNotNull"] if panel.long_names else ["lastNotNull", "max"],
+                "displayMode": "table",
+                # Below the plot there is room for three lines, and the rest has to be scrolled to.
+                "placement": "right",
+                "showLegend": True,
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     if panel.kind == "stat":
@@ -246,8 +303,10 @@ def _options(panel: Panel) -> Json:
         return {"displayMode": "basic", "orientation": "horizontal", "reduceOptions": reduced}
     if panel.kind == "state-timeline":
         return {
-            "legend": {"displayMode": "list", "placement": "bottom"},
+            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
             "mergeValues": True,
             "rowHeight": 0.9,
+            "showValue": "auto",
+            "tooltip": {"mode": "single", "sort": "none"},
         }
     return {"cellHeight": "sm", "showHeader": True}

@@ -1,6 +1,7 @@
 """Dashboards and alerts against a real run: operator, engines, Envoy and a provider, scraped by a real Prometheus.
 
-Every panel must have data, every alert must be evaluated, and of the alerts those that should be quiet are quiet.
+Every panel must have data and be drawn by Grafana's components in a browser, every alert must be evaluated, and of the
+alerts those that should be quiet are quiet.
 """
 
 import asyncio
@@ -21,19 +22,24 @@ import pytest
 from dev.cluster.control_plane import ControlPlane
 from dev.cluster.waiting import wait_until
 from dev.dashboards.__main__ import files
+from dev.dashboards.drawing import Drawer, Drawn
+from dev.dashboards.shared import NONE
 from dev.demo.kube import Cluster, load_manifests, namespace_manifest
 from dev.demo.settings import CRDS
+from dev.prometheus import STEP, Prometheus
 from dev.stack import Stack
 from tests.cluster.conftest import accelerator_class
 from tests.gateway.tls import TlsProvider, tls_provider
 from tests.observability.conftest import ALERTS
-from tests.observability.prometheus import Prometheus
 
 API_VERSION = "modelyard.dev/v1alpha1"
 KEY = "sk-observe-0123456789"
 BUSY, SLEEPY = "busy", "sleepy"
 PATIENCE = 180.0
 """Seconds until every panel has data: a forecast needs 30 s of readings, and rates need two scrapes of a change."""
+
+MINUTE = 60
+"""Seconds: the least step of panels that count events."""
 
 NOT_IN_THIS_RUN = {
     "Requests outside the objective": "engines count only after two minutes of warm pods",
@@ -63,6 +69,8 @@ class Site:
     namespace: str
     system: str
     began: float = field(default_factory=time.time)
+    until: float = 0.0
+    """The end of what was drawn."""
 
     def ready(self, kind: str, name: str, namespace: str) -> tuple[str, str]:
         resource = self.cluster.dynamic.resources.get(api_version=API_VERSION, kind=kind)
@@ -73,13 +81,14 @@ class Site:
         with urllib.request.urlopen(self.stack.ports.metrics_url, timeout=10) as reply:
             return str(reply.read().decode())
 
-    def fill(self, expression: str) -> str:
+    def fill(self, expression: str, dashboard: str = "", step: int = STEP) -> str:
         """Put the choices of a dashboard's variables into an expression, as Grafana does."""
         values = {
-            "$namespace": self.namespace,
+            "$namespace": self.namespace if dashboard in {"", "model"} else ".*",
             "$deployment": BUSY,
             "$__rate_interval": "30s",
-            "$__range": f"{max(int(time.time() - self.began), 10)}s",
+            "$__interval": f"{step}s",
+            "$__range": f"{max(round((self.until or time.time()) - self.began), 10)}s",
         }
         for name, value in values.items():
             expression = expression.replace(name, value)
@@ -91,15 +100,35 @@ class Site:
         empty: dict[str, list[str]] = {}
         for path, text in files().items():
             for panel in json.loads(text)["panels"]:
+                without: list[str] = []
                 for target in panel.get("targets", ()):
-                    expression = self.fill(target["expr"])
+                    step = MINUTE if target["interval"] else STEP
+                    expression = self.fill(target["expr"], step=step)
                     if target["instant"]:
                         found = self.prometheus.instant(expression)
                     else:
-                        found = self.prometheus.range(expression, self.began, time.time())
-                    if not found:
-                        empty.setdefault(f"{path.stem}: {panel['title']}", []).append(expression)
+                        found = self.prometheus.range(expression, self.began, time.time(), step)
+                    if expression.startswith(NONE):
+                        # It has data whenever the query before it has none.
+                        assert found or expression.removeprefix(NONE)[1:-1] not in without
+                        without = [item for item in without if item != expression.removeprefix(NONE)[1:-1]]
+                    elif not found:
+                        without.append(expression)
+                if without:
+                    empty[f"{path.stem}: {panel['title']}"] = without
         return empty
+
+    def draw(self) -> dict[str, Drawn]:
+        """Draw all dashboards, from the beginning to now."""
+        choices = {"namespace": self.namespace, "deployment": BUSY}
+        self.until = time.time()
+        with Drawer(self.prometheus.url, scrape_interval=STEP) as drawer:
+            return {
+                path.stem: drawer.draw(
+                    path.stem, self.began, self.until, choices if path.stem == "model" else {}
+                )
+                for path in files()
+            }
 
 
 @pytest.fixture
@@ -225,7 +254,43 @@ async def until(condition: Any, what: str, timeout_s: float) -> Any:
     return await asyncio.to_thread(wait_until, condition, what, timeout_s=timeout_s, interval_s=1.0)
 
 
-async def test_every_panel_has_data_and_quiet_alerts_are_quiet(site: Site, server: TlsProvider) -> None:
+def check_drawn(site: Site, name: str, drawn: Drawn) -> int:
+    """Check one dashboard; return how many of its numbers were compared with Prometheus' answers."""
+    panels = {
+        panel["id"]: panel
+        for path, text in files().items()
+        for panel in json.loads(text)["panels"]
+        if path.stem == name and panel["type"] != "row"
+    }
+    assert drawn.messages == []
+    assert [item.id for item in drawn.panels] == list(panels)
+    titles = {item.title for item in drawn.panels}
+    assert drawn.problems() == dict.fromkeys(titles & NOT_IN_THIS_RUN.keys(), "No data")
+    compared = 0
+    for item in drawn.panels:
+        panel = panels[item.id]
+        assert item.title in item.text
+        if item.problem:
+            assert panel["fieldConfig"]["defaults"]["noValue"] in item.text
+        elif item.type == "timeseries":
+            assert item.series
+            # The legend scrolls, but all of it is there.
+            assert [series for series in item.series if series not in item.text] == [], item.title
+        elif item.type in {"stat", "bargauge"}:
+            assert item.values
+            assert all(value.strip("$").split()[0].rstrip("%") in item.text for value in item.values), item
+        defaults = panel["fieldConfig"]["defaults"]
+        if item.type == "stat" and defaults["unit"] in {"short", "currencyUSD"} and not defaults["mappings"]:
+            (found,) = site.prometheus.instant(site.fill(panel["targets"][0]["expr"], name), site.until)
+            (shown,) = item.values
+            assert float(shown.strip("$")) == pytest.approx(float(found["value"][1]), rel=0.01), item.title
+            compared += 1
+    return compared
+
+
+async def test_every_panel_has_data_and_quiet_alerts_are_quiet(
+    site: Site, server: TlsProvider, drawable: bool
+) -> None:
     ready = [("LLMDeployment", BUSY, site.namespace), ("LLMProvider", "outside", site.system)]
     for kind, name, namespace in ready:
         await until(lambda: site.ready(kind, name, namespace)[0] == "True", f"{name} is Ready", 120)  # noqa: B023
@@ -258,6 +323,12 @@ async def test_every_panel_has_data_and_quiet_alerts_are_quiet(site: Site, serve
             "an exemption is not needed any more"
         )
         assert {status for _, status in statuses} == {200}
+
+        if drawable:
+            # In a thread: Playwright's plain interface wants one without an event loop.
+            drawings = await asyncio.to_thread(site.draw)
+            compared = sum(check_drawn(site, name, drawn) for name, drawn in drawings.items())
+            assert compared > 15, "most numbers can be compared"
 
         alerts = site.prometheus.alerts()
         assert {rule["health"] for rule in alerts.values()} == {"ok"}, alerts

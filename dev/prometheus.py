@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes one operator and one Envoy, and what is asked of it."""
+"""A real Prometheus, scraping one operator and one Envoy or over what was scraped before, and what is asked of it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,41 @@ INSTALLATION = "modelyard-system"
 """The namespace of the targets, as monitors tell it: that of the rules before the chart puts in its own."""
 
 
-class Prometheus:
-    """The process and its HTTP API."""
+class PrometheusError(Exception):
+    """Prometheus refused to answer."""
 
-    def __init__(self, programs: Path, folder: Path, ports: Ports, rules: Iterable[Path]) -> None:
+
+class Prometheus:
+    """The process and its HTTP API. Without ports it scrapes nothing and answers from what its folder holds.
+
+    `scrape_interval` is in seconds.
+    """
+
+    def __init__(
+        self,
+        programs: Path,
+        folder: Path,
+        ports: Ports | None,
+        rules: Iterable[Path] = (),
+        *,
+        scrape_interval: int = 1,
+    ) -> None:
         (self.port,) = free_ports(1)
-        folder.mkdir(parents=True)
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
         config = folder / "prometheus.yaml"
-        jobs = (("operator", ports.health, "/metrics"), ("gateway", ports.stats, "/stats/prometheus"))
+        jobs = (
+            (("operator", ports.health, "/metrics"), ("gateway", ports.stats, "/stats/prometheus"))
+            if ports
+            else ()
+        )
+        interval = f"{scrape_interval}s"
         content = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "global": {
+                "scrape_interval": interval,
+                "scrape_timeout": interval,
+                "evaluation_interval": interval,
+            },
             "rule_files": [str(path) for path in rules],
             "scrape_configs": [
                 {
@@ -55,25 +80,26 @@ class Prometheus:
         )
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """Return the `data` of an answer. Raises AssertionError with Prometheus' words for an error."""
-        url = f"http://{LOOPBACK}:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        """Return the `data` of an answer. Raises PrometheusError with Prometheus' words for an error."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
-                answer = json.load(reply)
+            with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - its own address
+                return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
-        assert answer["status"] == "success", answer
-        return answer["data"]
+            raise PrometheusError(f"{parameters}: {error.read().decode()}") from error
 
-    def instant(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series that an expression has now."""
-        return [
-            item for item in self.ask("query", query=expression)["result"] if _is_number(item["value"][1])
-        ]
+    def instant(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """Return the series that an expression has now, or had at a Unix time."""
+        asked = {"query": expression, **({} if at is None else {"time": str(at)})}
+        return [item for item in self.ask("query", **asked)["result"] if _is_number(item["value"][1])]
 
-    def range(self, expression: str, begin: float, end: float) -> list[dict[str, Any]]:
-        """Return the series that an expression had between two Unix times, without points that are no number."""
-        asked = {"query": expression, "start": str(begin), "end": str(end), "step": str(STEP)}
+    def range(self, expression: str, begin: float, end: float, step: int = STEP) -> list[dict[str, Any]]:
+        """Return the series that an expression had between two Unix times, without those that have no number.
+
+        Points lie on multiples of `step`, in seconds, as Grafana has them.
+        """
+        start, stop = (str(int(time // step) * step) for time in (begin, end))
+        asked = {"query": expression, "start": start, "end": stop, "step": str(step)}
         found = self.ask("query_range", **asked)["result"]
         return [item for item in found if any(_is_number(value) for _, value in item["values"])]
 
