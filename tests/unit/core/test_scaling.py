@@ -129,7 +129,7 @@ def test_errors_are_taken_at_the_lag_of_a_start():
     # Twice 10 squared, less a Poisson burst of 100 / 8: without the slope the error would be twice as large.
     assert state.error == pytest.approx(200.0 - 12.5)
     assert state.power == 10_000.0
-    assert state.pending == (Pending(NOW + 128.0, 100.0, 100.0),)
+    assert state.pending == (Pending(NOW + 128.0, 100.0, 100.0, straight=100.0),)
 
 
 def test_an_error_counts_up_to_half_the_forecast_and_downward_not_at_all():

@@ -4,9 +4,10 @@ Exponentially weighted means of the rate, faster and slower ones. On a ramp each
 difference of two gives the slope, and the slope corrects the lag. One slope is taken over minutes, which tells it well
 from noise and late, and one over a quarter of that. A slope is used as far as it stands out from the noise that its
 means have and as far as the load has followed it (`core/scaling/slopes.py`); a change of level that stands out moves
-all means at once. A third slope, over ten minutes, is the trend: it is told to those who ask where the load goes in the
-next hour, and is no part of what is foretold for one start. There is no season: day-ahead autocorrelation of the public
-traces is 0.07 to 0.49, too weak to beat the last value.
+all means at once. The distance from a mean over eight minutes counts as far as the load comes back to it
+(`core/scaling/reversion.py`): that tells a swing from a ramp. A third slope, over ten minutes, is the trend: it is told
+to those who ask where the load goes in the next hour, and is no part of what is foretold for one start. There is no
+season: day-ahead autocorrelation of the public traces is 0.07 to 0.49, too weak to beat the last value.
 """
 
 import math
@@ -92,10 +93,23 @@ class Forecast:
         turn = quick - self.fast + short * (policy.quick + reach) if short else 0.0
         return self.slope(policy) * (policy.fast + reach), turn
 
-    def ahead(self, seconds: float, policy: ForecastPolicy, weights: Slopes = (1.0, 0.0)) -> float:
-        """Return requests per second so many seconds from now. `weights`: of the slopes."""
+    def back(self, seconds: float, policy: ForecastPolicy) -> float:
+        """Return how far from `fast` the load is so many seconds from now if it comes back to its mean over minutes."""
+        mean = self.slow if self.long is None else self.long
+        return (mean - self.fast) * -math.expm1(-seconds / policy.damping)
+
+    def ahead(
+        self, seconds: float, policy: ForecastPolicy, weights: Slopes = (1.0, 0.0), reversion: float = 0.0
+    ) -> float:
+        """Return requests per second so many seconds from now.
+
+        `weights`: of the slopes; `reversion`: of the way back to the mean.
+        """
         long, short = self.changes(seconds, policy)
-        return max(self.fast + weights[0] * long + weights[1] * short, 0.0)
+        change = weights[0] * long + weights[1] * short
+        if reversion:
+            change += reversion * self.back(seconds, policy)
+        return max(self.fast + change, 0.0)
 
     def _slope(self, fast: float, slow: float, short: float, long: float, policy: ForecastPolicy) -> float:
         """Return the slope between two means of these time constants, without noise (positive-part shrinkage)."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy
+from modelyard.core.scaling.reversion import ReversionPolicy, ReversionRecord
 from modelyard.core.scaling.slopes import SlopePolicy, SlopeRecord, Slopes
 
 PENDING = 32
@@ -52,6 +53,7 @@ class HeadroomPolicy:
     """Times the share that may be missed up to which misses count: an outage as long as a usual start, 2 minutes,
     divides it by 3. What an outage shows beyond that is a surge, and no headroom for those is cheap."""
     slopes: SlopePolicy = field(default_factory=SlopePolicy)
+    reversion: ReversionPolicy = field(default_factory=ReversionPolicy)
     outlier: float = 0.5
     """Relative error above which more load than forecast is a surge, where chance does not explain it (`change` of the
     forecast's policy). Errors up to it count; in the first moments, when nothing can be a surge yet, larger ones count
@@ -81,9 +83,25 @@ class Pending:
     level: float
     """Offered work, in requests per second of the size that capacity stands for, without the slopes."""
     trend: float
-    """With the slopes, as they were weighed."""
+    """With the slopes and the way back to the mean, as they were weighed."""
     changes: Slopes = (0.0, 0.0)
     """What each slope foretold beyond the level."""
+    straight: float = 0.0
+    """With the slopes alone."""
+    back: float = 0.0
+    """What the way back to the mean foretold beyond that."""
+
+    def convert(self, factor: float) -> "Pending":
+        """Return it in requests of another size, of which one of the present size is worth so many."""
+        long, short = self.changes
+        return Pending(
+            self.due,
+            self.level * factor,
+            self.trend * factor,
+            (long * factor, short * factor),
+            self.straight * factor,
+            self.back * factor,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,7 @@ class Headroom:
     error: float = 0.0
     """Mean of squared upward errors beyond bursts."""
     slopes: SlopeRecord = field(default_factory=SlopeRecord)
+    reversion: ReversionRecord = field(default_factory=ReversionRecord)
     power: float = 0.0
     """Mean of squared forecasts: errors are relative to it, so that those under little load do not count for more."""
     allowed: float | None = None
@@ -122,6 +141,10 @@ class Headroom:
     def weights(self, policy: HeadroomPolicy) -> Slopes:
         """Return the weights of the slopes: what they have earned."""
         return self.slopes.weights(self.observed, policy.slopes)
+
+    def weight_back(self, policy: HeadroomPolicy) -> float:
+        """Return the weight of the way back to the mean: what it has earned."""
+        return self.reversion.weight(self.observed, policy.reversion)
 
     def relative(self, policy: HeadroomPolicy) -> float:
         """Return the relative standard deviation of the forecast's error beyond bursts."""
@@ -159,7 +182,7 @@ def learn(
     due = [item for item in state.pending if item.due <= end]
     pending = [item for item in state.pending if item.due > end]
     observed, power = state.observed, state.power
-    error, slopes, calm = state.error, state.slopes, state.calm
+    error, slopes, reversion, calm = state.error, state.slopes, state.reversion, state.calm
     if due and end - due[-1].due <= max(2 * width, lead / PENDING * 2):
         promised = due[-1]
         observed = min(observed + width, policy.memory)
@@ -169,8 +192,9 @@ def learn(
         # Of a small load, chance alone makes half as much again.
         least = max(policy.outlier * max(promised.level, usual), forecast_policy.change * math.sqrt(noise))
         surge = promised.level + least
-        # Which slope was right is learned from surges too: a load that swings is all surge on its way up.
+        # What was right is learned from surges too: a load that swings is all surge on its way up.
         slopes = slopes.take_in(promised.changes, offered - promised.level, share)
+        reversion = reversion.take_in(promised.back, offered - promised.straight, share)
         # What was promised in the first moments says nothing: there was no history yet.
         if offered > surge and observed > 2 * lead:
             calm = 0.0
@@ -180,13 +204,41 @@ def learn(
         power += share * (max(promised.level, 1.0 / width) ** 2 - power)
     leftover = _leave(state.leftover, calm, lead, queue) if queue is not None else 0.0
     state = replace(
-        state, observed=observed, error=error, slopes=slopes, power=power, calm=calm, leftover=leftover
+        state,
+        observed=observed,
+        error=error,
+        slopes=slopes,
+        reversion=reversion,
+        power=power,
+        calm=calm,
+        leftover=leftover,
     )
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
-        made = after.ahead(lead, forecast_policy, state.weights(policy)) * work
-        long, short = after.changes(lead, forecast_policy)
-        pending.append(Pending(end + lead, after.fast * work, made, (long * work, short * work)))
+        pending.append(_promise(state, after, work, lead, forecast_policy, policy))
     return replace(state, pending=tuple(pending[-PENDING - 1 :]))
+
+
+def _promise(
+    state: Headroom,
+    forecast: Forecast,
+    work: float,
+    lead: float,
+    forecast_policy: ForecastPolicy,
+    policy: HeadroomPolicy,
+) -> Pending:
+    weights = state.weights(policy)
+    long, short = forecast.changes(lead, forecast_policy)
+    back = forecast.back(lead, forecast_policy)
+    straight = forecast.ahead(lead, forecast_policy, weights)
+    made = forecast.ahead(lead, forecast_policy, weights, state.weight_back(policy))
+    return Pending(
+        due=forecast.time + lead,
+        level=forecast.fast * work,
+        trend=made * work,
+        changes=(long * work, short * work),
+        straight=straight * work,
+        back=back * work,
+    )
 
 
 def _leave(leftover: float, calm: float, lead: float, queue: Queue) -> float:

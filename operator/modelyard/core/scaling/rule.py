@@ -11,7 +11,7 @@ from modelyard.core.scaling.attainment import (
     missed_share,
 )
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
-from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Pending, Queue, control, follow, learn
+from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Queue, control, follow, learn
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
 from modelyard.core.snapshot import ServiceReading
 
@@ -167,15 +167,7 @@ def convert(memory: LoadMemory, factor: float) -> LoadMemory:
     if factor == 1.0:
         return memory
     headroom = memory.headroom
-    pending = tuple(
-        Pending(
-            item.due,
-            item.level * factor,
-            item.trend * factor,
-            (item.changes[0] * factor, item.changes[1] * factor),
-        )
-        for item in headroom.pending
-    )
+    pending = tuple(item.convert(factor) for item in headroom.pending)
     return replace(
         memory,
         headroom=replace(
@@ -183,6 +175,7 @@ def convert(memory: LoadMemory, factor: float) -> LoadMemory:
             pending=pending,
             error=headroom.error * factor**2,
             slopes=headroom.slopes.convert(factor),
+            reversion=headroom.reversion.convert(factor),
             power=headroom.power * factor**2,
             leftover=headroom.leftover * factor,
         ),
@@ -230,11 +223,11 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
     if state is None:
         state = begin(demand.time, demand.rate, policy.forecast)
     width = min(max(fleet.service_time or SERVICE_TIME, SHORTEST_BIN), LONGEST_BIN)
-    weights = headroom.weights(policy.headroom)
+    weights, reversion = headroom.weights(policy.headroom), headroom.weight_back(policy.headroom)
     allowed = policy.headroom.missed if headroom.allowed is None else headroom.allowed
 
     def expected(seconds: float) -> float:
-        return state.ahead(seconds, policy.forecast, weights) * fleet.work
+        return state.ahead(seconds, policy.forecast, weights, reversion) * fleet.work
 
     def deviation(rate: float) -> float:
         return headroom.deviation(rate, state.dispersion * fleet.work, BURST * width, policy.headroom)
