@@ -294,9 +294,10 @@ def _remember(wanted: tuple[Wanted, ...], newest: Wanted, horizon: float, apart:
 
 def _explain(need: Need, each: float) -> str:
     waits = f" and {need.backlog:.0f} waiting" if need.backlog >= 1 else ""
+    recurs = f" (it recurs every {need.period / 60:.0f} min)" if need.period else ""
     return (
         f"{need.load[0]:.2f} requests/s, {need.load[-1]:.2f} +- {need.deviation:.2f} expected one start from now"
-        f"{waits}, of which {need.allowed:.2%} may miss, at {each:.2f} a replica"
+        f"{recurs}{waits}, of which {need.allowed:.2%} may miss, at {each:.2f} a replica"
     )
 
 

@@ -6,8 +6,9 @@ from noise and late, and one over a quarter of that. A slope is used as far as i
 means have and as far as the load has followed it (`core/scaling/slopes.py`); a change of level that stands out moves
 all means at once. The distance from a mean over eight minutes counts as far as the load comes back to it
 (`core/scaling/reversion.py`): that tells a swing from a ramp. A third slope, over ten minutes, is the trend: it is told
-to those who ask where the load goes in the next hour, and is no part of what is foretold for one start. There is no
-season: day-ahead autocorrelation of the public traces is 0.07 to 0.49, too weak to beat the last value.
+to those who ask where the load goes in the next hour, and is no part of what is foretold for one start. What recurs
+within two hours is foretold beside this (`core/scaling/recurrence.py`). There is no season: day-ahead autocorrelation
+of the public traces is 0.07 to 0.49, too weak to beat the last value.
 """
 
 import math

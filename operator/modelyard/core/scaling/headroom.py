@@ -13,6 +13,7 @@ nothing about the next surge, and does not lower the headroom below the usual.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -83,13 +84,20 @@ class Pending:
     level: float
     """Offered work, in requests per second of the size that capacity stands for, without the slopes."""
     trend: float
-    """With the slopes and the way back to the mean, as they were weighed."""
+    """With the slopes and the way back to the mean, as they were weighed, and with what recurs."""
     changes: Slopes = (0.0, 0.0)
     """What each slope foretold beyond the level."""
     straight: float = 0.0
     """With the slopes alone."""
     back: float = 0.0
     """What the way back to the mean foretold beyond that."""
+    recurs: float = 0.0
+    """How much of `trend` is due to what recurs."""
+
+    @property
+    def plain(self) -> float:
+        """Without what recurs."""
+        return self.trend - self.recurs
 
     def convert(self, factor: float) -> "Pending":
         """Return it in requests of another size, of which one of the present size is worth so many."""
@@ -101,6 +109,7 @@ class Pending:
             (long * factor, short * factor),
             self.straight * factor,
             self.back * factor,
+            self.recurs * factor,
         )
 
 
@@ -138,6 +147,11 @@ class Headroom:
         """
         return self.surged and (self.calm < lead or self.leftover > 0.0)
 
+    def promised(self, end: float, width: float, lead: float) -> Pending | None:
+        """Return the forecast for a bin of this width that ends now; None: there is none."""
+        due = next((item for item in reversed(self.pending) if item.due <= end), None)
+        return due if due is not None and end - due.due <= max(2 * width, lead / PENDING * 2) else None
+
     def weights(self, policy: HeadroomPolicy) -> Slopes:
         """Return the weights of the slopes: what they have earned."""
         return self.slopes.weights(self.observed, policy.slopes)
@@ -171,27 +185,29 @@ def learn(
     forecast_policy: ForecastPolicy,
     policy: HeadroomPolicy,
     queue: Queue | None = None,
+    foresee: Callable[[float, float], float] | None = None,
 ) -> Headroom:
     """Return the state with one more bin, which lies between two forecasts; new forecasts are made for `lead` later.
 
     `work`: of a request now. Errors are those of the work that is offered: that requests grow is not foreseen either.
     `queue`: what waits in the engines; None: not known.
+    `foresee`: returns a forecast with what recurs, from one without and the time that it is for; None: nothing recurs.
     """
     start, end = before.time, after.time
     width = end - start
-    due = [item for item in state.pending if item.due <= end]
     pending = [item for item in state.pending if item.due > end]
     observed, power = state.observed, state.power
     error, slopes, reversion, calm = state.error, state.slopes, state.reversion, state.calm
-    if due and end - due[-1].due <= max(2 * width, lead / PENDING * 2):
-        promised = due[-1]
+    promised = state.promised(end, width, lead)
+    if promised is not None:
         observed = min(observed + width, policy.memory)
         share = width / observed
         offered, usual = after.last * work, math.sqrt(power)
         noise = after.dispersion * work * max(promised.level, 1.0 / width) / width
         # Of a small load, chance alone makes half as much again.
         least = max(policy.outlier * max(promised.level, usual), forecast_policy.change * math.sqrt(noise))
-        surge = promised.level + least
+        # A rise that was foretold because it recurs is no surge.
+        surge = promised.level + max(promised.recurs, 0.0) + least
         # What was right is learned from surges too: a load that swings is all surge on its way up.
         slopes = slopes.take_in(promised.changes, offered - promised.level, share)
         reversion = reversion.take_in(promised.back, offered - promised.straight, share)
@@ -214,7 +230,7 @@ def learn(
         leftover=leftover,
     )
     if not pending or after.time + lead - pending[-1].due >= lead / PENDING:
-        pending.append(_promise(state, after, work, lead, forecast_policy, policy))
+        pending.append(_promise(state, after, work, lead, forecast_policy, policy, foresee))
     return replace(state, pending=tuple(pending[-PENDING - 1 :]))
 
 
@@ -225,19 +241,22 @@ def _promise(
     lead: float,
     forecast_policy: ForecastPolicy,
     policy: HeadroomPolicy,
+    foresee: Callable[[float, float], float] | None,
 ) -> Pending:
     weights = state.weights(policy)
     long, short = forecast.changes(lead, forecast_policy)
     back = forecast.back(lead, forecast_policy)
     straight = forecast.ahead(lead, forecast_policy, weights)
-    made = forecast.ahead(lead, forecast_policy, weights, state.weight_back(policy))
+    plain = forecast.ahead(lead, forecast_policy, weights, state.weight_back(policy)) * work
+    made = plain if foresee is None else foresee(plain, forecast.time + lead)
     return Pending(
         due=forecast.time + lead,
         level=forecast.fast * work,
-        trend=made * work,
+        trend=made,
         changes=(long * work, short * work),
         straight=straight * work,
         back=back * work,
+        recurs=made - plain,
     )
 
 

@@ -13,6 +13,7 @@ from modelyard.core.scaling.attainment import (
 from modelyard.core.scaling.forecast import Forecast, ForecastPolicy, advance, begin
 from modelyard.core.scaling.headroom import Headroom, HeadroomPolicy, Queue, control, follow, learn
 from modelyard.core.scaling.proof import Fleet, is_enough, project_backlog
+from modelyard.core.scaling.recurrence import Recurrence, RecurrencePolicy
 from modelyard.core.snapshot import ServiceReading
 
 DRAIN_TIME = 60.0
@@ -46,6 +47,7 @@ class LoadPolicy:
     forecast: ForecastPolicy = field(default_factory=ForecastPolicy)
     headroom: HeadroomPolicy = field(default_factory=HeadroomPolicy)
     misses: MissPolicy = field(default_factory=MissPolicy)
+    recurrence: RecurrencePolicy = field(default_factory=RecurrencePolicy)
     drain_time: float = DRAIN_TIME
 
     @property
@@ -62,6 +64,7 @@ class LoadMemory:
     """Where the newest bin ends."""
     forecast: Forecast | None = None
     headroom: Headroom = field(default_factory=Headroom)
+    recurrence: Recurrence = field(default_factory=Recurrence)
     backlog: float = 0.0
     """Requests that wait, by the balance of arrivals and capacity, in requests of the size that capacity stands for."""
     service: ServiceReading | None = None
@@ -120,8 +123,21 @@ def _close_bin(
     if service is not None and end.time - service.time > LONGEST_COUNT:
         service = None
     queue = Queue(service.waiting * fleet.work, fleet.each) if service is not None else None
+    lead, promised = fleet.lead, memory.headroom.promised(end.time, seconds, fleet.lead)
+    recurrence = memory.recurrence.take_in(
+        start.time,
+        end.time,
+        after.last * fleet.work,
+        promised.plain if promised is not None else None,
+        lead,
+        policy.recurrence,
+    )
+
+    def foresee(plain: float, time: float) -> float:
+        return recurrence.mix(plain, time, policy.recurrence)
+
     headroom = learn(
-        memory.headroom, before, after, fleet.work, fleet.lead, policy.forecast, policy.headroom, queue
+        memory.headroom, before, after, fleet.work, lead, policy.forecast, policy.headroom, queue, foresee
     )
     offered = arrivals * fleet.work + memory.backlog
     served = fleet.serving * seconds
@@ -134,7 +150,7 @@ def _close_bin(
     backlog = advance_backlog(memory.backlog, arrivals * fleet.work, fleet.serving, seconds)
     if fleet.waiting is not None:
         backlog = min(backlog, fleet.waiting)
-    memory = replace(memory, service=fleet.service)
+    memory = replace(memory, service=fleet.service, recurrence=recurrence)
     return replace(memory, counted=end, forecast=after, headroom=headroom, backlog=backlog)
 
 
@@ -180,6 +196,7 @@ def convert(memory: LoadMemory, factor: float) -> LoadMemory:
             leftover=headroom.leftover * factor,
         ),
         backlog=memory.backlog * factor,
+        recurrence=memory.recurrence.convert(factor),
     )
 
 
@@ -205,6 +222,8 @@ class Need:
     """Needed at any moment until then."""
     lead: float
     """Seconds that a start takes."""
+    period: float = 0.0
+    """Seconds after which the load recurs; 0: it does not."""
 
     def proves(self, remaining: float, serving: float) -> bool:
         """Say whether a fleet that keeps `remaining` requests per second, of `serving` now, is enough.
@@ -227,7 +246,9 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
     allowed = policy.headroom.missed if headroom.allowed is None else headroom.allowed
 
     def expected(seconds: float) -> float:
-        return state.ahead(seconds, policy.forecast, weights, reversion) * fleet.work
+        plain = state.ahead(seconds, policy.forecast, weights, reversion) * fleet.work
+        # What is there now need not be foretold.
+        return memory.recurrence.mix(plain, state.time + seconds, policy.recurrence) if seconds else plain
 
     def deviation(rate: float) -> float:
         return headroom.deviation(rate, state.dispersion * fleet.work, BURST * width, policy.headroom)
@@ -249,4 +270,5 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
         capacity=capacity,
         keep=max(capacity, *profile),
         lead=lead,
+        period=memory.recurrence.period,
     )
