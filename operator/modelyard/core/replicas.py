@@ -256,7 +256,13 @@ def _follow_load(
             target = present
         if _count(target, each) > _count(needed, each):
             code = Code.STABILIZING
-            sentence += f"; stays at {_count(target, each)} until that is proven for {window:.0f} s"
+            kept = _count(target, each)
+            falls = kept < _count(present, each)
+            sentence += (
+                f"; falls to {kept}, which was needed within {window:.0f} s"
+                if falls
+                else f"; stays at {kept} until that is proven for {window:.0f} s"
+            )
     budget = data.bounds.budget if data.bounds is not None else ""
     if budget and ("max is" in bound or (data.current or 0) > high):
         code = Code.BUDGET_LIMITED
@@ -329,7 +335,7 @@ def _consider_sleep(data: SizeInput, memory: SizeMemory, now: float, size: Size)
         code = Code.BUDGET_LIMITED if hurried else Code.IDLE
         sleep = Size(0, Reason(code, f"sleeps: not used for {idle_after:.0f} s{by}"))
         return sleep, replace(memory, slept_at=now, wanted=())
-    if data.demand is not None and data.demand.rate == 0:
+    if data.demand is not None and data.demand.rate == 0 and size.replicas == data.current:
         return replace(
             size, reason=Reason(Code.STABILIZING, f"sleeps when not used for {idle_after:.0f} s")
         ), memory
