@@ -1,7 +1,6 @@
 # Everything a developer does. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-UV_VERSION := 0.13.9
 # uv from the PATH if there is one, else our own copy under .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
@@ -17,9 +16,10 @@ help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .tools/uv/bin/uv:
-	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
+	@echo "Installing uv into .tools/ ..."
 	@python3 -m venv .tools/uv
-	@.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@.tools/uv/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes \
+	  --requirement dev/image/uv.txt
 
 .PHONY: install
 install: $(if $(findstring .tools,$(UV)),$(UV)) ## Install the Python environment (and uv, if missing)
@@ -95,6 +95,10 @@ dashboards: install ## Write charts/modelyard/dashboards from dev/dashboards
 .PHONY: screenshots
 screenshots: install ## Write the pictures of docs/web.md again
 	@MODELYARD_UPDATE_SCREENSHOTS=1 $(RUN) pytest tests/browser -k screenshots -q
+
+.PHONY: dashboard-screenshots
+dashboard-screenshots: binaries ## Write the pictures of docs/observability.md again, from a run of ten minutes (ARGS="--again")
+	@$(PYTHON) -m dev.dashboards.screenshots $(ARGS)
 
 .PHONY: golden
 golden: install ## Write the expected manifests, the rendered charts and the table of metrics again
