@@ -10,16 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.demand import Demand, Sample
-from modelyard.core.scaling.recurrence import (
-    CELL,
-    KEPT,
-    Recurrence,
-    RecurrencePolicy,
-    autocorrelation,
-    find_periods,
-    recall,
-    weigh,
-)
+from modelyard.core.scaling.periods import autocorrelation, find_periods, recall, weigh
+from modelyard.core.scaling.recurrence import CELL, KEPT, Recurrence, RecurrencePolicy
 from modelyard.core.scaling.rule import (
     FleetView,
     LoadMemory,
