@@ -9,6 +9,7 @@ import pytest
 
 from dev.cluster.control_plane import ControlPlane
 from modelyard.cli.costread import read_view
+from modelyard.cli.kubeconfig import Access
 from modelyard.core.ledger.archive import OPEN_NAME, archive_name
 from modelyard.core.ledger.book import Ledger
 from modelyard.core.ledger.codec import decode_ledger
@@ -109,7 +110,7 @@ async def test_hours_are_archived_and_cannot_be_changed(
     await again.round(T + HOUR + 40)
     assert fresh.spend is not None
     assert [(line.hour - T, line.dollars) for line in fresh.spend.lines] == [(0, 2.0), (HOUR, 2.0)]
-    view = await read_view(control_plane.kubeconfig, setting.namespace)
+    view = await read_view(Access((control_plane.kubeconfig,)), setting.namespace)
     assert {start - T: sum(line.dollars for line in lines) for start, lines in view.periods} == {
         0: 2.0,
         HOUR: 2.0,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dev.demo.kube import namespace_manifest
 from modelyard.cli.costread import read_view
+from modelyard.cli.kubeconfig import Access
 from modelyard.cli.main import app
 from modelyard.core.ledger.settle import sum_lines
 from modelyard.core.ledger.usage import Use
@@ -59,7 +60,7 @@ async def ask_many(bed, model, first, key=None):
 
 async def written(bed, target):
     """Return the line of a deployment, as it is written."""
-    view = await read_view(bed.stack.kubeconfig, SYSTEM_NAMESPACE)
+    view = await read_view(Access((bed.stack.kubeconfig,)), SYSTEM_NAMESPACE)
     lines = sum_lines(line for _, found in view.periods for line in found if line.key.target == target)
     return {line.key.route: line for line in lines}
 
@@ -206,7 +207,7 @@ async def test_what_a_tenant_used_is_its_own(bed, make_model, blue):
 
     async with asyncio.timeout(WRITTEN_S):
         while True:
-            view = await read_view(bed.stack.kubeconfig, SYSTEM_NAMESPACE)
+            view = await read_view(Access((bed.stack.kubeconfig,)), SYSTEM_NAMESPACE)
             lines = sum_lines(
                 line for _, found in view.periods for line in found if line.key.target == target
             )
