@@ -16,7 +16,7 @@ BIN, LEAD = 8.0, 120.0
 
 
 def test_the_way_back_ends_at_the_mean_over_minutes():
-    state = Forecast(time=NOW, fast=10.0, slow=20.0, dispersion=1.0, long=30.0)
+    state = Forecast(time=NOW, fast=10.0, slow=20.0, dispersion=0.0, long=30.0)
     assert state.back(0.0, FORECAST) == 0.0
     assert state.back(120.0, FORECAST) == pytest.approx(20.0 * (1 - math.exp(-1)))
     assert state.back(1e6, FORECAST) == pytest.approx(20.0)
@@ -25,6 +25,9 @@ def test_the_way_back_ends_at_the_mean_over_minutes():
     assert state.ahead(1e6, FORECAST, (0.0, 0.0), 0.5) == pytest.approx(20.0)
     # Of a first mean over minutes nothing is known yet.
     assert replace(state, long=None).back(1e6, FORECAST) == pytest.approx(10.0)
+    # What noise explains is no distance, and the rest is shrunk.
+    assert 0.0 < replace(state, dispersion=4.0).back(1e6, FORECAST) < 20.0
+    assert replace(state, long=10.5, slow=10.0, dispersion=4.0).back(1e6, FORECAST) == 0.0
 
 
 def test_a_return_that_comes_each_time_counts_as_far_as_it_came():
@@ -74,6 +77,19 @@ def _swing(period: float, hours: float) -> list[float]:
 def test_a_swing_earns_it_within_a_period_and_a_half(period: float):
     assert _weigh(_swing(period, 1.5 * period / 3600)) > 0.4
     assert _weigh(_swing(period, 3.0)) > 0.4
+
+
+def test_one_surge_that_passes_is_forgotten_in_minutes():
+    """It looks like half a swing. What is foretold stays between the load and its mean, and that mean falls."""
+    forecast, state = begin(NOW, 10.0, FORECAST), Headroom()
+    for number, rate in enumerate([10.0] * 75 + [20.0] * 30 + [10.0] * 200, start=1):
+        after = advance(forecast, NOW + number * BIN, rate * BIN, FORECAST)
+        state = learn(state, forecast, after, 1.0, LEAD, FORECAST, HEADROOM)
+        forecast = after
+        ahead = forecast.ahead(LEAD, FORECAST, (0.0, 0.0), state.weight_back(HEADROOM))
+        low, high = sorted((forecast.fast, forecast.slow if forecast.long is None else forecast.long))
+        assert low - 1e-9 <= ahead <= high + 1e-9
+    assert ahead == pytest.approx(10.0, rel=0.05)
 
 
 def test_levels_noise_and_growth_earn_nothing():

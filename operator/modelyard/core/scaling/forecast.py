@@ -95,9 +95,13 @@ class Forecast:
         return self.slope(policy) * (policy.fast + reach), turn
 
     def back(self, seconds: float, policy: ForecastPolicy) -> float:
-        """Return how far from `fast` the load is so many seconds from now if it comes back to its mean over minutes."""
+        """Return how far from `fast` the load is so many seconds from now if it comes back to its mean over minutes.
+
+        The distance counts as far as it stands out from noise, like a slope.
+        """
         mean = self.slow if self.long is None else self.long
-        return (mean - self.fast) * -math.expm1(-seconds / policy.damping)
+        away = self._slope(self.fast, mean, policy.fast, policy.long, policy) * (policy.long - policy.fast)
+        return away * math.expm1(-seconds / policy.damping)
 
     def ahead(
         self, seconds: float, policy: ForecastPolicy, weights: Slopes = (1.0, 0.0), reversion: float = 0.0

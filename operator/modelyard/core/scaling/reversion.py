@@ -24,7 +24,8 @@ class ReversionPolicy:
     least: float = 0.15
     """Share of the squared errors that must be explained for any weight. Errors over one start overlap, so an hour with
     starts of 120 s has 30 that are independent; a correlation by chance has the standard error 1 / sqrt(30), and two of
-    them explain 0.13."""
+    them explain 0.13. In the first minutes chance explains more: one surge that passes looks like half a swing, and
+    may be one. It costs little to take it for one, as nothing is foretold beyond the mean, which forgets in minutes."""
     clear: float = 0.25
     """The same for the whole weight. Swings of 10 to 20 minutes explain 0.26 to 0.54, levels that change every 5 or 10
     minutes 0.02 to 0.09."""
