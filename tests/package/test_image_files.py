@@ -23,7 +23,11 @@ def instructions() -> list[str]:
 
 
 def test_image_is_installed_by_the_projects_uv():
-    assert f"UV_VERSION := {locked('uv.txt')['uv']}\n" in (REPOSITORY / "Makefile").read_text()
+    assert locked("uv.txt").keys() == {"uv"}
+    makefile = (REPOSITORY / "Makefile").read_text().replace("\\\n", " ")
+    (line,) = (line for line in makefile.splitlines() if ".tools/uv/bin/pip install" in line)
+    assert "--require-hashes" in line.split()
+    assert line.split()[-2:] == ["--requirement", "dev/image/uv.txt"]
 
 
 def test_wheel_is_built_by_what_the_project_asks_for():
