@@ -1,13 +1,14 @@
 """What a scenario's name stands for: the engine, the requests, the flow of 14 days."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.autoscaling.scenarios import Case, Goal, Load
+from benchmarks.autoscaling.scenarios import WHOLE, Case, Goal, Load
 from dev.traces.azure import CONVERSATION_2023
 from modelyard.api.acceleratorclass import AcceleratorClass
 from modelyard.api.llmdeployment import LLMDeployment
@@ -52,6 +53,9 @@ INITIAL_UTILISATION = 0.7
 """Share of capacity at which the replicas that serve at the beginning carry the load of the first minutes."""
 FIRST_MINUTES = 600.0
 """Seconds."""
+MOST = 2.0
+"""Times the replicas that the busiest ten minutes need that every policy may have at most: as a team sets
+`maxReplicas`, which knows its peak and leaves room. Rules that run away are held there."""
 _SAMPLE_PER_WINDOW = 100
 """Requests of a mean window of ten minutes in the sample that stands for the 14 days."""
 
@@ -215,6 +219,37 @@ def build_scenario(case: Case, part: str, seed: int) -> Scenario:
     )
 
 
+@lru_cache(maxsize=16)
+def busiest(load: Load, goal: Goal) -> float:
+    """Return the replicas that a load's ten minutes with the most work need, by the requests that come in them.
+
+    Of a trace they are looked for in all of it, whatever is played of it: it is one deployment. Of a made load, those
+    of its first seed stand for all.
+    """
+    windows = _trace_windows(load, goal) if load.kind == "servegen" else _windows(_whole(load, goal, WHOLE, 0))
+    return max(
+        rate / fleet().capacity(inputs, outputs, goal).requests_per_second for rate, inputs, outputs in windows
+    )
+
+
+def _trace_windows(load: Load, goal: Goal) -> Iterator[tuple[float, float, float]]:
+    """Yield the same as `_windows`, of all 14 days."""
+    trace, factor = servegen(), servegen_factor(load, goal)
+    for rate, inputs, outputs in zip(trace.rate, trace.input_mean, trace.output_mean, strict=True):
+        yield float(rate) * factor, float(inputs), float(outputs)
+
+
+def _windows(arrivals: Arrivals) -> Iterator[tuple[float, float, float]]:
+    """Yield requests per second and mean lengths of ten minutes each; the last take a shorter rest with them."""
+    starts = PEAK_WINDOW * np.arange(max(1, int(arrivals.duration / PEAK_WINDOW)))
+    edges = np.append(starts, arrivals.duration)
+    bounds = np.searchsorted(arrivals.time, edges)
+    for first, last, seconds in zip(bounds[:-1], bounds[1:], np.diff(edges), strict=True):
+        if last > first:
+            inputs, outputs = arrivals.input_tokens[first:last], arrivals.output_tokens[first:last]
+            yield float((last - first) / seconds), float(inputs.mean()), float(outputs.mean())
+
+
 def build_days(case: Case, seed: int) -> tuple[Scenario, FluidLoad]:
     """Return the 14 days as a flow, and its scenario, whose requests are a sample of a few from every ten minutes."""
     load = scale_fluid(to_flow(servegen()), servegen_factor(case.load, case.objective))
@@ -256,6 +291,7 @@ def _scenario(
         arrivals=arrivals,
         engine=fleet().engine,
         capacity=capacity,
+        maximum=max(math.ceil(MOST * busiest(case.load, case.objective)), initial),
         initial=initial,
         start=StartTime(case.start),
         price=fleet().price,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.autoscaling.agenda import Request, Results
 from benchmarks.autoscaling.checks import checks_of
-from benchmarks.autoscaling.loads import fleet, servegen, servegen_shape
+from benchmarks.autoscaling.loads import MOST, fleet, servegen, servegen_shape
 from benchmarks.autoscaling.policies import CLAIRVOYANT
 from benchmarks.autoscaling.progress import in_words
 from benchmarks.autoscaling.prose import COLUMNS, FLOW, INTRODUCTION, LIMITS
@@ -69,6 +69,7 @@ def render(request: Request, results: Results, origin: Origin) -> str:
         outputs=shape[1],
         batch=capacity.batch,
         planned=fleet().capacity(*shape, objective, planned=True).requests_per_second,
+        most=MOST,
         first=objective.first_token_base,
         per=1e3 * objective.first_token_per_input_token,
         between=1e3 * objective.inter_token,

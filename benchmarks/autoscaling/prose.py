@@ -29,7 +29,8 @@ One default configuration of ours for all scenarios.
 - **Loads**: "N replicas" is the highest mean rate over ten minutes divided by what one replica answers, both at the
   whole trace's mean request. m-large is played on four stretches of six hours that a rule chooses (highest, steepest,
   lowest, median load) and, as a flow, over all 14 days. Within a stretch a replica's capacity, which every rule is
-  told, is that at the stretch's own mean request; requests get longer and shorter within it.
+  told, is that at the stretch's own mean request; requests get longer and shorter within it. The
+  maximum of every policy is {most:g} times what the busiest ten minutes of the whole load need.
 - **Published rules** are implemented from their sources, with the documented settings and with one tuned for each
   scenario: of up to a few dozen the cheapest that attains 99 % as a flow on the very requests of the first seed, or
   else the one that attains the most. They are told the trace's mean request; what needs the whole trace is given it.

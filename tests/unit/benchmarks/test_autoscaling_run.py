@@ -1,4 +1,5 @@
 import io
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from rich.console import Console
 from benchmarks.autoscaling.agenda import Request, Results, chosen_rivals, expand, tune_job, verify
 from benchmarks.autoscaling.estimate import seconds_of
 from benchmarks.autoscaling.jobs import Job, WorkMissingError, play, summarise
-from benchmarks.autoscaling.loads import build_days, build_scenario
+from benchmarks.autoscaling.loads import build_days, build_scenario, fleet, servegen, servegen_factor
 from benchmarks.autoscaling.page import Origin, render
 from benchmarks.autoscaling.plots import plot_course, plot_frontier
 from benchmarks.autoscaling.policies import (
@@ -26,7 +27,7 @@ from benchmarks.autoscaling.policies import (
     settings_of,
 )
 from benchmarks.autoscaling.run import choose, execute
-from benchmarks.autoscaling.scenarios import Bars, Case, Effort, Load, load_cases
+from benchmarks.autoscaling.scenarios import Bars, Case, Effort, Load, load_cases, quick_cases
 from benchmarks.autoscaling.store import Store, digest_of, sources
 from benchmarks.autoscaling.summary import lines_of
 from modelyard.simulator.fluidload import scale_fluid
@@ -281,8 +282,35 @@ def test_the_fixed_sizes_of_melange_are_those_of_the_rule(setting):
 
 @pytest.mark.parametrize("name", ["static-peak", "static-mean", "melange"])
 def test_fixed_sizes_for_14_days_see_the_flow_and_not_the_sample(name):
-    scenario, load = build_days(DAYS, 0)
+    larger = DAYS.load.model_copy(update={"replicas": 10})
+    scenario, load = build_days(DAYS.model_copy(update={"load": larger}), 0)
     policy = make_days_policy(name, 0, scenario, load)
     more = make_days_policy(name, 0, scenario, scale_fluid(load, 40.0))
     assert 1 <= policy.replicas < more.replicas
     assert isinstance(more.replicas, int)
+
+
+def test_the_maximum_is_twice_what_the_busiest_ten_minutes_need():
+    azure = load_cases()["azure-conversation"]
+    assert build_scenario(azure, "whole", 0).maximum == 2 * azure.load.replicas
+    # By the work: in m-large's the requests are longer than in the mean of its 14 days.
+    large = load_cases()["m-large-10"]
+    trace, factor = servegen(), servegen_factor(large.load, large.objective)
+    needs = [
+        rate * factor / fleet().capacity(inputs, outputs, large.objective).requests_per_second
+        for rate, inputs, outputs in zip(trace.rate, trace.input_mean, trace.output_mean, strict=True)
+    ]
+    assert build_days(large, 0)[0].maximum == math.ceil(2 * max(needs)) > 2 * large.load.replicas
+
+
+def test_every_part_and_seed_of_a_load_has_the_same_maximum():
+    case = quick_cases()["m-large-2"]
+    scenarios = [build_scenario(case, case.parts[0], seed) for seed in (0, 1)] + [build_days(case, 0)[0]]
+    assert len({scenario.maximum for scenario in scenarios}) == 1
+    assert scenarios[0].maximum == build_days(load_cases()["m-large-2"], 0)[0].maximum
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_policy_asks_for_more_than_the_maximum(name):
+    scenario = replace(build_scenario(STEP, "whole", 0), maximum=2)
+    assert run(scenario, make_policy(name, 0, scenario)).wanted.max() <= 2
