@@ -60,8 +60,9 @@ OPERATOR = Dashboard(
                     ],
                     "s",
                     width=8,
-                    absent="no placement was worked out yet",
-                    description="Mean since the operator started.",
+                    absent="no deployment may run in several ways",
+                    description="Mean since the operator started. The fleet is placed as a whole while a deployment may run "
+                    "in several ways.",
                 ),
                 Panel(
                     "Distance of the placement to the optimum",

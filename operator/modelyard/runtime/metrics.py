@@ -201,7 +201,7 @@ LIMITED_TOKENS = Counter(
 WAKES = Counter("modelyard_wakes", "Wake signals of held requests.", registry=REGISTRY)
 PLACEMENT_SECONDS = Histogram(
     "modelyard_placement_seconds",
-    "Duration of one solution of the placement of the fleet.",
+    "Duration of one search for the placement of the fleet, made while a deployment may run in several ways.",
     registry=REGISTRY,
 )
 PLACEMENT_GAP = Gauge(
