@@ -35,6 +35,8 @@ Examples:
   modelyard simulate -f llama.yaml --synthetic poisson:rate=5,hours=1
   modelyard simulate -f llama.yaml --trace day.csv \\
     --policy modelyard --policy hpa-concurrency
+  modelyard simulate -f llama.yaml --trace day.csv \\
+    --lost-metrics 9h-9h20m --spot-loss 14h=2
 
 \b
 Traces     CSV or JSON lines, gzipped or not: time, input_tokens,
@@ -104,6 +106,26 @@ def simulate(
         int,
         typer.Option(help="Times that a client who gave up asks again, at once.", min=0, max=MOST_RETRIES),
     ] = 0,
+    scrape_delay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="15s", help="How old the metrics are that the policy sees. Default: not at all."
+        ),
+    ] = None,
+    lost_metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="20m-35m",
+            help="From when to when no metrics are read, from the start of the traffic; may be given several times.",
+        ),
+    ] = None,
+    spot_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="30m=2",
+            help="When replicas are taken away, and how many at once; may be given several times.",
+        ),
+    ] = None,
     image_pull: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +162,7 @@ def simulate(
 ) -> None:
     """Play recorded traffic against manifests."""
     # The compiler of the simulator takes 90 MiB and a second: the operator and the other commands do without.
+    from modelyard.cli.simulatedisturb import parse_disturbances
     from modelyard.cli.simulaterun import Simulate, run_simulation
 
     try:
@@ -154,8 +177,13 @@ def simulate(
                 seed=seed,
                 start_time=_parse_seconds(start_time, "--start-time"),
                 begin=_parse_moment(begin, "--begin"),
-                abandon_after=_parse_seconds(abandon_after, "--abandon-after"),
-                retries=retries,
+                disturbances=parse_disturbances(
+                    abandon_after=_parse_seconds(abandon_after, "--abandon-after"),
+                    retries=retries,
+                    scrape_delay=_parse_seconds(scrape_delay, "--scrape-delay") or 0.0,
+                    lost_metrics=tuple(lost_metrics or ()),
+                    spot_losses=tuple(spot_loss or ()),
+                ),
                 image_pull=_parse_seconds(image_pull, "--image-pull") or 0.0,
                 against=against,
                 output=output,

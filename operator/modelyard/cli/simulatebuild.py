@@ -1,9 +1,10 @@
 """From the question of a plan and the arrivals to the report of a simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from modelyard.api.meta import Refusal
 from modelyard.cli.simulatemodel import (
     EXIT_CODES,
     Decision,
+    LostMetrics,
     Outcome,
     PolicyRun,
     PolicyTotal,
@@ -22,6 +24,7 @@ from modelyard.cli.simulatemodel import (
     SimulatedLoad,
     SimulatedSetting,
     SimulationReport,
+    SpotLoss,
 )
 from modelyard.core.place import measure_room
 from modelyard.core.plan import DeploymentPlan
@@ -66,8 +69,7 @@ class Asked:
     start_time: float | None = None
     begin: float = EPOCH
     """Unix time at which the traffic begins."""
-    abandon_after: float | None = None
-    retries: int = 0
+    disturbances: simulated.Disturbances = field(default_factory=simulated.Disturbances)
     image_pull: float = 0.0
     notes: tuple[str, ...] = ()
 
@@ -130,8 +132,7 @@ def _find_subject(asked: Asked, deployment: LLMDeployment, plan: DeploymentPlan)
     options = RunOptions(
         seed=asked.seed,
         start_time=asked.start_time,
-        abandon_after=asked.abandon_after,
-        retries=asked.retries,
+        disturbances=asked.disturbances,
         image_pull=asked.image_pull,
         utilization=question.context.policy.size.utilization,
         room=room,
@@ -200,8 +201,21 @@ def _setting(subject: Subject, begin: float) -> SimulatedSetting:
         image_pull_time=scenario.start.image_pull or None,
         first_token=scenario.objective.first_token_base,
         inter_token=scenario.objective.inter_token,
+        **_report_faults(scenario.disturbances),
         begin=f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%dT%H:%M:%SZ}" if scheduled else None,
     )
+
+
+def _report_faults(disturbances: simulated.Disturbances) -> dict[str, Any]:
+    """Return the fields of the setting about what goes wrong; None: nothing of the kind does."""
+    lost, losses = disturbances.lost_readings, disturbances.spot_losses
+    return {
+        "abandon_after": disturbances.abandon_after,
+        "retries": disturbances.retries or None,
+        "scrape_delay": disturbances.reading_delay or None,
+        "lost_metrics": tuple(LostMetrics(start=start, end=end) for start, end in lost) or None,
+        "spot_losses": tuple(SpotLoss(time=time, replicas=count) for time, count in losses) or None,
+    }
 
 
 def report_run(subject: Subject, policy: str, played: Played) -> PolicyRun:

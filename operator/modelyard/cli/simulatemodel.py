@@ -108,6 +108,21 @@ class SimulatedLoad(ApiModel):
     output_tokens: float
 
 
+class LostMetrics(ApiModel):
+    """A time in which no metric is read, in seconds from the start."""
+
+    start: float
+    end: float
+
+
+class SpotLoss(ApiModel):
+    """Replicas that are taken away at once."""
+
+    time: float
+    """Seconds from the start."""
+    replicas: int
+
+
 class SimulatedSetting(ApiModel):
     """What one replica is, and how many there may be."""
 
@@ -132,6 +147,14 @@ class SimulatedSetting(ApiModel):
     first_token: float
     """Objective, seconds."""
     inter_token: float
+    abandon_after: float | None = None
+    """Seconds that a client waits for the first token; absent: for ever."""
+    retries: int | None = None
+    """Times that a client asks again after it gave up; absent: never."""
+    scrape_delay: float | None = None
+    """Seconds by which metrics are old; absent: none."""
+    lost_metrics: tuple[LostMetrics, ...] | None = None
+    spot_losses: tuple[SpotLoss, ...] | None = None
     begin: str | None = None
     """When the traffic begins, RFC 3339, which schedules follow; absent without any."""
 

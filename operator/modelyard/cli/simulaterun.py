@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
@@ -15,6 +15,7 @@ from modelyard.cli.manifests import InputError, Reading, read_files
 from modelyard.cli.plan import silence_solver
 from modelyard.cli.planformat import PlanFormat
 from modelyard.cli.simulatebuild import Asked, Track, build_simulation
+from modelyard.cli.simulatedisturb import check_times
 from modelyard.cli.simulateformat import format_simulation
 from modelyard.cli.simulateload import (
     change_speed,
@@ -29,7 +30,7 @@ from modelyard.core.report.build import Question
 from modelyard.core.report.model import EXIT_CODES
 from modelyard.simulator.fleetrun import OWN, POLICIES
 from modelyard.simulator.modelyard import EPOCH
-from modelyard.simulator.scenario import Arrivals
+from modelyard.simulator.scenario import Arrivals, Disturbances
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,7 @@ class Simulate:
     start_time: float | None = None
     begin: float | None = None
     """Unix time at which the traffic begins; None: as the trace says, or EPOCH."""
-    abandon_after: float | None = None
-    retries: int = 0
+    disturbances: Disturbances = field(default_factory=Disturbances)
     image_pull: float = 0.0
     against: str | None = None
     output: PlanFormat = PlanFormat.TABLE
@@ -66,8 +66,6 @@ def run_simulation(options: Simulate) -> int:
     """
     policies = _check_policies(options.policies)
     speed = parse_speed(options.speed)
-    if options.retries and options.abandon_after is None:
-        raise InputError("--retries: clients only ask again after they gave up: give --abandon-after, too")
     if options.against not in (None, LIVE) and not Path(options.against or "").is_file():
         raise InputError(f"--against: {options.against!r} is neither {LIVE} nor a file")
     reading = read_files(options.files, options.namespace)
@@ -87,6 +85,7 @@ def run_simulation(options: Simulate) -> int:
     )
     chosen = _choose(question, options)
     arrivals, notes = _load(question, chosen, options)
+    check_times(options.disturbances, max(item.duration for item in arrivals.values()))
     arrivals = {key: change_speed(item, speed, options.seed) for key, item in arrivals.items()}
     if options.report is not None:
         prepare_folder(options.report)
@@ -98,8 +97,7 @@ def run_simulation(options: Simulate) -> int:
         speed=speed,
         start_time=options.start_time,
         begin=_begin(question, arrivals, options),
-        abandon_after=options.abandon_after,
-        retries=options.retries,
+        disturbances=options.disturbances,
         image_pull=options.image_pull,
         notes=notes,
     )

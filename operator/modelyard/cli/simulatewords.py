@@ -12,6 +12,7 @@ from modelyard.cli.simulatemodel import (
     RunCost,
     SimulatedDeployment,
     SimulatedLoad,
+    SimulatedSetting,
     SimulationReport,
 )
 
@@ -120,12 +121,28 @@ def explain_setting(deployment: SimulatedDeployment) -> Iterator[tuple[str, str]
     node = f", a new node {setting.provision_time:g} s before" if setting.provision_time else ""
     pull = f", its image {setting.image_pull_time:g} s before" if setting.image_pull_time else ""
     yield "replicas", f"{bounds}; a start takes {round(setting.start_time)} s{node}{pull}"
+    faults = "; ".join(_describe_faults(setting))
+    if faults:
+        yield "faults", faults
     if setting.begin is not None:
         yield "schedules", f"the traffic begins at {setting.begin}"
     first, between = latency(setting.first_token), latency(setting.inter_token)
     yield "objective", f"first token within {first}, {between} between tokens (mean of an answer)"
     for note in deployment.notes:
         yield "note", clean(note)
+
+
+def _describe_faults(setting: SimulatedSetting) -> Iterator[str]:
+    """Yield what goes wrong on the way, a clause each."""
+    if setting.abandon_after is not None:
+        again = f" and ask again, up to {setting.retries} times" if setting.retries else ""
+        yield f"clients give up after {setting.abandon_after:g} s{again}"
+    if setting.scrape_delay is not None:
+        yield f"metrics are {setting.scrape_delay:g} s old"
+    for lost in setting.lost_metrics or ():
+        yield f"no metrics from {clock(lost.start)} to {clock(lost.end)}"
+    for loss in setting.spot_losses or ():
+        yield f"{loss.replicas} replica{'' if loss.replicas == 1 else 's'} taken away at {clock(loss.time)}"
 
 
 def describe_load(load: SimulatedLoad) -> str:

@@ -59,10 +59,8 @@ class RunOptions:
     seed: int = 0
     start_time: float | None = None
     """Median seconds that a start takes; None: what the decision assumes of the variant."""
-    abandon_after: float | None = None
-    """Seconds that a client waits for the first token; None: for ever."""
-    retries: int = 0
-    """Times that a client asks again after it gave up."""
+    disturbances: Disturbances = field(default_factory=Disturbances)
+    """What goes wrong on the way."""
     image_pull: float = 0.0
     """Seconds that a node takes to pull the engine's image, where it has not had a replica yet."""
     utilization: float = 0.8
@@ -121,7 +119,7 @@ def build_subject(
     engine = _build_engine(deployment, variant)
     if isinstance(engine, Refusal):
         return engine
-    notes = [*_notes(deployment, variant), *_too_long(engine, arrivals)]
+    notes = [*_notes(deployment, variant, options), *_too_long(engine, arrivals)]
     if variant.speed is None:
         engine, note = _match_declared(
             engine, variant.capacity, mean_shape(arrivals), find_objective(deployment)
@@ -146,7 +144,7 @@ def build_subject(
         drain=float(parse_duration(deployment.spec.rollout.drain_timeout)),
         price=float(variant.price or 0),
         objective=Objective(wanted.time_to_first_token, 0.0, wanted.inter_token_latency),
-        disturbances=Disturbances(abandon_after=options.abandon_after, retries=options.retries),
+        disturbances=options.disturbances,
         seed=options.seed,
     )
     return Subject(deployment, variant, scenario, tuple(notes), options.begins)
@@ -303,7 +301,7 @@ def _provisioning(variant: Variant, maximum: int, room: int | None) -> float:
     return float(parse_duration(stated))
 
 
-def _notes(deployment: LLMDeployment, variant: Variant) -> Iterator[str]:
+def _notes(deployment: LLMDeployment, variant: Variant, options: RunOptions) -> Iterator[str]:
     spec = deployment.spec
     if spec.suspend:
         yield ("suspend is true: simulated as if it were false")
@@ -313,8 +311,10 @@ def _notes(deployment: LLMDeployment, variant: Variant) -> Iterator[str]:
         yield ("scaling.mode is Advise: simulated as if its advice were followed")
     elif spec.scaling.actuator == "External":
         yield ("scaling.actuator is External: simulated as if Modelyard set the size")
-    if variant.spot:
-        yield ("it runs on spot capacity: that some is taken away is not simulated")
+    if variant.spot or spec.placement.spot is not None:
+        runs = "as if all of it were" if variant.spot else "as if none of it were"
+        losses = "" if options.disturbances.spot_losses else "; --spot-loss says when replicas are taken away"
+        yield (f"placement.spot is set: simulated {runs} spot capacity{losses}")
     if variant.price is None:
         name = variant.accelerator.metadata.name
         yield (f"the price of class {name} is not known: set spec.price in its AcceleratorClass")

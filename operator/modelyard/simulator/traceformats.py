@@ -100,7 +100,7 @@ class _Rows:
         self._blocks: list[Sequence[Hashable]] = []
 
     def add(self, number: int, row: Row) -> None:
-        layout = self._layout = self._layout or self._layout_of(number, row)
+        layout = self._layout = self._layout or self._layout_of(row)
         if len(self._time) >= self._max_requests:
             raise TraceError(f"{self._path}, line {number}: more than {self._max_requests} requests")
         output = self._tokens(number, row, layout.output, least=0 if layout.drops_failures else 1)
@@ -143,7 +143,7 @@ class _Rows:
         hits = [cache.admit(self._blocks[index]) for index in order]
         return np.array(hits, dtype=np.int64) * MOONCAKE_BLOCK
 
-    def _layout_of(self, number: int, row: Row) -> _Layout:
+    def _layout_of(self, row: Row) -> _Layout:
         for layout in _LAYOUTS:
             if {layout.time, layout.input, layout.output} <= row.keys():
                 return layout
@@ -151,7 +151,7 @@ class _Rows:
             f"{layout.time}, {layout.input}, {layout.output} ({layout.kind})" for layout in _LAYOUTS
         )
         found = ", ".join(repr(column) for column in list(row)[:20])
-        raise TraceError(f"{self._path}, line {number}: columns {found} are none of these: {known}")
+        raise TraceError(f"{self._path}: columns {found} are none of these: {known}")
 
     def _seconds(self, number: int, row: Row, layout: _Layout) -> float:
         value = self._field(number, row, layout.time)

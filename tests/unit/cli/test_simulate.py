@@ -206,6 +206,28 @@ def test_an_unknown_model_names_the_remedy(tmp_path):
         (["--synthetic", "poisson:rate=1", "--against", "nowhere"], "--against"),
         (["--synthetic", "poisson:rate=1", "--start-time", "soon"], "--start-time"),
         (["--synthetic", "poisson:rate=1", "--abandon-after", "0s"], "--abandon-after"),
+        (["--synthetic", "poisson:rate=1", "--scrape-delay", "0s"], "--scrape-delay"),
+        (["--synthetic", "poisson:rate=1", "--lost-metrics", "20m"], "'20m' is no time from the start of"),
+        (
+            ["--synthetic", "poisson:rate=1", "--lost-metrics", "5m-soon"],
+            "such as 20m-35m: 'soon' is not a dur",
+        ),
+        (
+            ["--synthetic", "poisson:rate=1", "--lost-metrics", "9m-5m"],
+            "--lost-metrics: '9m-5m' ends before it",
+        ),
+        (
+            ["--synthetic", "poisson:rate=1", "--lost-metrics", "1h-2h"],
+            "begins at 3600 s, but the traffic ends at",
+        ),
+        (["--synthetic", "poisson:rate=1", "--spot-loss", "2"], "--spot-loss: '2' is no time and replicas"),
+        (["--synthetic", "poisson:rate=1", "--spot-loss", "5m=0"], "'5m=0': replicas must be from 1 to 1000"),
+        (["--synthetic", "poisson:rate=1", "--spot-loss", "5m=-1"], "replicas must be from 1 to 1000"),
+        (["--synthetic", "poisson:rate=1", "--spot-loss", "5m=\u0662"], "replicas must be from 1 to 1000"),
+        (
+            ["--synthetic", "poisson:rate=1", "--spot-loss", "2h=1"],
+            "--spot-loss: it comes at 7200 s, but the",
+        ),
         ([], "exactly one of --trace and --synthetic"),
     ],
 )
@@ -281,3 +303,61 @@ def test_a_start_takes_what_the_operator_expects_unless_told(tmp_path):
     assert "a start takes 80 s" in simulate(tmp_path, [chat()], "--synthetic", SMALL).stdout
     told = simulated(tmp_path, [chat()], "--synthetic", SMALL, "--start-time", "37s")
     assert told["deployments"][0]["setting"]["startTime"] == 37
+
+
+FALLING = "step:before=12,after=1,at=600,minutes=40"
+
+
+def ready_at(run, seconds):
+    return run["series"]["ready"][int(seconds / run["series"]["step"])]
+
+
+def test_without_metrics_nothing_leaves(tmp_path):
+    lost = ("--lost-metrics", "9m-30m")
+    known = only_run(simulated(tmp_path, [chat()], "--synthetic", FALLING))
+    report = simulated(tmp_path, [chat()], "--synthetic", FALLING, *lost)
+    run = only_run(report)
+    assert report["deployments"][0]["setting"]["lostMetrics"] == [{"start": 540, "end": 1800}]
+    assert ready_at(run, 1790) == ready_at(run, 560) > ready_at(known, 1790)
+    assert not [
+        item
+        for item in run["decisions"]
+        if 540 <= item["time"] < 1800 and item["toReplicas"] < item["fromReplicas"]
+    ]
+    assert run["reasons"]["NoData"] > known["reasons"].get("NoData", 0) + 100
+    text = simulate(tmp_path, [chat()], "--synthetic", FALLING, *lost).stdout
+    assert "no metrics from 0:09:00 to 0:30:00" in text
+
+
+def test_old_metrics_come_too_late(tmp_path):
+    rising = ("--synthetic", "step:before=2,after=14,at=600,minutes=30", "--start-time", "30s")
+    fresh = only_run(simulated(tmp_path, [chat()], *rising))
+    report = simulated(tmp_path, [chat()], *rising, "--scrape-delay", "2m")
+    assert report["deployments"][0]["setting"]["scrapeDelay"] == 120
+    assert only_run(report)["attained"] < fresh["attained"]
+    assert "metrics are 120 s old" in simulate(tmp_path, [chat()], *rising, "--scrape-delay", "2m").stdout
+
+
+def test_replicas_that_are_taken_away_are_started_again(tmp_path):
+    steady = ("--synthetic", "poisson:rate=10,minutes=30")
+    losses = ("--spot-loss", "10m=2", "--spot-loss", "20m")
+    whole = only_run(simulated(tmp_path, [chat()], *steady))
+    report = simulated(tmp_path, [chat()], *steady, *losses)
+    run = only_run(report)
+    assert report["deployments"][0]["setting"]["spotLosses"] == [
+        {"time": 600, "replicas": 2}, {"time": 1200, "replicas": 1},
+    ]  # fmt: skip
+    assert run["coldStarts"] >= whole["coldStarts"] + 3
+    assert run["attained"] < whole["attained"]
+    text = simulate(tmp_path, [chat()], *steady, *losses).stdout
+    assert "2 replicas taken away at 0:10:00; 1 replica taken away at 0:20:00" in text
+
+
+def test_a_deployment_that_may_use_spot_capacity_is_told_what_is_played(tmp_path):
+    item = chat()
+    item["spec"]["placement"]["spot"] = {"onDemandBase": 0}
+    steady = ("--synthetic", "poisson:rate=2,minutes=5")
+    told = simulated(tmp_path, [item], *steady)["deployments"][0]["notes"]
+    noted = "placement.spot is set: simulated as if none of it were spot capacity"
+    assert f"{noted}; --spot-loss says when replicas are taken away" in told
+    assert noted in simulated(tmp_path, [item], *steady, "--spot-loss", "1m=1")["deployments"][0]["notes"]

@@ -25,6 +25,7 @@ from modelyard.simulator.fleetrun import (
 )
 from modelyard.simulator.rivals.common import mean_shape
 from modelyard.simulator.run import run
+from modelyard.simulator.scenario import Disturbances
 from tests.unit.cli.simulating import chat
 
 SHAPE = LoadShape(1000, 100)
@@ -89,8 +90,12 @@ def test_spot_capacity_that_is_not_taken_away_is_noted():
     built = subject()
     on_spot = replace(built.variant, spot=True)
     found = build_subject(built.deployment, on_spot, built.scenario.arrivals, RunOptions())
-    assert "taken away is not simulated" in " ".join(found.notes)
+    assert "as if all of it were spot capacity; --spot-loss says when" in " ".join(found.notes)
     assert "spot" not in " ".join(built.notes)
+    lost = RunOptions(disturbances=Disturbances(spot_losses=((60.0, 1),)))
+    played = build_subject(built.deployment, on_spot, built.scenario.arrivals, lost)
+    assert played.scenario.disturbances == lost.disturbances
+    assert "--spot-loss" not in " ".join(played.notes)
 
 
 @pytest.mark.parametrize("declared", [40, 120, 180])
