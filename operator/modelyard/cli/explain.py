@@ -39,7 +39,7 @@ KINDS = {
 class ExplainFormat(StrEnum):
     """How an explanation is written."""
 
-    TEXT = "text"
+    TABLE = "table"
     JSON = "json"
     YAML = "yaml"
 
@@ -57,7 +57,7 @@ def explain(
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    output: Annotated[ExplainFormat, typer.Option("--output", "-o")] = ExplainFormat.TEXT,
+    output: Annotated[ExplainFormat, typer.Option("--output", "-o")] = ExplainFormat.TABLE,
 ) -> None:
     """Say why a deployment has its size, or a route its target: the last decision, its numbers, and those before it.
 

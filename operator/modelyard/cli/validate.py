@@ -19,7 +19,7 @@ INVALID = EXIT_CODES["Invalid"]
 class ValidateFormat(StrEnum):
     """How the result is written."""
 
-    TEXT = "text"
+    TABLE = "table"
     JSON = "json"
     YAML = "yaml"
 
@@ -31,8 +31,8 @@ def validate_files(
     ],
     output: Annotated[
         ValidateFormat,
-        typer.Option("--output", "-o", help="text: a line for each problem, on standard error."),
-    ] = ValidateFormat.TEXT,
+        typer.Option("--output", "-o", help="table: a line for each problem, on standard error."),
+    ] = ValidateFormat.TABLE,
 ) -> None:
     """Check manifests as the API server would, without a cluster. Exits 2 if one would be refused.
 
@@ -50,7 +50,7 @@ def validate_files(
         typer.echo(line, err=True)
     errors = sum(problem.severity == "Error" for problem in reading.problems)
     typer.echo(f"{reading.checked} checked, {errors} problems", err=True)
-    if output is not ValidateFormat.TEXT:
+    if output is not ValidateFormat.TABLE:
         document = {
             "version": "1",
             "valid": not errors,
