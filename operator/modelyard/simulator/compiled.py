@@ -6,7 +6,10 @@ and their constants are compiled in. So there is a folder for each version of al
 
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,6 +20,9 @@ ENGINE = ("compiled.py", "records.py", "lists.py", "timing.py", "engine.py", "fl
 how."""
 FLOW = ("compiled.py", "fluidsteps.py", "neighbours.py")
 """The same for the flow."""
+
+UNUSED = 7 * 86400.0
+"""Seconds after which code of other sources is removed: two checkouts that are both in use keep theirs."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -62,8 +68,23 @@ def cache_folder(sources: tuple[str, ...], package: Path = Path(__file__).parent
         except OSError:
             continue
         if os.access(parent, os.W_OK):
-            return str(parent / f"simulator-{digest}")
+            folder = parent / f"simulator-{digest}"
+            if folder.exists():
+                with suppress(OSError):
+                    os.utime(folder)
+            else:
+                remove_unused(parent, time.time())
+            return str(folder)
     return None
+
+
+def remove_unused(parent: Path, now: float) -> None:
+    """Remove the code of sources that nobody has used for UNUSED. `now`: Unix time."""
+    for folder in parent.glob("simulator-*"):
+        # Others may remove it meanwhile.
+        with suppress(OSError):
+            if now - folder.stat().st_mtime > UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 _FOLDERS: dict[tuple[str, ...], str | None] = {sources: cache_folder(sources) for sources in (ENGINE, FLOW)}

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +104,50 @@ def test_a_change_of_any_source_is_another_version(group: tuple[str, ...], tmp_p
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"# changed\n")
         seen.add(compiled.cache_folder(group, tmp_path))
     assert len(seen) == len(group) + 1
+
+
+def make_package(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "a.py").write_text(text)
+    return folder
+
+
+def aged(folder: Path, days: float) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "code.nbi").touch()
+    then = time.time() - days * 86400
+    os.utime(folder, (then, then))
+    return folder
+
+
+def test_code_that_nobody_uses_any_more_is_removed_when_new_code_is_made(tmp_path):
+    package = make_package(tmp_path / "package", "A = 1")
+    kept = package / "__pycache__"
+    old, recent, other = aged(kept / "simulator-1", 8), aged(kept / "simulator-2", 6), aged(kept / "x-1", 8)
+    folder = Path(compiled.cache_folder(("a.py",), package))
+    assert folder.parent == kept
+    assert (old.exists(), recent.exists(), other.exists()) == (False, True, True)
+
+
+def test_code_that_is_used_is_not_removed_however_long_ago_it_was_made(tmp_path):
+    package = make_package(tmp_path / "package", "A = 1")
+    used = aged(Path(compiled.cache_folder(("a.py",), package)), 30)
+    assert Path(compiled.cache_folder(("a.py",), package)) == used
+    make_package(package, "A = 2")
+    assert Path(compiled.cache_folder(("a.py",), package)) != used
+    assert (used / "code.nbi").exists()
+
+
+def test_code_that_another_process_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    kept = tmp_path / "__pycache__"
+    gone = aged(kept / "simulator-1", 8)
+
+    def remove(folder, **_):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(compiled.shutil, "rmtree", remove)
+    compiled.remove_unused(kept, time.time())
+    assert not gone.exists()
