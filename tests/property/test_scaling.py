@@ -161,6 +161,54 @@ def test_more_load_never_means_less_capacity(
     assert capacities == sorted(capacities)
 
 
+def play(load: list[tuple[int, float | None]], start_time: float, times: float = 1.0) -> list[int]:
+    """Return the replicas after each tick of a load, whose rates are multiplied, without a maximum that it reaches."""
+    run = Run(start_time, scaling=Scaling(min=1, max=1000))
+    return [
+        run.step(None if rate is None else rate * times).replicas
+        for ticks, rate in load
+        for _ in range(ticks)
+    ]
+
+
+@unhurried
+@given(st.integers(1, 200), starts, st.floats(0.0, 5000.0), st.floats(0.0, 5000.0))
+def test_a_higher_constant_load_never_has_fewer_replicas_at_any_moment(
+    ticks: int, start_time: float, one: float, other: float
+):
+    less, more = (play([(ticks, rate)], start_time) for rate in sorted((one, other)))
+    assert all(small <= large for small, large in zip(less, more, strict=True))
+
+
+def nearly_as_many(less: int, more: int) -> bool:
+    """Say whether the size for more load is not smaller than that for less, but by what a forecast may make of it.
+
+    Where whole histories differ, so does what was learned from them: a rise that chance cannot explain is a jump, and
+    believed as it is; a smaller one may be chance, or the beginning of a ramp, and its slope is extended. So for some
+    seconds the smaller rise may ask for a replica or a seventh more. With the same memory nothing of this is left
+    (`test_more_load_never_means_less_capacity`).
+    """
+    return more >= less - max(1, less // 7)
+
+
+@unhurried
+@given(loads, starts, st.floats(1.0, 20.0))
+def test_a_load_that_is_higher_by_a_factor_throughout_has_no_fewer_replicas(
+    load: list[tuple[int, float | None]], start_time: float, factor: float
+):
+    for less, more in zip(play(load, start_time), play(load, start_time, factor), strict=True):
+        assert nearly_as_many(less, more)
+
+
+@unhurried
+@given(loads, starts, st.integers(1, 120), st.floats(0.0, 300.0), st.floats(0.0, 300.0))
+def test_a_higher_jump_after_the_same_history_has_no_fewer_replicas(
+    load: list[tuple[int, float | None]], start_time: float, ticks: int, one: float, other: float
+):
+    less, more = (play([*load, (ticks, rate)], start_time) for rate in sorted((one, other)))
+    assert all(nearly_as_many(small, large) for small, large in zip(less, more, strict=True))
+
+
 @unhurried
 @given(inputs(low=1, known=True), memories())
 def test_a_lowered_maximum_acts_at_once(data: SizeInput, memory: SizeMemory):
