@@ -54,8 +54,10 @@ INITIAL_UTILISATION = 0.7
 FIRST_MINUTES = 600.0
 """Seconds."""
 MOST = 2.0
-"""Times the replicas that the busiest ten minutes need that every policy may have at most: as a team sets
-`maxReplicas`, which knows its peak and leaves room. Rules that run away are held there."""
+"""Times the replicas that the busiest minute needs that every policy may have at most: as a team sets `maxReplicas`,
+which knows its peak and leaves room. Rules that run away are held there."""
+BUSIEST = 60.0
+"""Seconds of the busiest minute."""
 _SAMPLE_PER_WINDOW = 100
 """Requests of a mean window of ten minutes in the sample that stands for the 14 days."""
 
@@ -221,27 +223,30 @@ def build_scenario(case: Case, part: str, seed: int) -> Scenario:
 
 @lru_cache(maxsize=16)
 def busiest(load: Load, goal: Goal) -> float:
-    """Return the replicas that a load's ten minutes with the most work need, by the requests that come in them.
+    """Return the replicas that a load's minute with the most work needs, by the requests that come in it.
 
-    Of a trace they are looked for in all of it, whatever is played of it: it is one deployment. Of a made load, those
-    of its first seed stand for all.
+    Of a trace it is looked for in all of it, whatever is played of it: it is one deployment. Of a made load, that of
+    its first seed stands for all. ServeGen's rates are those of ten minutes.
     """
-    windows = _trace_windows(load, goal) if load.kind == "servegen" else _windows(_whole(load, goal, WHOLE, 0))
+    windows = (
+        _trace_windows(load, goal) if load.kind == "servegen" else _windows(_whole(load, goal, WHOLE, 0))
+    )
     return max(
-        rate / fleet().capacity(inputs, outputs, goal).requests_per_second for rate, inputs, outputs in windows
+        rate / fleet().capacity(inputs, outputs, goal).requests_per_second
+        for rate, inputs, outputs in windows
     )
 
 
 def _trace_windows(load: Load, goal: Goal) -> Iterator[tuple[float, float, float]]:
-    """Yield the same as `_windows`, of all 14 days."""
+    """Yield requests per second and mean lengths of each ten minutes of all 14 days."""
     trace, factor = servegen(), servegen_factor(load, goal)
     for rate, inputs, outputs in zip(trace.rate, trace.input_mean, trace.output_mean, strict=True):
         yield float(rate) * factor, float(inputs), float(outputs)
 
 
 def _windows(arrivals: Arrivals) -> Iterator[tuple[float, float, float]]:
-    """Yield requests per second and mean lengths of ten minutes each; the last take a shorter rest with them."""
-    starts = PEAK_WINDOW * np.arange(max(1, int(arrivals.duration / PEAK_WINDOW)))
+    """Yield requests per second and mean lengths of each minute; the last takes a shorter rest with it."""
+    starts = BUSIEST * np.arange(max(1, int(arrivals.duration / BUSIEST)))
     edges = np.append(starts, arrivals.duration)
     bounds = np.searchsorted(arrivals.time, edges)
     for first, last, seconds in zip(bounds[:-1], bounds[1:], np.diff(edges), strict=True):

@@ -30,7 +30,7 @@ One default configuration of ours for all scenarios.
   whole trace's mean request. m-large is played on four stretches of six hours that a rule chooses (highest, steepest,
   lowest, median load) and, as a flow, over all 14 days. Within a stretch a replica's capacity, which every rule is
   told, is that at the stretch's own mean request; requests get longer and shorter within it. The
-  maximum of every policy is {most:g} times what the busiest ten minutes of the whole load need.
+  maximum of every policy is {most:g} times what the busiest minute of the whole load needs (of m-large: ten minutes).
 - **Published rules** are implemented from their sources, with the documented settings and with one tuned for each
   scenario: of up to a few dozen the cheapest that attains 99 % as a flow on the very requests of the first seed, or
   else the one that attains the most. They are told the trace's mean request; what needs the whole trace is given it.

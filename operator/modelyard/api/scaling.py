@@ -167,7 +167,9 @@ class Scaling(ApiModel):
         default_factory=ServiceObjective, description="A replica's capacity is what it answers within this."
     )
     idle_after: Duration = Field(
-        default="10m", description="With min 0: sleep after this long without a request (10s to 168h)."
+        default="10m",
+        description="With min 0: sleep after this long without a request, or after one start time at least where the "
+        "gaps between the requests so far say that waking it again costs less than keeping it (10s to 168h).",
     )
     schedules: Annotated[
         tuple[Schedule, ...],
