@@ -20,13 +20,14 @@ from benchmarks.autoscaling.policies import (
     settings_of,
 )
 from benchmarks.autoscaling.scenarios import Case
-from modelyard.simulator.clairvoyant import PERIOD, plan
+from modelyard.simulator.clairvoyant import plan
 from modelyard.simulator.flow import AttainmentCurve, Bursts, add_bursts, fit_curve, flow_of, measure_bursts
 from modelyard.simulator.fluid import run_fluid
 from modelyard.simulator.fluidload import FluidLoad
 from modelyard.simulator.rivals.static import Static, zero_lead_replica_seconds
 from modelyard.simulator.run import run
 from modelyard.simulator.scenario import Objective, Outcome, ScalingPolicy, Scenario
+from modelyard.simulator.schedule import PERIOD
 
 Kind = Literal["curve", "tune", "play", "plan", "days"]
 Result = dict[str, Any]

@@ -10,6 +10,8 @@ one until it has drained, as for everybody. The cheapest schedule that attains t
    that of the simulator, never the model's.
 3. The schedule and those with a few replicas more and fewer are played, which gives the true misses near the schedule;
    with these the second step is done again.
+   Where a schedule misses the target by little, and those that attain it cost far more, it is raised where it misses
+   most: by a start from too few replicas, say, that more of them at once would shorten.
 4. One replica is taken from consecutive minutes, or also given to others in exchange, as long as what is played attains
    the target (`neighbours.py` says which changes are worth a try).
 
@@ -23,9 +25,8 @@ What it does not know: how long each start takes. It reckons with the median, li
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, product
 
-import numba
 import numpy as np
 
 from modelyard.simulator.flow import AttainmentCurve, fit_curve, flow_of
@@ -33,10 +34,9 @@ from modelyard.simulator.fluidlevels import mix_of, pace
 from modelyard.simulator.fluidload import FluidLoad
 from modelyard.simulator.neighbours import Neighbours, Terms, steady_misses
 from modelyard.simulator.run import run
-from modelyard.simulator.scenario import Floats, Integers, Outcome, Scenario, Signals
+from modelyard.simulator.scenario import Floats, Integers, Outcome, Scenario
+from modelyard.simulator.schedule import PERIOD, Misses, Schedule, drain_seconds, schedule_for
 
-PERIOD = 60.0
-"""Seconds for which it holds a number of replicas."""
 TARGET = 0.99
 """Share of requests that the schedule must attain."""
 TRIALS = 24
@@ -46,36 +46,22 @@ SAME_ATTAINMENT = 1e-3
 this the cheapest."""
 _CALIBRATION = (0.5, 0.65, 0.8, 1.0, 1.25)
 """Fleets that the curve of attainment is measured with: capacity over mean load."""
+NEAR = 2e-3
+"""Share of requests by which a schedule that is raised misses the target at most."""
+FAR = 0.9
+"""What it costs at most, over the cheapest that attains the target."""
+_RAISES = (1.5, 2.0, 3.0)
+"""Times the replicas that it has where it misses most."""
+_WIDTHS = (1, 3)
+"""Periods that are raised together."""
+_WORST = 3
+"""Places where that is tried, and how often one after another."""
 _BUDGETS = (1e-4, 0.9)
 """Between these shares of misses, as the model sees them, the budget is looked for."""
 _PRICES = (1e-4, 1e7)
 """Replica-seconds for a missed request: between these the price is looked for."""
 
 Player = Callable[[Scenario, "Schedule"], Outcome]
-
-
-class Schedule:
-    """A policy that follows a plan: how many replicas serve in each period."""
-
-    name = "clairvoyant"
-
-    def __init__(self, serving: Integers, lead: float, period: float = PERIOD) -> None:
-        """`lead`: seconds that a start is reckoned to take."""
-        self.serving = serving
-        self._lead = lead
-        self._period = period
-        # A start must be due at a decision: every divisor of both the period and the lead does.
-        self.interval = float(math.gcd(round(period), max(1, round(lead))) if lead else period)
-
-    def decide(self, signals: Signals) -> int:
-        """Return the most that serve from now until what starts now serves.
-
-        Fewer in between would be drained only to be started again, and starting takes longer than they are away.
-        """
-        last = len(self.serving) - 1
-        first = min(int(signals.time / self._period + 1e-6), last)
-        end = min(int((signals.time + self._lead) / self._period + 1e-6), last)
-        return int(self.serving[first : end + 1].max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +76,6 @@ class Plan:
     """Whether the target is attained; if not, this is the highest attainment that was found, and the bar."""
     runs: int
     """Runs of the simulator that it took."""
-
-
-@dataclass(frozen=True, slots=True)
-class Misses:
-    """How many requests of each period miss with each number of replicas: rows are periods."""
-
-    counts: Integers
-    """Numbers of replicas, rising."""
-    table: Floats
-    """Infinite: not to be chosen."""
 
 
 def plan(
@@ -149,9 +125,9 @@ class _Planner:
         load = self._flow[0] if self._flow else flow_of(self._scenario.arrivals)
         curve = self._flow[1] if self._flow else self._curve or self._calibrate(load)
         misses = predicted_misses(self._scenario, load, curve, self._periods)
-        self._search(misses)
+        self._settle(misses)
         for _ in range(rounds):
-            self._search(self._measure(self._chosen[0]))
+            self._settle(self._measure(self._chosen[0]))
         if trials:
             # Working out which changes are worth a try takes longer than many runs where there are 20,000 periods.
             self._improve(load, curve, trials)
@@ -192,7 +168,7 @@ class _Planner:
         scenario = self._scenario
         least, most = scenario.minimum, min(scenario.maximum, 2 * max(int(self._chosen[0].max()), 1))
         terms = Terms(
-            PERIOD, self._lead, min(scenario.drain, _drain_seconds(scenario)), least, most, scenario.initial
+            PERIOD, self._lead, min(scenario.drain, drain_seconds(scenario)), least, most, scenario.initial
         )
         speed = pace(scenario.engine, load, mix_of(load, scenario.arrivals))
         near = Neighbours(load, speed, curve, scenario.objective.inter_token, terms, self._periods)
@@ -213,13 +189,44 @@ class _Planner:
                     better = True
                     break
 
-    def _search(self, misses: Misses) -> None:
-        """Bisect on the share of misses that the model may see, until the simulator attains the target."""
+    def _settle(self, misses: Misses) -> None:
+        """Search, and where what is near the target costs far less, raise the cheapest of that."""
+        self._search(misses, self._target)
+        near = self._near()
+        if near is not None and near[1].replica_seconds <= FAR * self._chosen[1].replica_seconds:
+            self._search(misses, self._target - NEAR)
+            self._raise(*(self._near() or near))
+
+    def _near(self) -> tuple[Integers, Outcome] | None:
+        """Return the cheapest schedule of those played that misses the target by little; None: there is none."""
+        near = [played for played in self._played.values() if 0 < self._target - played[1].attainment <= NEAR]
+        return min(near, key=lambda played: played[1].replica_seconds, default=None)
+
+    def _raise(self, serving: Integers, outcome: Outcome) -> None:
+        """Play a schedule with more replicas where it misses, until it attains the target or that gains nothing."""
+        first = math.ceil((self._lead + Schedule(serving, self._lead).interval) / PERIOD)
+        for _ in range(_WORST):
+            missed = missed_per_period(outcome, self._periods)
+            worst = [int(place) for place in np.argsort(-missed, kind="stable")[:_WORST] if missed[place]]
+            # Before the first start can serve there is nothing to raise.
+            places = dict.fromkeys(max(place, first) for place in worst)
+            ways = product(places, _WIDTHS, _RAISES)
+            raised = [self._shifted(_raised(serving, *way), 0) for way in ways]
+            tried = [(value, self._play(value)) for value in raised]
+            best = max(
+                tried, key=lambda played: (played[1].attained, -played[1].replica_seconds), default=None
+            )
+            if best is None or best[1].attained <= outcome.attained or best[1].attainment >= self._target:
+                return
+            serving, outcome = best
+
+    def _search(self, misses: Misses, target: float) -> None:
+        """Bisect on the share of misses that the model may see, until the simulator attains a target."""
         low, high = _BUDGETS
         budget, requests = 1 - self._target, self._requests
         for _ in range(self._steps):
             serving = self._cheapest(misses, budget * requests)
-            if self._play(serving).attainment >= self._target:
+            if self._play(serving).attainment >= target:
                 low = budget
                 budget = min(2 * budget, math.sqrt(low * high))
             else:
@@ -254,6 +261,14 @@ class _Planner:
         return np.clip(serving + offset, self._scenario.minimum, self._scenario.maximum)
 
 
+def _raised(serving: Integers, place: int, width: int, times: float) -> Integers:
+    """Return a schedule with so many times the replicas in so many periods from a place on."""
+    window = slice(place, place + width)
+    raised = serving.copy()
+    raised[window] = np.maximum(raised[window], math.ceil(times * int(raised[window].max())))
+    return raised
+
+
 def predicted_misses(scenario: Scenario, load: FluidLoad, curve: AttainmentCurve, periods: int) -> Misses:
     """Return the misses that the flow of a load predicts for every number of replicas that may be needed."""
     least = scenario.minimum
@@ -286,72 +301,3 @@ def interpolate(counts: Integers, played: Mapping[int, Integers], missed: Mappin
     for period in range(len(table)):
         table[period] = np.interp(counts, replicas[:, period], values[:, period], left=np.inf)
     return Misses(counts, table)
-
-
-def schedule_for(scenario: Scenario, misses: Misses, price: float, lead: float) -> tuple[Integers, float]:
-    """Return the schedule that is cheapest with so many replica-seconds for each miss, and its misses.
-
-    Dynamic programming over periods and numbers of replicas. A replica more costs a start, one fewer what it takes to
-    drain. Before the first start can be over, there are at most the initial replicas.
-    """
-    counts = misses.counts
-    more = counts[None, :] - counts[:, None]
-    drain = min(scenario.drain, _drain_seconds(scenario))
-    change = np.where(more > 0, more * lead, -more * drain)
-    late = np.where(more > 0, np.inf, change)
-    first = Schedule(counts, lead).interval
-    value = np.where(counts == min(max(scenario.initial, counts[0]), counts[-1]), 0.0, np.inf)
-    before = np.zeros(misses.table.shape, dtype=np.int64)
-    held: Floats = counts.astype(np.float64) * PERIOD
-    stuck = _fill_table(misses.table, held, change, late, value, before, price, lead + first, PERIOD)
-    if stuck >= 0:
-        raise ValueError(f"{scenario.name}: no number of replicas may be chosen in period {stuck}")
-    place = np.empty(len(before), dtype=np.int64)
-    place[-1] = int(np.argmin(value))
-    for period in range(len(before) - 1, 0, -1):
-        place[period - 1] = before[period, place[period]]
-    return counts[place], float(misses.table[np.arange(len(place)), place].sum())
-
-
-@numba.njit(cache=True)
-def _fill_table(
-    missed: Floats, held: Floats, change: Floats, late: Floats, value: Floats, before: Integers, price: float,
-    first: float, seconds: float,
-) -> int:  # fmt: skip
-    """Go through all periods of so many seconds; return the first in which nothing may be chosen, or -1.
-
-    `value` becomes the cost up to the last period, `before` the choice in the period before that leads to each choice.
-    `held`: replica-seconds of each number in a period; `change`, `late`: those of each change of it, the latter while
-    nothing that starts can serve yet, before `first`.
-    """
-    numbers = len(value)
-    least = np.empty(numbers)
-    for number in range(numbers):
-        least[number] = late[number].min()
-    for period in range(len(missed)):
-        costs = change
-        # A measured table may not hold what there is at first; then the start is free to choose.
-        if period * seconds < first and np.isfinite(value + least).any():
-            costs = late
-        latest = np.empty(numbers)
-        able = False
-        for number in range(numbers):
-            best = 0
-            total = value[0] + costs[0, number]
-            for other in range(1, numbers):
-                cost = value[other] + costs[other, number]
-                if cost < total:
-                    best, total = other, cost
-            before[period, number] = best
-            lost = missed[period, number]
-            latest[number] = (total + held[number]) + (math.inf if math.isinf(lost) else price * lost)
-            able = able or math.isfinite(latest[number])
-        value[:] = latest
-        if not able:
-            return period
-    return -1
-
-
-def _drain_seconds(scenario: Scenario) -> float:
-    """Return about how long a leaving replica takes to answer what it has: the mean answer, three times."""
-    return 3 * float(np.mean(scenario.arrivals.output_tokens)) * scenario.objective.inter_token / 2

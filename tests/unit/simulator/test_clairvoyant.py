@@ -7,12 +7,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from modelyard.simulator.clairvoyant import SAME_ATTAINMENT, Misses, Plan, Schedule, plan, schedule_for
+from modelyard.simulator.clairvoyant import SAME_ATTAINMENT, Plan, plan
 from modelyard.simulator.flow import fit_curve, flow_of
 from modelyard.simulator.fluid import run_fluid
 from modelyard.simulator.meters import unknown
 from modelyard.simulator.run import run
 from modelyard.simulator.scenario import Scenario, Signals, StartTime
+from modelyard.simulator.schedule import Misses, Schedule, schedule_for
 from tests.unit.simulator.play import Script, make_arrivals, make_scenario, make_step
 
 STEP = make_step(fixed=0.02, per_sequence=0.002, prefill_token=2e-5)
