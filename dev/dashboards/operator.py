@@ -61,8 +61,8 @@ OPERATOR = Dashboard(
                     "s",
                     width=8,
                     absent="no deployment may run in several ways",
-                    description="Mean since the operator started. The fleet is placed as a whole while a deployment may run "
-                    "in several ways.",
+                    description="Mean since the operator started. The fleet is placed as a whole while a deployment "
+                    "may run in several ways.",
                 ),
                 Panel(
                     "Distance of the placement to the optimum",
