@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from modelyard.api.crd import KINDS, Kind, Schema, build_schema
-from modelyard.api.meta import API_VERSION, ApiModel, DnsLabel, DnsSubdomain
+from modelyard.api.llmdeployment import ModelSource
+from modelyard.api.meta import API_VERSION, ApiModel, DnsLabel, DnsSubdomain, ModelName
+from modelyard.api.quantities import Duration, Latency, Price, Quality, Quantity, Share
 
 MAX_SHOWN: Final = 64
 """Characters of a refused value that a message repeats."""
@@ -26,6 +28,20 @@ _GENERATED_SUFFIX: Final = "00000"
 _HAS: Final = re.compile(r"\bhas\([^)]*\)")
 _SELECTED: Final = re.compile(r"\.([A-Za-z]\w*)")
 """A field in a CEL expression, and what stands there like one: methods, which no field is called like."""
+
+_FORMS: Final = {
+    ModelSource: "hf://organisation/repository[:tag][@revision] or pvc://claim[/folder]",
+    Duration: "90s, 10m or 1h30m",
+    Latency: "50ms or 2s",
+    Quantity: "2, 500m or 16Gi",
+    Price: "2.4144",
+    Quality: "0.85",
+    Share: "0.8",
+    DnsLabel: "llama-3-8b",
+    DnsSubdomain: "llama-3.1-8b",
+    ModelName: "llama-3.1-8b",
+}
+"""How what has a pattern is written: a pattern tells a person little."""
 
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(DnsSubdomain)
 _NAMESPACE: Final[TypeAdapter[str]] = TypeAdapter(DnsLabel)
@@ -197,7 +213,20 @@ def _parse(model: type[ApiModel], document: Mapping[str, Any]) -> tuple[ApiModel
 def _explain(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return error["msg"]  # Its input is the parent: showing that would not help.
-    return f"{error['msg']}, not {_show(error['input'])}"
+    form = _forms().get(error.get("ctx", {}).get("pattern", ""))
+    told = error["msg"] if form is None else f"Must be written like {form}"
+    return f"{told}, not {_show(error['input'])}"
+
+
+@cache
+def _forms() -> dict[str, str]:
+    """Return the forms by their patterns."""
+    return {
+        constraint.pattern: form
+        for annotated, form in _FORMS.items()
+        for constraint in get_args(annotated)[1:]
+        if isinstance(constraint, StringConstraints) and isinstance(constraint.pattern, str)
+    }
 
 
 def _is_inside(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:

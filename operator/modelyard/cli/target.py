@@ -6,6 +6,10 @@ import typer
 
 from modelyard.api.meta import split_key
 
+KIND_NAMES = frozenset(
+    {"llmdep", "llmdeps", "llmdeployment", "llmdeployments", "llmr", "llmroute", "llmroutes"}
+)
+
 Namespace = Annotated[
     str | None,
     typer.Option(
@@ -25,9 +29,8 @@ def read_target(kind: str, name: str | None, namespace: str | None) -> tuple[str
     if name is None:
         kind, _, name = kind.partition("/")
     if not name:
-        raise typer.BadParameter(
-            f"the kind or the name is missing: write llmdep {kind or 'NAME'}", param_hint="name"
-        )
+        words = f"{kind} NAME" if kind.lower() in KIND_NAMES else f"llmdep {kind or 'NAME'}"
+        raise typer.BadParameter(f"the kind or the name is missing: write {words}", param_hint="name")
     if "/" in name:
         stated, name = split_key(name)
         if namespace not in (None, stated):

@@ -50,6 +50,36 @@ def test_a_message_names_field_and_value() -> None:
     assert str(problem) == "spec.replicas: Input should be less than or equal to 1000, not 2000"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "form"),
+    [
+        (
+            "spec.model.source",
+            "meta-llama/Llama",
+            "hf://organisation/repository[:tag][@revision] or pvc://claim",
+        ),
+        ("spec.scaling.idleAfter", "10 min", "90s, 10m or 1h30m"),
+        ("spec.scaling.slo.timeToFirstToken", "2000", "50ms or 2s"),
+        ("spec.rollout.drainTimeout", "PT5M", "90s, 10m or 1h30m"),
+    ],
+)
+def test_what_has_a_form_is_told_how_it_is_written(field: str, value: str, form: str) -> None:
+    manifest = change_field(smallest("LLMDeployment"), parse_path("spec.replicas"), ABSENT)
+    manifest = change_field(manifest, parse_path("spec.scaling"), {"max": 2})
+    told = {
+        problem.field: problem.message
+        for problem in validate(change_field(manifest, parse_path(field), value))
+    }
+    assert told[field].startswith(f"Must be written like {form}")
+    assert told[field].endswith(f', not "{value}"')
+
+
+def test_a_pattern_without_a_form_is_shown() -> None:
+    manifest = change_field(smallest("LLMDeployment"), parse_path("spec.model.quantization"), "f p 8")
+    (problem,) = validate(manifest)
+    assert "pattern" in problem.message
+
+
 def test_a_long_value_is_cut_in_the_message() -> None:
     manifest = change_field(smallest("LLMDeployment"), parse_path("spec.model.source"), "x" * 1000)
     (problem,) = validate(manifest)

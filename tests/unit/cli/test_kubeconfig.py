@@ -207,7 +207,8 @@ def test_forms_of_a_target(
     ("words", "told"),
     [
         (("chat", None, None), "write llmdep chat"),
-        (("llmdep/", None, None), "write llmdep"),
+        (("llmdep/", None, None), "write llmdep NAME"),
+        (("LLMRoutes", None, None), "write LLMRoutes NAME"),
         (("llmdep", "a/chat", "b"), "a/chat is not in namespace b"),
     ],
 )
