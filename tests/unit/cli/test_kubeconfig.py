@@ -9,10 +9,11 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from modelyard.cli.explain import KINDS
 from modelyard.cli.kubeconfig import Access, find_access
 from modelyard.cli.main import app
 from modelyard.cli.manifests import InputError
-from modelyard.cli.target import read_target
+from modelyard.cli.target import KIND_NAMES, read_target
 from tests.unit.cli.clusterstub import serve_lists
 
 READING = (
@@ -215,3 +216,7 @@ def test_forms_of_a_target(
 def test_a_target_that_is_half_said(words: tuple[str, str | None, str | None], told: str) -> None:
     with pytest.raises(typer.BadParameter, match=told):
         read_target(*words)
+
+
+def test_every_name_of_a_kind_is_known_where_only_that_is_given() -> None:
+    assert KINDS.keys() == KIND_NAMES
