@@ -1,7 +1,9 @@
 """What holds for every size that follows load, whatever the load, the history and the readings."""
 
+import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -159,6 +161,20 @@ def test_more_load_never_means_less_capacity(
         demand = replace(data.demand, rate=rate, samples=())
         capacities.append(decide_size(replace(data, demand=demand), fresh, run.now, POLICY)[0].capacity)
     assert capacities == sorted(capacities)
+
+
+def test_a_steady_load_seldom_has_a_size_that_goes_up_again_soon_after_it_went_down():
+    """An hour each of Poisson arrivals: a replica that comes back within one start left and started for nothing."""
+    turns = 0
+    for rate in range(4, 40, 2):
+        chance, run = np.random.default_rng(1), Run(37.0)
+        fallen = -math.inf
+        for count in chance.poisson(rate * TICK, int(3600 / TICK)):
+            before = run.current
+            size = run.step(float(count) / TICK)
+            turns += size.replicas > before and run.now - fallen < run.start_time
+            fallen = run.now if size.replicas < before else fallen
+    assert turns <= 12
 
 
 def play(load: list[tuple[int, float | None]], start_time: float, times: float = 1.0) -> list[int]:

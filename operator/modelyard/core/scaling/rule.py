@@ -1,5 +1,6 @@
 """The capacity that a deployment should have, from its offered load."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 from modelyard.core.demand import Demand, Sample
@@ -219,7 +220,7 @@ class Need:
     capacity: float
     """Needed one start time from now."""
     keep: float
-    """Needed at any moment until then."""
+    """Needed at any moment until then, and one standard error of the level more: a size that falls is to stand."""
     lead: float
     """Seconds that a start takes."""
     period: float = 0.0
@@ -260,6 +261,9 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
     backlog = project_backlog(coming, load, memory.backlog, lead)
     draining = min(load[-1] + backlog / policy.drain_time, profile[-1] + each) if backlog >= 1.0 else 0.0
     capacity = max(profile[-1], draining)
+    # What is needed for a load at rest moves by this much, and with it a size that is near an edge: what leaves at one
+    # moment would be asked for again at the next, and paid for while it drains and starts.
+    noise = state.dispersion * fleet.work * max(load[0], 0.0) / (2 * policy.forecast.fast)
     return Need(
         load=load,
         profile=profile,
@@ -268,7 +272,7 @@ def assess(memory: LoadMemory, demand: Demand, fleet: FleetView, each: float, po
         waiting=memory.backlog,
         backlog=backlog,
         capacity=capacity,
-        keep=max(capacity, *profile),
+        keep=max(capacity, *profile) + math.sqrt(noise),
         lead=lead,
         period=memory.recurrence.period,
     )
