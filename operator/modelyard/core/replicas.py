@@ -30,6 +30,9 @@ IDLE_AT_ONCE = 10.0
 """Seconds without use after which a budget lets a deployment sleep: the least that `idleAfter` may be, and a few
 readings of the gateway's counters."""
 
+LATE_STARTS = 2.0
+"""Start times after which a replica that does not serve is late: nothing more is expected of it."""
+
 WANTED_PARTS = 32
 """Parts of the window in which one maximum each is kept."""
 
@@ -179,7 +182,9 @@ def _asked_at(data: SizeInput) -> float | None:
 def _last_use(data: SizeInput, memory: SizeMemory, now: float) -> float:
     """Return the time of the newest sign of use. The start of the history counts as one."""
     asked = max(memory.since, _asked_at(data) or memory.since)
-    waited_for = bool(data.current) and not data.serving and now - asked < data.hold
+    # Who gave up before a long start was over comes again, and is to be served then.
+    patience = max(data.hold, LATE_STARTS * data.start_time)
+    waited_for = bool(data.current) and not data.serving and now - asked < patience
     if data.active or waited_for:
         return now
     return max(memory.active_at, asked)
@@ -275,7 +280,7 @@ def _view(data: SizeInput, memory: SizeMemory, present: float, now: float) -> Fl
     current = data.current or 0
     part = min(data.serving / current, 1.0) if current else 0.0
     grown = memory.raised_at if memory.raised_at is not None else memory.since
-    late = part < 1.0 and now - grown > 2 * data.start_time
+    late = part < 1.0 and now - grown > LATE_STARTS * data.start_time
     return FleetView(
         serving=present * part,
         present=present,

@@ -141,6 +141,21 @@ def test_a_request_that_waits_for_a_pod_keeps_a_model_awake_as_long_as_it_may_wa
     assert _decide(data, memory, NOW + HOLD + 59.0)[0] == 0
 
 
+def test_a_start_that_takes_longer_than_a_request_may_wait_is_not_broken_off():
+    """Who gave up comes again: a model that sleeps before it serves would never serve anybody."""
+    data = _input(0.0, low=0, serving=0, last_arrival=NOW, hold=20.0, start_time=300.0)
+    memory = OLD
+    for seconds in (20.0, 81.0, 300.0, 599.0):
+        size, _, memory = _decide(data, memory, NOW + seconds)
+        assert size == 1
+    # Now it serves, and has its time for who comes again.
+    served, _, idle = _decide(replace(data, serving=1), memory, NOW + 600.0)
+    assert (served, _decide(replace(data, serving=1), idle, NOW + 659.0)[0]) == (1, 0)
+    # One that does not come in twice that time is not waited for.
+    assert _decide(data, memory, NOW + 658.0)[0] == 1
+    assert _decide(data, memory, NOW + 660.0)[0] == 0
+
+
 def test_a_minimum_of_one_never_sleeps():
     assert _decide(_input(0.0, last_arrival=0.0))[0] == 1
 
