@@ -1,6 +1,6 @@
 """What may go wrong makes a difference to the cluster's own decision, each in the direction that it must.
 
-The load doubles after ten minutes and falls back: replicas start and leave.
+The load rises after ten minutes and falls back: replicas start and leave.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ START = StartTime(median=60.0)
 @cache
 def played(start: StartTime = START, disturbances: Disturbances = Disturbances()) -> Outcome:  # noqa: B008
     chance = np.random.default_rng(3)
-    rates = ((0.0, MINUTES[0], 15.0), (*MINUTES[:2], 55.0), (*MINUTES[1:], 15.0))
+    rates = ((0.0, MINUTES[0], 10.0), (*MINUTES[:2], 55.0), (*MINUTES[1:], 10.0))
     times = np.sort(
         np.concatenate([chance.uniform(a, b, chance.poisson((b - a) * rate)) for a, b, rate in rates])
     )
@@ -62,9 +62,9 @@ def test_an_image_that_is_pulled_first_delays_it_as_long():
 def test_replicas_that_are_taken_away_are_started_again_and_missed():
     outcome = played(disturbances=Disturbances(spot_losses=((1000.0, 2),)))
     assert outcome.cold_starts >= played().cold_starts + 2
-    assert outcome.attained < played().attained - 100
-    # Answers that had begun broke off, and their clients do not ask again.
+    # Answers that had begun broke off, and their clients do not ask again; others wait longer.
     assert outcome.refused > 0
+    assert outcome.attained < played().attained - outcome.refused
     assert played(disturbances=Disturbances(spot_losses=((1000.0, 2),), retries=1)).refused == 0
 
 
